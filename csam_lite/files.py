@@ -1,0 +1,26 @@
+"""Write whole files or none: no reader ever meets a half-written one."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from csam_lite.errors import InputError
+
+
+@contextmanager
+def whole_file(path):
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
+
+    The temporary name keeps the suffixes of `path` (nibabel chooses its format by them).
+    Raises InputError where the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder") from error
+    finally:
+        part.unlink(missing_ok=True)
