@@ -1,0 +1,221 @@
+r"""The three attentions of CSAM, and the module that chains them.
+
+Source: Hung et al., "CSAM: A 2.5D Cross-Slice Attention Module for Anisotropic Volumetric Medical Image Segmentation",
+WACV 2024 (arXiv 2311.04942), computed as in the authors' released code with its defects mended.
+
+Axes, here and everywhere: B volumes, S slices, C channels, H and W pixels. A volume enters as feature maps F of shape
+(B, S, C, H, W) and leaves multiplied by three gates in (0, 1), one after the other:
+
+    F <- F * A_sem        which channels matter in this volume       A_sem (B, 1, C, 1, 1)
+    F <- F * A_pos        which pixels matter, in all its slices     A_pos (B, 1, 1, H, W)
+    F <- F * A_sl         which slices matter                        A_sl  (B, S, 1, 1, 1)
+
+A gate weighs; it never moves information from one slice to another. What crosses the slices are the pooled
+statistics from which each gate is computed, and they are pooled from what the gate before has left.
+
+Volumes of unlike depth share a batch through `mask` (B, S), True where a slice is real. Padding is invisible: it enters
+no statistic, its content (even NaN) reaches no real slice, and it leaves as zero. Every volume needs one real slice.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+GATES = ("semantic", "positional", "slice")
+SAMPLING = ("reparameterised", "released")
+
+
+class Attention(nn.Module):
+    """What the three attentions share: `y = x * sigmoid(logits(x))`.
+
+    The sigmoid is a module, so that a forward hook on `.gate` can read the gate, or replace it (see record.py).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x, mask=None):
+        """x (B, S, C, H, W), mask (B, S) bool or None -> the gated x, same shape. Raises ValueError on other shapes."""
+        if x.dim() != 5:
+            raise ValueError(f"expected x with axes (B, S, C, H, W), got shape {tuple(x.shape)}")
+        if mask is not None:
+            if mask.shape != x.shape[:2]:
+                raise ValueError(f"expected mask (B, S) = {tuple(x.shape[:2])}, got {tuple(mask.shape)}")
+            mask = mask.bool()
+            x = x.masked_fill(~mask[:, :, None, None, None], 0)
+        return x * self.gate(self.logits(x, mask)).to(x.dtype)
+
+    def logits(self, x, mask):
+        """The gate before its sigmoid, in a shape that broadcasts to x. Padded slices of x are zero already."""
+        raise NotImplementedError
+
+
+class SemanticAttention(Attention):
+    r"""One gate per channel, from what the channel holds in the whole volume.
+
+        m = max_{s,h,w} F,   a = mean_{s,h,w} F                    both (B, C)
+        A_sem = sigmoid( MLP(m) + MLP(a) ),   MLP: C -> C/r -> C   one MLP for both, ReLU inside
+    """
+
+    def __init__(self, channels, reduction=16):
+        super().__init__()
+        hidden = max(channels // reduction, 1)  # the released code gives 0 below 16 channels
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        # Statistics are mostly positive and hidden units few (one below 32 channels): started below zero, a unit would never train.
+        self.mlp[0].weight.data *= self.mlp[0].weight.data.sum(1, keepdim=True).sign()
+        nn.init.zeros_(self.mlp[0].bias)
+
+    def logits(self, x, mask):
+        highest, mean = max_and_mean(x, (1, 3, 4), mask)  # (B, 1, C, 1, 1) each
+        logits = self.mlp(highest.flatten(1)) + self.mlp(mean.flatten(1))  # (B, C)
+        return logits[:, None, :, None, None]  # (B, 1, C, 1, 1)
+
+
+class PositionalAttention(Attention):
+    r"""One gate per pixel, the same in all slices, from what stands there through the stack.
+
+        P = [ max_{s,c} F ; mean_{s,c} F ]      (B, 2, H, W)
+        A_pos = sigmoid( Conv_{7x7}(P) )        2 -> 1 channel, zero padding
+    """
+
+    def __init__(self, kernel_size=7):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
+
+    def logits(self, x, mask):
+        highest, mean = max_and_mean(x, (1, 2), mask)  # (B, 1, 1, H, W) each
+        maps = torch.cat([highest, mean], dim=2).squeeze(1)  # (B, 2, H, W)
+        return self.conv(maps).unsqueeze(1)  # (B, 1, 1, H, W)
+
+
+class SliceAttention(Attention):
+    r"""One gate per slice, from one maximum and one mean of every slice in the stack.
+
+        z = MLP_s( max_{c,h,w} F ) + MLP_s( mean_{c,h,w} F )         MLP_s: D -> kD -> D, one for both, ReLU inside
+        certain      A_sl = sigmoid(z)
+        uncertain    A_sl = sigmoid(s),   s ~ Normal(mu, W W^T + diag(d))   (LowRankNormal of ReLU(z))
+
+    The MLP has D = `num_slices` slots. A volume of fewer slices stands centred in them, zeros around it.
+    Training draws s with the reparameterised sample, evaluation takes s = mu.
+
+    `sampling="released"` is the draw as published: it cuts the graph, so that neither the MLP nor the normal ever gets
+    a gradient, and it draws in evaluation too. It is here so that a lesson can show what it breaks.
+    Raises ValueError for a volume deeper than `num_slices` (predict.py covers such a volume with windows).
+    """
+
+    def __init__(self, num_slices, expansion=4, rank=5, uncertain=True, sampling="reparameterised"):
+        super().__init__()
+        if sampling not in SAMPLING:
+            raise ValueError(f"sampling {sampling!r} is not one of {SAMPLING}")
+        self.num_slices, self.sampling = num_slices, sampling
+        hidden = expansion * num_slices
+        self.mlp = nn.Sequential(nn.Linear(num_slices, hidden), nn.ReLU(), nn.Linear(hidden, num_slices))
+        self.normal = LowRankNormal(num_slices, rank) if uncertain else None
+
+    def logits(self, x, mask):
+        slots = self.slots(x, mask)  # (B, S)
+        highest, mean = (p.flatten(1) for p in max_and_mean(x, (2, 3, 4)))  # (B, S) each; a padded slice gives 0
+        with torch.autocast(x.device.type, enabled=False):  # D numbers a volume: float32 costs nothing
+            z = self.mlp(self.stand(highest, slots)) + self.mlp(self.stand(mean, slots))  # (B, D)
+            if self.normal is None:
+                s = z.gather(1, slots)  # (B, S)
+            else:
+                normal = self.normal(z.relu(), slots)
+                if self.sampling == "released":
+                    s = normal.draw().detach()
+                else:
+                    s = normal.draw() if self.training else normal.mean
+        if mask is not None:
+            s = s.masked_fill(~mask, -torch.inf)  # the gate of a padded slice is 0
+        return s[:, :, None, None, None]  # (B, S, 1, 1, 1)
+
+    def slots(self, x, mask):
+        """The slot (B, S) in which each slice stands: the span from the first to the last real slice is centred."""
+        B, S = x.shape[:2]
+        slice_index = torch.arange(S, device=x.device).expand(B, S)
+        first, last = 0, S - 1
+        if mask is not None:
+            first = slice_index.masked_fill(~mask, S).amin(1, keepdim=True)  # (B, 1)
+            last = slice_index.masked_fill(~mask, -1).amax(1, keepdim=True)
+        span = last - first + 1
+        if S > self.num_slices and bool(torch.as_tensor(span > self.num_slices).any()):
+            raise ValueError(f"a volume of {int(torch.as_tensor(span).max())} slices is deeper than num_slices={self.num_slices}; "
+                             "predict it in windows (csam_lite.predict) or build the network with more slices")
+        slots = slice_index - first + (self.num_slices - span) // 2
+        return slots.clamp(0, self.num_slices - 1)  # only padding is clamped
+
+    def stand(self, values, slots):
+        """Per-slice `values` (B, S) in their slots (B, D), zero elsewhere. Padding adds the 0 that it pooled."""
+        empty = torch.zeros(len(values), self.num_slices, device=values.device, dtype=self.mlp[0].weight.dtype)
+        return empty.scatter_add(1, slots, values.to(empty.dtype))
+
+
+class LowRankNormal(nn.Module):
+    r"""A normal distribution over slices, predicted from t = ReLU(z) (B, D):
+
+        mu = W_mu t,   d = exp(W_d t),   W = reshape(W_f t, D x R)          covariance  W W^T + diag(d)
+    """
+
+    def __init__(self, num_slices, rank):
+        super().__init__()
+        self.mean = nn.Linear(num_slices, num_slices)
+        self.log_diag = nn.Linear(num_slices, num_slices)
+        self.factor = nn.Linear(num_slices, num_slices * rank)
+
+    def forward(self, t, slots):
+        """t (B, D), slots (B, S) -> SliceNormal over the S slices that stand in these slots (a marginal: just index)."""
+        factor = self.factor(t).unflatten(1, (t.shape[1], -1))  # (B, D, R)
+        rows = slots[:, :, None].expand(-1, -1, factor.shape[2])  # (B, S, R)
+        log_diag = self.log_diag(t).clamp(-10, 10)  # the released exp() overflows once activations are large
+        return SliceNormal(self.mean(t).gather(1, slots), log_diag.exp().gather(1, slots), factor.gather(1, rows))
+
+
+class SliceNormal(NamedTuple):
+    """Normal(mean, factor factor^T + diag(diag)) over the slices of each volume."""
+
+    mean: torch.Tensor  # (B, S)
+    diag: torch.Tensor  # (B, S)
+    factor: torch.Tensor  # (B, S, R)
+
+    def draw(self):
+        """One sample (B, S), differentiable in all three: no Cholesky factor is needed, so none can fail."""
+        common = torch.randn_like(self.factor[:, 0, :, None])  # (B, R, 1): what the slices share
+        own = torch.randn_like(self.mean)  # (B, S)
+        return self.mean + (self.factor @ common).squeeze(2) + self.diag.sqrt() * own
+
+    @property
+    def covariance(self):
+        """(B, S, S)."""
+        return self.factor @ self.factor.mT + torch.diag_embed(self.diag)
+
+
+class CSAM(nn.Module):
+    """Cross-Slice Attention Module: the semantic, positional and slice gates in this order, any of them switched off.
+
+    `num_slices` is the depth of the deepest volume it must see; `uncertain`, `rank` and `sampling` are SliceAttention's.
+    """
+
+    def __init__(self, num_slices, channels, semantic=True, positional=True, slice=True, uncertain=True, rank=5,
+                 sampling="reparameterised"):
+        super().__init__()
+        self.semantic = SemanticAttention(channels) if semantic else None
+        self.positional = PositionalAttention() if positional else None
+        self.slice = SliceAttention(num_slices, rank=rank, uncertain=uncertain, sampling=sampling) if slice else None
+
+    def forward(self, x, mask=None):
+        """x (B, S, C, H, W), mask (B, S) bool or None -> the gated x, same shape."""
+        for attention in (self.semantic, self.positional, self.slice):
+            if attention is not None:
+                x = attention(x, mask)
+        return x
+
+
+def max_and_mean(x, dims, mask=None):
+    """Maximum and mean of x (B, S, C, H, W) over `dims`, dimensions kept. With `mask`, over real slices only (x is 0 elsewhere)."""
+    if mask is None:
+        return x.amax(dims, keepdim=True), x.mean(dims, keepdim=True)
+    real = mask[:, :, None, None, None]
+    share = real.float().mean(1, keepdim=True)  # (B, 1, 1, 1, 1): the part of the stack that is real
+    return x.masked_fill(~real, -torch.inf).amax(dims, keepdim=True), x.mean(dims, keepdim=True) / share.to(x.dtype)

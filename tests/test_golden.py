@@ -1,0 +1,90 @@
+"""Outputs and gradients equal those of the released modules (two lines mended so that they run), within 1e-5."""
+
+import numpy as np
+import pytest
+import torch
+
+from csam_lite import CSAM, PositionalAttention, SemanticAttention, SliceAttention, UNet, UNetPlusPlus
+
+TOLERANCE = dict(rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(params=[0, 1], ids=["seed0", "seed1"])
+def golden(request, shared):
+    with np.load(shared / "golden" / f"released_seed{request.param}.npz") as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays}
+
+
+def weights(golden, prefix):
+    """Released parameters whose key starts with `prefix`, in their order."""
+    return {key: value for key, value in golden.items()
+            if key.startswith(prefix) and "/grad" not in key and key.rsplit(".")[-1] in ("weight", "bias")}
+
+
+def copy(golden, parts):
+    """Copy released weights one by one: `parts` is [(module, key prefix)]. Returns {released key: our parameter}."""
+    twin = {}
+    for module, prefix in parts:
+        for (key, value), parameter in zip(weights(golden, prefix).items(), module.parameters(), strict=True):
+            assert parameter.shape == value.shape, key
+            parameter.data.copy_(value)
+            twin[key] = parameter
+    return twin
+
+
+def assert_same(golden, name, module, x, twin):
+    module.eval()
+    x = x.clone()[None].requires_grad_()  # released tensors have no B axis
+    out = module(x)[0]
+    torch.testing.assert_close(out, golden[f"{name}/out"], **TOLERANCE)
+    (out * golden[f"{name}/probe"]).sum().backward()
+    torch.testing.assert_close(x.grad[0], golden[f"{name}/grad_x"], **TOLERANCE)
+    compared = 0
+    for key, parameter in twin.items():
+        if (released := golden.get(key.replace(f"{name}/", f"{name}/grad/"))) is not None:
+            # A bias before an instance normalisation has gradient zero: what is left is rounding, to be measured by its layer's.
+            scale = max(released.abs().max(), golden[key.rsplit(".", 1)[0].replace(f"{name}/", f"{name}/grad/") + ".weight"].abs().max(), 1)
+            torch.testing.assert_close(parameter.grad / scale, released / scale, **TOLERANCE)
+            compared += 1
+    assert compared >= 2
+
+
+def test_attentions_and_csam(golden):
+    S, C = golden["x"].shape[:2]
+    for name, module in {
+        "semantic": SemanticAttention(C), "positional": PositionalAttention(), "slice": SliceAttention(S, uncertain=False),
+        "csam": CSAM(S, C, uncertain=False),
+    }.items():
+        assert_same(golden, name, module, golden["x"], copy(golden, [(module, f"{name}/")]))
+
+
+def test_low_rank_normal(golden):
+    x = golden["x"][None]
+    attention = SliceAttention(x.shape[1], uncertain=True).eval()
+    copy(golden, [(attention, "slice_uncertain/")])
+    seen = []
+    attention.normal.register_forward_hook(lambda module, inputs, normal: seen.append(normal))
+    torch.testing.assert_close(attention(x)[0], golden["slice_uncertain/out_mean"], **TOLERANCE)
+    for field, value in {**seen[0]._asdict(), "cov": seen[0].covariance}.items():
+        torch.testing.assert_close(value, golden[f"slice_uncertain/{field}"], **TOLERANCE)
+
+
+def test_unet(golden):
+    S, C = golden["net_x"].shape[:2]
+    keys = [key.split("/")[1].split(".")[2] for key in weights(golden, "unet/encoder.conv")]
+    base = golden["unet/encoder.conv.0.conv.0.weight"].shape[0]
+    net = UNet(C, golden["unet/out"].shape[1], S, base_channels=base, levels=1 + max(map(int, keys)))
+    twin = copy(golden, [(net.down, "unet/encoder.conv"), (net.csam, "unet/encoder.attentions"), (net.up, "unet/decoder"),
+                         (net.head, "unet/conv_final")])
+    assert len(twin) == len(list(net.parameters()))
+    assert_same(golden, "unet", net, golden["net_x"], twin)
+
+
+def test_unet_plus_plus(golden):
+    S, C = golden["net_x"].shape[:2]
+    levels = 1 + max(int(key.split(".")[1]) for key in weights(golden, "unetpp/conv"))
+    net = UNetPlusPlus(C, golden["unetpp/out"].shape[1], S, base_channels=golden["unetpp/conv.0.0.conv.0.weight"].shape[0], levels=levels)
+    called = [(csam, f"unetpp/attentions.{level}.") for level, csam in enumerate(net.csam)]  # all but the deepest
+    twin = copy(golden, [(net.nodes, "unetpp/conv"), *called, (net.heads, "unetpp/final")])
+    assert len(twin) == len(list(net.parameters()))
+    assert_same(golden, "unetpp", net, golden["net_x"], twin)
