@@ -1,0 +1,178 @@
+"""A folder of scans: which cases it holds, whose they are, and how patients are split."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from csam_lite.errors import InputError
+from csam_lite.scan import read_scan
+
+ONE_ZONE = ("error", "drop", "remap", "keep")
+_ZONES = ({"pz", "peripheral zone", "peripheral"}, {"tz", "transition zone", "transitional zone", "cg", "central gland"})
+_AGAIN = re.compile(r"[_-](frame|phase|ph|ed|es|visit|scan|session|ses|time|tp|t)[_-]?\d*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume: its files and the patient it shows. `label` is None for an unlabelled one."""
+
+    name: str
+    patient: str
+    image: Path
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The cases of one folder. `labels` is {value in the masks: name} without background, `channels` the channels' names."""
+
+    root: Path
+    cases: tuple
+    labels: dict
+    channels: tuple
+
+    @property
+    def classes(self):
+        """Names of the foreground classes 1..K-1, in the order of the network's outputs."""
+        return tuple(self.labels.values())
+
+    @property
+    def zones(self):
+        """(value of PZ, value of TZ), or None where the labels are not the two prostate zones."""
+        found = [[value for value, name in self.labels.items() if name.lower() in names] for names in _ZONES]
+        return tuple(values[0] for values in found) if all(found) else None
+
+    def read(self, case, one_zone="error"):
+        """Read a case as a Scan whose label holds the classes 0..K-1. See `read_scan` for the errors.
+
+        one_zone: what to do with a prostate mask that lacks one of its two zones, as two cases of MSD Task05 do: "error" raises
+        InputError, "remap" turns a lone PZ into TZ, "keep" takes it as it is, "drop" returns None.
+        """
+        scan = read_scan(case.image, case.label, self.labels)
+        if case.label is None:
+            return scan
+        present = set(np.unique(scan.label)) - {0}
+        if not present:
+            raise InputError(f"{case.label}: the mask is empty; draw it, or take the case out")
+        if self.zones and len(present & set(self.zones)) == 1:
+            (pz, tz), lone = self.zones, (present & set(self.zones)).pop()
+            if one_zone == "drop":
+                return None
+            if one_zone == "remap" and lone == pz:
+                scan.label[scan.label == pz] = tz
+            elif one_zone != "keep":
+                raise InputError(f"{case.label}: holds only {self.labels[lone]}, one of the two zones, likely mislabelled; choose --one-zone drop, "
+                                 f"{'remap (it becomes ' + self.labels[tz] + ')' if lone == pz else 'correct the mask'}, or keep")
+        classes = np.zeros(256, np.uint8)
+        classes[list(self.labels)] = np.arange(1, len(self.labels) + 1)
+        scan.label = classes[scan.label]
+        return scan
+
+
+def find_dataset(folder, labelled=False):
+    """Read what a folder holds, no voxels yet.
+
+    Understands the Decathlon layout (dataset.json, imagesTr/, labelsTr/), plain images/ + labels/ folders, and a folder of NIfTI
+    files without masks. With `labelled`, cases without a mask are left out and their total absence is an error.
+    Raises InputError for a folder without scans, files that dataset.json names and that are missing, or masks without image.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; check the name, or make a phantom set: python -m csam_lite phantom {root}")
+    dataset = _decathlon(root) if (root / "dataset.json").is_file() else _plain(root)
+    if not dataset.cases:
+        raise InputError(f"{root}: holds no scans; expected dataset.json (Decathlon), images/ and labels/ with .nii.gz files, or .nii.gz files")
+    if labelled:
+        cases = tuple(case for case in dataset.cases if case.label)
+        if not cases:
+            raise InputError(f"{root}: holds {len(dataset.cases)} images but no masks, training needs masks; put them in labels/ under the images' names")
+        dataset = Dataset(root, cases, dataset.labels, dataset.channels)
+    return dataset
+
+
+def split(cases, seed, test=0.2, val=0.1, folds=None, fold=0):
+    """Split cases into (train, val, test) lists by patient: no patient is in two of them.
+
+    test, val: a fraction of all patients, or their number if 1 or more (0 for none). With `folds`, test is fold number `fold`
+    (0-based) of that many instead: every patient is tested once. The same seed gives the same split.
+    Raises InputError where too few patients are left to train on.
+    """
+    patients = sorted({case.patient for case in cases})
+    order = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
+
+    def number(part):
+        return int(part) if part >= 1 or part == 0 else max(1, round(part * len(patients)))
+
+    if folds:
+        if not 0 <= fold < folds <= len(patients):
+            raise InputError(f"fold {fold} of {folds} of {len(patients)} patients does not exist; folds are numbered from 0, at most one a patient")
+        tested = order[fold::folds]
+    else:
+        tested = order[:number(test)]
+    rest = [patient for patient in order if patient not in tested]
+    parts = rest[number(val):], rest[:number(val)], tested
+    if not parts[0]:
+        raise InputError(f"{len(patients)} patients are too few for {len(tested)} to test and {number(val)} to validate; lower --test or --val")
+    return tuple([case for case in cases if case.patient in part] for part in parts)
+
+
+def patient_of(name):
+    """The patient in a file name: what stands before a last part such as _frame01, _ph08, _ED, _visit2."""
+    return _AGAIN.sub("", name) or name
+
+
+def _decathlon(root):
+    path = root / "dataset.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        labels = _numbered(info.get("labels", {}))
+        channels = _numbered(info.get("modality") or info.get("channel_names") or {"0": "image"})
+        entries = [(entry["image"], entry["label"], entry.get("patient")) for entry in info.get("training", [])]
+        entries += [(entry["image"] if isinstance(entry, dict) else entry, None, None) for entry in info.get("test", [])]
+        cases = tuple(_case(root / image, label and root / label, patient) for image, label, patient in entries)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is not a Decathlon description ({type(error).__name__}: {error}); compare it with one that "
+                         "`python -m csam_lite phantom DIR` writes") from error
+    if cases and not any(case.label and case.label.is_file() for case in cases) and any(case.label for case in cases):
+        raise InputError(f"{root}: dataset.json names masks but labelsTr/ has none of them; copy the masks there")
+    for case in cases:
+        for file in (case.image, case.label):
+            if file and not file.is_file():
+                raise InputError(f"{file}: is named in {path} but missing; copy it there, or take its line out")
+    return Dataset(root, cases, {value: name for value, name in labels.items() if value != 0}, tuple(channels.values()))
+
+
+def _plain(root):
+    images = next((root / name for name in ("images", "imagesTr") if (root / name).is_dir()), root)
+    masks = next((root / name for name in ("labels", "labelsTr") if (root / name).is_dir()), None)
+    label_of = {} if masks is None else {_stem(path): path for path in _nifti(masks)}
+    cases = tuple(_case(path, label_of.pop(_stem(path), None)) for path in _nifti(images))
+    if label_of:
+        raise InputError(f"{next(iter(label_of.values()))}: no image in {images} has the name of this mask; give both the same name")
+    values = sorted({int(value) for case in cases if case.label for value in np.unique(_label_values(case))} - {0})
+    return Dataset(root, cases, {value: f"class {value}" for value in values}, ("image",))
+
+
+def _label_values(case):
+    return np.unique(read_scan(case.image, case.label).label)
+
+
+def _case(image, label, patient=None):
+    return Case(_stem(image), patient or patient_of(_stem(image)), image, label)
+
+
+def _numbered(mapping):
+    """{"0": "background"} (Decathlon) or {"background": 0} (nnU-Net) -> {0: "background"}, in order of the numbers."""
+    pairs = [(int(key), value) if str(key).isdigit() else (int(value), key) for key, value in mapping.items()]
+    return dict(sorted(pairs))
+
+
+def _stem(path):
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _nifti(folder):
+    return sorted(path for pattern in ("*.nii", "*.nii.gz") for path in folder.glob(pattern) if not path.name.startswith("."))

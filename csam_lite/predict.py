@@ -1,0 +1,81 @@
+"""From a trained network to a mask on the scan's own grid."""
+
+import numpy as np
+import torch
+
+from csam_lite.attention import SliceAttention
+from csam_lite.errors import InputError
+from csam_lite.scan import read_scan, write_like
+
+
+@torch.no_grad()
+def probabilities(network, image):
+    """Class probabilities (S, K, H, W) float32 on the CPU for image (S, C, H, W), in the mode the network is in.
+
+    A volume deeper than `network.num_slices` is covered by windows that overlap by half or more; where they do, slices count more
+    the nearer they lie to their window's middle.
+    """
+    device, D = next(network.parameters()).device, network.num_slices
+    S = len(image)
+    if S <= D:
+        return network(image[None].to(device))[0].float().softmax(1).cpu()
+    windows = -(-2 * S // D) - 1
+    total, weight = 0.0, torch.zeros(S, 1, 1, 1)
+    near_middle = 1.0 + torch.minimum(torch.arange(D), torch.arange(D).flip(0))[:, None, None, None]
+    for start in np.linspace(0, S - D, windows).round().astype(int):
+        part = network(image[None, start:start + D].to(device))[0].float().softmax(1).cpu() * near_middle
+        total = total + torch.nn.functional.pad(part, (0, 0, 0, 0, 0, 0, start, S - D - start))
+        weight[start:start + D] += near_middle
+    return total / weight
+
+
+def segment(run, scan):
+    """Mask (S, H, W) uint8 of classes 0..K-1 on the scan's own grid."""
+    scan_channels, channels = scan.image.shape[1], len(run.facts.channels)
+    if scan_channels != channels:
+        raise InputError(f"{scan.path}: has {scan_channels} channel(s), the network was trained on {channels} ({', '.join(run.facts.channels)}); "
+                         "give the same channels in the same order")
+    return _restore(run, scan, probabilities(run.network, run.preprocess.image(scan))).argmax(1).byte().numpy()
+
+
+def disagreement(run, scan, draws=20):
+    """How much repeated draws of the slice gate disagree: the standard deviation over `draws` of the class probabilities, that of
+    the class where it is largest, (S, H, W) float32 in [0, 0.5]. Zero where all draws agree.
+
+    Raises InputError for a network without a drawn gate.
+    """
+    drawn = [module for module in run.network.modules() if isinstance(module, SliceAttention) and module.normal is not None]
+    if not drawn:
+        raise InputError(f"{run.folder}: its slice gate is certain, there is nothing to draw; train with --uncertain for an uncertainty map")
+    image = run.preprocess.image(scan)
+    for module in drawn:
+        module.train()  # the gates draw, everything else stays in evaluation mode
+    try:
+        samples = torch.stack([probabilities(run.network, image) for _ in range(draws)])  # (draws, S, K, P, P)
+    finally:
+        run.network.eval()
+    return _restore(run, scan, samples.std(0, correction=0), background=0.0).amax(1).numpy()
+
+
+def predict_file(run, image_path, mask_path, uncertainty_path=None, draws=20):
+    """Segment a NIfTI scan and write its mask, in the label values of the training data, on the scan's own grid and affine.
+
+    With `uncertainty_path`, also write the map of `disagreement`. Returns the mask (S, H, W). Raises InputError as `read_scan`,
+    `write_like` and `disagreement` do; nothing is written then.
+    """
+    scan = read_scan(image_path)
+    values = np.array([0, *run.facts.labels], np.uint8)
+    mask = values[segment(run, scan)]
+    uncertainty = disagreement(run, scan, draws) if uncertainty_path else None
+    write_like(mask, scan, mask_path)
+    if uncertainty_path:
+        write_like(uncertainty, scan, uncertainty_path)
+    return mask
+
+
+def _restore(run, scan, values, background=1.0):
+    """values (S, K, P, P) on the scan's own grid (S, K, H, W); outside the network's grid all is background."""
+    restored = run.preprocess.restore(values, scan)
+    outside = run.preprocess.restore(torch.ones(1, 1, *values.shape[2:]), scan)[0, 0] < 0.5
+    restored[:, 0, outside] = background
+    return restored

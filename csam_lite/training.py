@@ -1,0 +1,243 @@
+"""Train a network on a folder of scans: on a CPU, a GPU, or several processes started by torchrun."""
+
+import csv
+import math
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from csam_lite.batches import GlobalBatches, Volumes, collate, read_samples
+from csam_lite.dataset import find_dataset, split
+from csam_lite.errors import InputError
+from csam_lite.files import whole_file
+from csam_lite.networks import ConvBlock
+from csam_lite.predict import probabilities
+from csam_lite.preprocess import Preprocess
+from csam_lite.run import Config, Facts, build_network, load_description, load_run, save_description
+
+
+def train(config, resume=False, progress=True):
+    """Train as the Config says, into the folder `config.out` (see run.py for what it then holds); return the Run, best weights.
+
+    With `resume`, the run in that folder goes on from its last whole epoch and ends with the weights of an uninterrupted one.
+    Raises InputError for data that cannot be used, and for a folder that holds a run already.
+    """
+    Trainer(config, resume, progress).fit()
+    return load_run(config.out)
+
+
+class Trainer:
+    """One training: data, network, optimiser and where it stands."""
+
+    def __init__(self, config, resume=False, progress=True):
+        self.out = Path(config.out)
+        has_run = (self.out / "config.json").exists()
+        if has_run and not resume:
+            raise InputError(f"{self.out}: holds a run already; continue it with --resume, or choose another --out")
+        self.config = _same_config(config, load_description(self.out)[0]) if has_run else config
+        self.accelerator = _accelerator(self.config)
+        self.main = self.accelerator.is_main_process
+        self.progress = progress and self.main
+        self._read_data()
+
+        torch.manual_seed(self.config.seed)
+        network = build_network(self.config, self.facts)
+        optimizer = torch.optim.Adam(trainable(network), lr=self.config.learning_rate)
+        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.criterion = volume_loss()
+        self.epoch, self.seconds, self.best, self.history = 0, 0.0, -math.inf, []
+        if (self.out / "resume.pt").exists():
+            self._restore()
+        elif self.main:
+            save_description(self.out, self.config, self.facts)
+
+    def _read_data(self):
+        config = self.config
+        dataset = find_dataset(config.data, labelled=True)
+        parts = dict(zip(("train", "val", "test"), split(dataset.cases, config.seed, config.test, config.val, config.folds, config.fold)))
+        spacing = config.spacing
+        if not spacing:
+            scans = (dataset.read(case, config.one_zone) for case in tqdm(parts["train"], "measuring", unit="volume",
+                                                                          disable=not self.progress, leave=False))
+            spacing = Preprocess.fit((scan for scan in scans if scan is not None), config.pixels, len(dataset.labels) + 1).spacing
+        preprocess = Preprocess(config.pixels, spacing, len(dataset.labels) + 1)
+        samples, self.val_samples = (
+            read_samples(dataset, parts[part], preprocess, config.one_zone, self.progress) for part in ("train", "val"))
+        for sample in samples + self.val_samples:
+            if sample.image.shape[1] != len(dataset.channels):
+                raise InputError(f"{sample.name}: has {sample.image.shape[1]} channel(s), dataset.json declares {', '.join(dataset.channels)}; "
+                                 "correct the file, or modality in dataset.json")
+        self.facts = Facts(
+            channels=list(dataset.channels), labels=dataset.labels, spacing=spacing,
+            num_slices=config.num_slices or max(len(sample.image) for sample in samples),
+            split={part: [case.name for case in cases] for part, cases in parts.items()})
+        self.batches = GlobalBatches(
+            len(samples), config.batch_size, config.seed, self.accelerator.process_index, self.accelerator.num_processes)
+        self.loader = torch.utils.data.DataLoader(
+            Volumes(samples, self.facts.num_slices, config.seed, config.augment), batch_sampler=self.batches, collate_fn=collate,
+            num_workers=config.workers, pin_memory=self.accelerator.device.type == "cuda")
+
+    def fit(self):
+        """Train until the epochs, or the minutes, are used up."""
+        self.started = time.monotonic() - self.seconds
+        per_epoch = len(self.batches)
+        with tqdm(total=self.config.epochs * per_epoch, initial=self.epoch * per_epoch, desc="training", unit="step",
+                  disable=not self.progress) as bar:
+            while self.epoch < self.config.epochs and self._done() < 1:
+                loss, rate = self._train_epoch(bar)
+                dice = self._validate()  # (volumes, classes)
+                self.epoch += 1
+                self.seconds = time.monotonic() - self.started
+                if self.main:
+                    self._save(loss, rate, dice)
+                    bar.set_postfix({name: f"{self.history[-1][name]:.3f}" for name in ("loss", "val_dice")})
+                self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+
+    def _train_epoch(self, bar):
+        """One pass over the training volumes. Returns the mean loss and the last learning rate."""
+        self.network.train()
+        self.batches.epoch = self.epoch
+        # The draws of an epoch depend on its number, not on what ran before: a resumed run draws the same.
+        torch.manual_seed(np.random.SeedSequence([self.config.seed, self.epoch, self.accelerator.process_index]).generate_state(1)[0].item())
+        losses, rate = [], 0.0
+        for step, batch in enumerate(self.loader):
+            done = self._done(step)
+            if done >= 1:
+                break
+            rate = self.config.learning_rate * one_cycle(done)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            losses.append(self._step(*(tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch)))
+            bar.update()
+        if not losses:
+            return math.nan, rate
+        return self.accelerator.reduce(torch.stack(losses).mean(), "mean").item(), rate
+
+    def _step(self, image, label, mask):
+        with self.accelerator.autocast():
+            logits = self.network(image, None if mask.all() else mask)
+        columns = logits if isinstance(logits, list) else [logits]  # U-Net++ answers with all its heads
+        loss = sum(self.criterion(column.float(), label, mask) for column in columns)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.network.parameters(), 10.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach()
+
+    def _done(self, step=0):
+        """The part of the training that is over, of its steps or of its minutes, whichever is more; the same in all processes."""
+        steps = self.epoch + step / len(self.batches)
+        spent = torch.tensor((time.monotonic() - self.started) / 60, device=self.accelerator.device)
+        if self.config.minutes and self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast
+            spent = broadcast(spent)
+        return max(steps / self.config.epochs, spent.item() / self.config.minutes if self.config.minutes else 0)
+
+    def _validate(self):
+        """Dice (volumes, classes) of the validation volumes on the network's grid, NaN for a class in neither mask."""
+        from accelerate.utils import gather_object
+
+        network = self.accelerator.unwrap_model(self.network).eval()
+        rows = []
+        for sample in self.val_samples[self.accelerator.process_index::self.accelerator.num_processes]:
+            with self.accelerator.autocast():
+                predicted = probabilities(network, sample.image).argmax(1)
+            pairs = [(predicted == k, sample.label == k) for k in range(1, self.facts.num_classes)]
+            rows.append([(2 * (p & r).sum() / (p.sum() + r.sum())).item() for p, r in pairs])
+        return np.array(gather_object(rows)).reshape(-1, self.facts.num_classes - 1)
+
+    def _save(self, loss, rate, dice):
+        """Add a line to the history and write what a reader, a user and a continuation need, each file whole or not at all."""
+        from safetensors.torch import save_model
+
+        means = [float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else math.nan for column in dice.T]
+        val_dice = float(np.mean(means))
+        row = {"epoch": self.epoch, "seconds": round(self.seconds, 1), "learning_rate": rate, "loss": loss, "val_dice": val_dice}
+        self.history.append(row | {f"val_dice_{name}": value for name, value in zip(self.facts.labels.values(), means)})
+        is_best = math.isnan(val_dice) or val_dice > self.best
+        self.best = max(self.best, val_dice) if not math.isnan(val_dice) else self.best
+        network = self.accelerator.unwrap_model(self.network)
+        for name in ["last", *(["best"] if is_best else [])]:
+            with whole_file(self.out / f"{name}.safetensors") as part:
+                save_model(network, part)
+        with whole_file(self.out / "history.csv") as part, open(part, "w", newline="") as file:
+            table = csv.DictWriter(file, self.history[-1])
+            table.writeheader()
+            table.writerows(self.history)
+        scaler = self.accelerator.scaler
+        with whole_file(self.out / "resume.pt") as part:
+            torch.save({"network": network.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch, "seconds": self.seconds,
+                        "best": self.best, "history": self.history, "scaler": scaler.state_dict() if scaler else None}, part)
+
+    def _restore(self):
+        try:
+            state = torch.load(self.out / "resume.pt", map_location=self.accelerator.device, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(f"{self.out / 'resume.pt'}: is damaged ({str(error).splitlines()[0]}); train again into another --out") from error
+        self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.seconds, self.best, self.history = (state[name] for name in ("epoch", "seconds", "best", "history"))
+
+
+def volume_loss():
+    """Dice + cross-entropy (MONAI) of each volume over its real slices, averaged over volumes: padding and company change nothing.
+
+    Returns a function of logits (B, S, K, H, W), label (B, S, H, W) and mask (B, S). The Dice part leaves background out.
+    """
+    from monai.losses import DiceCELoss
+
+    criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
+
+    def loss(logits, label, mask):
+        volumes = [(x[real].transpose(0, 1), y[real]) for x, y, real in zip(logits, label, mask)]  # (K, S, H, W), (S, H, W)
+        return torch.stack([criterion(x[None], y[None, None].float()) for x, y in volumes]).mean()
+
+    return loss
+
+
+def trainable(network):
+    """The parameters to optimise: all but the convolution biases that the next layer, an instance normalisation, cancels.
+
+    Their true gradient is zero. What is computed is rounding noise, which Adam would scale up to full steps.
+    """
+    cancelled = {id(layer.bias) for block in network.modules() if isinstance(block, ConvBlock)
+                 for layer in block if isinstance(layer, torch.nn.Conv2d)}
+    return [parameter for parameter in network.parameters() if id(parameter) not in cancelled]
+
+
+def one_cycle(done):
+    """Learning rate as a part of the highest, `done` in [0, 1]: a linear rise over the first tenth, then half a cosine to zero."""
+    return done / 0.1 * 0.99 + 0.01 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
+def _accelerator(config):
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise InputError("--precision fp16: needs a GPU; use bf16 or no on a CPU")
+    # The released draw leaves the slice gate's parameters without gradient, which several processes must be told.
+    no_gradient = config.uncertain and config.sampling == "released"
+    accelerator = Accelerator(mixed_precision=config.precision,
+                              kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=no_gradient)])
+    if config.batch_size % accelerator.num_processes:
+        raise InputError(f"--batch-size {config.batch_size}: must be a multiple of the {accelerator.num_processes} processes that share it")
+    return accelerator
+
+
+def _same_config(asked, stored):
+    """The stored configuration of a run to be continued; only where the data lies and the time budget may be new."""
+    defaults = Config(data="", out="")
+    for name, value in vars(asked).items():
+        if name in ("data", "out", "minutes"):
+            setattr(stored, name, value or getattr(stored, name))
+        elif value not in (getattr(stored, name), getattr(defaults, name)):
+            raise InputError(f"--{name.replace('_', '-')} {value}: the run to continue has {getattr(stored, name)}; leave the option out, or start a new run")
+    return stored
