@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The cases of one folder. `labels` is {value in the masks: name} without background, `channels` the channels' names."""
+    """The cases of one folder. `labels` is {value in the masks: name} without background, `channels` the channels' names.
+
+    `remapped` names the cases whose lone zone was corrected on disk (data_scripts/get_msd_prostate.py --one-zone remap): they are fine.
+    """
 
     root: Path
     cases: tuple
     labels: dict
     channels: tuple
+    remapped: frozenset = frozenset()
 
     @property
     def classes(self):
@@ -57,7 +61,7 @@ class Dataset:
         present = set(np.unique(scan.label)) - {0}
         if not present:
             raise InputError(f"{case.label}: the mask is empty; draw it, or take the case out")
-        if self.zones and len(present & set(self.zones)) == 1:
+        if self.zones and len(present & set(self.zones)) == 1 and case.name not in self.remapped:
             (pz, tz), lone = self.zones, (present & set(self.zones)).pop()
             if one_zone == "drop":
                 return None
@@ -89,7 +93,7 @@ def find_dataset(folder, labelled=False):
         cases = tuple(case for case in dataset.cases if case.label)
         if not cases:
             raise InputError(f"{root}: holds {len(dataset.cases)} images but no masks, training needs masks; put them in labels/ under the images' names")
-        dataset = Dataset(root, cases, dataset.labels, dataset.channels)
+        dataset = replace(dataset, cases=cases)
     return dataset
 
 
@@ -133,6 +137,8 @@ def _decathlon(root):
         entries = [(entry["image"], entry["label"], entry.get("patient")) for entry in info.get("training", [])]
         entries += [(entry["image"] if isinstance(entry, dict) else entry, None, None) for entry in info.get("test", [])]
         cases = tuple(_case(root / image, label and root / label, patient) for image, label, patient in entries)
+        one_zone = info.get("one_zone", {})
+        remapped = frozenset(one_zone["cases"] if one_zone.get("choice") == "remap" else ())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is not a Decathlon description ({type(error).__name__}: {error}); compare it with one that "
                          "`python -m csam_lite phantom DIR` writes") from error
@@ -142,7 +148,7 @@ def _decathlon(root):
         for file in (case.image, case.label):
             if file and not file.is_file():
                 raise InputError(f"{file}: is named in {path} but missing; copy it there, or take its line out")
-    return Dataset(root, cases, {value: name for value, name in labels.items() if value != 0}, tuple(channels.values()))
+    return Dataset(root, cases, {value: name for value, name in labels.items() if value != 0}, tuple(channels.values()), remapped)
 
 
 def _plain(root):

@@ -30,11 +30,11 @@ class _Cut(Exception):
     """The connection failed or ended early; another try may help."""
 
 
-def download(url, path, md5=None, unpacked=1.0, timeout=30, tries=3):
+def download(url, path, md5=None, room=1.0, timeout=30, tries=3):
     """Download `url` to `path` and return `path`; a file that is there with the right md5 is kept without any request.
 
     A cut download stays beside the target as `NAME.part`, and the next try asks for the missing bytes only (HTTP Range).
-    `timeout` is in seconds; `tries` counts failures in a row without a new byte. `unpacked` is the room for unpacking, in archive sizes.
+    `timeout` is in seconds; `tries` counts failures in a row without a new byte. `room` is the space for unpacking, in archive sizes.
     Raises InputError: no connection, server error, wrong md5 (the bad file is removed), not enough disk space.
     """
     path = Path(path)
@@ -49,34 +49,33 @@ def download(url, path, md5=None, unpacked=1.0, timeout=30, tries=3):
     while True:
         before = _size(part)
         try:
-            _receive(url, part, unpacked, timeout)
+            _receive(url, part, room, timeout)
             break
         except _Cut as error:
             failures = 1 if _size(part) > before else failures + 1
             if failures == tries:
                 raise InputError(f"{url}: the download failed ({error}); {AGAIN}") from error
             time.sleep(failures)
-    if md5 and md5_of(part) != md5:
-        wrong = md5_of(part)
+    if md5 and (found := md5_of(part)) != md5:
         part.unlink()
-        raise InputError(f"{path}: the md5 of {url} is {wrong}, not {md5}; the file was removed: run again or use another --url")
+        raise InputError(f"{path}: the md5 of {url} is {found}, not {md5}; the file was removed: run again or use another --url")
     with _writing(path):
         part.replace(path)
     return path
 
 
-def fetch(archive, url, path, md5, unpacked=1.0):
+def fetch(archive, url, path, md5, room=1.0):
     """The archive on this disk: `archive` itself where it is given, else `url` downloaded to `path`; the md5 is checked in both cases.
 
     Raises InputError as `download` does, and where `archive` is not there or has another md5.
     """
     if archive is None:
-        return download(url, path, md5, unpacked)
+        return download(url, path, md5, room)
     archive = Path(archive)
     if not archive.is_file():
         raise InputError(f"{archive}: no such file; give the archive with --archive, or leave it out to download it")
-    if md5_of(archive) != md5:
-        raise InputError(f"{archive}: its md5 is {md5_of(archive)}, not {md5}: cut short or changed; get it again from {url}")
+    if (found := md5_of(archive)) != md5:
+        raise InputError(f"{archive}: its md5 is {found}, not {md5}: cut short or changed; get it again from {url}")
     return archive
 
 
@@ -151,7 +150,7 @@ def whole_folder(folder):
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _receive(url, part, unpacked, timeout):
+def _receive(url, part, room, timeout):
     """Bring `part` up to the whole file in one request, or raise _Cut."""
     have = _size(part)
     headers = {"User-Agent": "csam_lite"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -161,7 +160,7 @@ def _receive(url, part, unpacked, timeout):
         if error.code == 416:  # nothing after `have`: the part is whole, or it belongs to another file
             if error.headers.get("Content-Range") == f"bytes */{have}":
                 return
-            part.unlink()
+            part.unlink(missing_ok=True)
         if error.code in (408, 416, 429) or error.code >= 500:
             raise _Cut(error) from error
         raise InputError(f"{url}: the server answers {error.code} {error.reason}; correct the address (--url) or use --archive") from error
@@ -175,7 +174,7 @@ def _receive(url, part, unpacked, timeout):
             have = 0
         length = response.headers.get("Content-Length")
         if length:
-            _room(part.parent, int(length) + unpacked * (have + int(length)))
+            _room(part.parent, int(length) + room * (have + int(length)))
         with _bar(length and have + int(length), part.stem, have) as bar:
             _write(part, "ab" if resumed else "wb", _body(response), bar)
     if length and _size(part) != have + int(length):
@@ -217,7 +216,7 @@ def _reading(archive):
     try:
         yield
     except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{archive}: broken or cut short ({error}); delete it and download it again") from error
+        raise InputError(f"{archive}: cannot be unpacked ({error}): broken or cut short; delete it and download it again") from error
 
 
 def _open(archive):
@@ -227,7 +226,12 @@ def _open(archive):
 def _members(opened):
     """(name, bytes, is a plain file or folder, how to open it: None for a folder) for each member of a tar or zip."""
     if isinstance(opened, tarfile.TarFile):
-        return [(m.name, m.size, m.isreg() or m.isdir(), None if m.isdir() else lambda m=m: opened.extractfile(m)) for m in opened]
+        members = opened.getmembers()
+        opened.fileobj.seek(opened.offset)
+        last = opened.fileobj.read(tarfile.BLOCKSIZE)  # zeros end a tar; tarfile takes a cut or damaged header for the end too
+        if any(last) or 0 < len(last) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("a header is cut or damaged")
+        return [(m.name, m.size, m.isreg() or m.isdir(), None if m.isdir() else lambda m=m: opened.extractfile(m)) for m in members]
     return [(m.filename, m.file_size, not stat.S_ISLNK(m.external_attr >> 16), None if m.is_dir() else lambda m=m: opened.open(m))
             for m in opened.infolist()]
 

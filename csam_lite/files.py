@@ -19,6 +19,8 @@ def whole_file(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        os.umask(mask := os.umask(0))
+        part.chmod(0o666 & ~mask)  # some writers make files that nobody else may read
         os.replace(part, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder") from error

@@ -8,7 +8,7 @@
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
 from csam_lite.dataset import ONE_ZONE
@@ -19,34 +19,38 @@ NETWORKS = ("unet", "unetpp", "unet3d")
 PRECISIONS = ("no", "bf16", "fp16")
 
 
+def _option(help, default=MISSING):
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass
 class Config:
-    """What a training is asked to do. Every field is an option of `python -m csam_lite train`; the comment is its help."""
+    """What a training is asked to do. Every field is an option of `python -m csam_lite train`."""
 
-    data: str  # folder with the scans (Decathlon layout, or images/ and labels/)
-    out: str  # folder for this run
-    network: str = "unet"  # unet, unetpp, or unet3d (MONAI's 3D U-Net, a baseline)
-    attention: str = "all"  # gates: all, none, or names joined by +, e.g. semantic+slice
-    uncertain: bool = False  # draw the slice gate from a normal distribution in training, as the paper does
-    sampling: str = "reparameterised"  # how it is drawn: reparameterised, or released (as published: gets no gradient)
-    base_channels: int = 16  # channels of the finest level; each level below has twice as many
-    levels: int = 5  # number of scales
-    num_slices: int = 0  # deepest volume the network takes at once; 0: the deepest training volume
-    pixels: int = 128  # in-plane size of the network's input
-    spacing: float = 0.0  # in-plane spacing of the network's input in mm; 0: chosen so that the masks fit
-    epochs: int = 60  # passes over the training volumes
-    minutes: float = 0.0  # time budget for the training; 0: none. The learning rate falls to zero in time
-    batch_size: int = 2  # volumes a step, over all processes together
-    learning_rate: float = 2e-3  # Adam's highest rate, reached after a tenth of the training
-    test: float = 0.2  # patients held out for evaluation: a fraction, or their number
-    val: float = 0.1  # patients that choose the best epoch: a fraction, or their number, 0 for none
-    folds: int = 0  # cross-validation: number of folds; 0: one split
-    fold: int = 0  # which fold is held out, from 0
-    one_zone: str = "error"  # a prostate mask with one zone only: error, drop, remap (lone PZ becomes TZ), keep
-    augment: bool = True  # rotate, scale, shift, change contrast and add noise
-    precision: str = "no"  # mixed precision: no, bf16, fp16 (GPU)
-    workers: int = 0  # extra processes that prepare batches
-    seed: int = 0  # of the split, the initial weights, the order and the augmentation
+    data: str = _option("folder with the scans (Decathlon layout, or images/ and labels/)")
+    out: str = _option("folder for this run")
+    network: str = _option("unet, unetpp, or unet3d (MONAI's 3D U-Net, a baseline)", "unet")
+    attention: str = _option("gates: all, none, or names joined by +, e.g. semantic+slice", "all")
+    uncertain: bool = _option("draw the slice gate from a normal distribution in training, as the paper does", False)
+    sampling: str = _option("how it is drawn: reparameterised, or released (as published: gets no gradient)", "reparameterised")
+    base_channels: int = _option("channels of the finest level; each level below has twice as many", 16)
+    levels: int = _option("number of scales", 5)
+    num_slices: int = _option("deepest volume the network takes at once; 0: the deepest training volume", 0)
+    pixels: int = _option("in-plane size of the network's input", 128)
+    spacing: float = _option("in-plane spacing of the network's input in mm; 0: chosen so that the masks fit", 0.0)
+    epochs: int = _option("passes over the training volumes", 60)
+    minutes: float = _option("time budget for the training; 0: none. The learning rate falls to zero in time", 0.0)
+    batch_size: int = _option("volumes a step, over all processes together", 2)
+    learning_rate: float = _option("Adam's highest rate, reached after a tenth of the training", 2e-3)
+    test: float = _option("patients held out for evaluation: a fraction, or their number", 0.2)
+    val: float = _option("patients that choose the best epoch: a fraction, or their number, 0 for none", 0.1)
+    folds: int = _option("cross-validation: number of folds; 0: one split", 0)
+    fold: int = _option("which fold is held out, from 0", 0)
+    one_zone: str = _option("a prostate mask with one zone only: error, drop, remap (lone PZ becomes TZ), keep", "error")
+    augment: bool = _option("rotate, scale, shift, change contrast and add noise", True)
+    precision: str = _option("mixed precision: no, bf16, fp16 (GPU)", "no")
+    workers: int = _option("extra processes that prepare batches", 0)
+    seed: int = _option("of the split, the initial weights, the order and the augmentation", 0)
 
     def __post_init__(self):
         from csam_lite.networks import gate_names
@@ -122,7 +126,7 @@ def load_description(folder):
         raise InputError(f"{folder}: holds no run (no config.json); train one: python -m csam_lite train --data DIR --out {folder}")
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(Config)}
+        known = {one.name for one in fields(Config)}
         facts = Facts(**stored["facts"])
         facts.labels = {int(value): name for value, name in facts.labels.items()}
         return Config(**{name: value for name, value in stored["config"].items() if name in known}), facts
@@ -132,6 +136,7 @@ def load_description(folder):
 
 def load_run(folder, weights="best"):
     """The run in `folder` with its `weights`, "best" or "last". Raises InputError for a missing or damaged file."""
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_model
 
@@ -143,4 +148,4 @@ def load_run(folder, weights="best"):
         load_model(network, path)
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{path}: does not fit its config.json or is damaged ({str(error).splitlines()[0]}); train again") from error
-    return Run(Path(folder), config, facts, network.eval())
+    return Run(Path(folder), config, facts, network.eval().to("cuda" if torch.cuda.is_available() else "cpu"))

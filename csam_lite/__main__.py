@@ -1,0 +1,137 @@
+"""Command line: python -m csam_lite {demo,train,evaluate,predict,check,phantom}. Each command is one call of a plain function."""
+
+import argparse
+import os
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from csam_lite import __version__
+from csam_lite.errors import InputError
+
+
+def main(argv=None):
+    """Run a command; return the exit code: 0, or 2 for input that cannot be used (one line on standard error says why)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except InputError as error:
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; a training goes on with --resume", file=sys.stderr)
+        return 130
+
+
+def run_demo(arguments):
+    from csam_lite.demo import demo
+
+    demo(arguments.out, volumes=arguments.volumes, seed=arguments.seed)
+
+
+def run_train(arguments):
+    from csam_lite.run import Config
+    from csam_lite.training import train
+
+    train(Config(**{one.name: getattr(arguments, one.name) for one in fields(Config)}), resume=arguments.resume)
+
+
+def run_evaluate(arguments):
+    from csam_lite.evaluate import evaluate, mean_dice, summarise, write_rows
+    from csam_lite.run import load_run
+    from csam_lite.table import markdown
+
+    run = load_run(arguments.folder, arguments.weights)
+    rows = evaluate(run, arguments.data, arguments.part, arguments.one_zone)
+    path = Path(arguments.csv or run.folder / f"{arguments.part}.csv")
+    write_rows(rows, path)
+    print(markdown(rows) if arguments.subjects else markdown(summarise(rows)))
+    print(f"\nMean Dice over {', '.join(run.facts.labels.values())}: {mean_dice(rows):.3f}. Every subject: {path}")
+
+
+def run_predict(arguments):
+    from csam_lite.predict import predict_file
+    from csam_lite.run import load_run
+
+    predict_file(load_run(arguments.folder, arguments.weights), arguments.image, arguments.mask, arguments.uncertainty, arguments.draws)
+    print(f"{arguments.mask}: written on the grid of {arguments.image}")
+    if arguments.uncertainty:
+        print(f"{arguments.uncertainty}: standard deviation of the class probabilities over {arguments.draws} draws")
+
+
+def run_check(arguments):
+    from csam_lite.survey import survey
+    from csam_lite.table import markdown
+
+    facts, problems = survey(arguments.folder, arguments.one_zone)
+    print(markdown(facts))
+    if problems:
+        print(f"\n{markdown(problems)}\n")
+        raise InputError(f"{arguments.folder}: {len(problems)} problem(s), listed above; mend them or take the cases out")
+    print("\nNo problems found.")
+
+
+def run_phantom(arguments):
+    from csam_lite.phantom import write_phantoms
+
+    write_phantoms(arguments.folder, count=arguments.volumes, seed=arguments.seed, ambiguous=not arguments.control)
+    print(f"{arguments.folder}: {arguments.volumes} phantoms in the Decathlon layout")
+
+
+def _parser():
+    from csam_lite.run import ONE_ZONE, Config
+
+    parser = argparse.ArgumentParser("csam_lite", description="Cross-slice attention for anisotropic volumes.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(run, name, help):
+        added = commands.add_parser(name, help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        added.set_defaults(run=run)
+        return added
+
+    demo = command(run_demo, "demo", "make phantoms, train a small CSAM U-Net on them, leave scores, masks and pictures")
+    demo.add_argument("--out", default="demo", help="folder for everything")
+    demo.add_argument("--volumes", type=int, default=32, help="number of phantoms; a quarter is held out")
+    demo.add_argument("--seed", type=int, default=0, help="of phantoms and training")
+
+    train = command(run_train, "train", "train a network on a folder of scans")
+    for one in fields(Config):
+        kind = dict(action=argparse.BooleanOptionalAction) if one.type is bool else dict(type=one.type)
+        required = one.default is MISSING
+        train.add_argument(f"--{one.name.replace('_', '-')}", help=one.metadata["help"], required=required,
+                           default=None if required else one.default, **kind)
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+    evaluate = command(run_evaluate, "evaluate", "measure a trained network: Dice, HD95, ASSD, volumes, by subject")
+    evaluate.add_argument("folder", metavar="RUN", help="folder of the run")
+    evaluate.add_argument("--data", help="folder of the scans, if not where they were in training")
+    evaluate.add_argument("--part", choices=("test", "val", "train", "all"), default="test", help="which part of the run's split")
+    evaluate.add_argument("--one-zone", choices=ONE_ZONE, help="as in train; the run's own choice if not given")
+    evaluate.add_argument("--csv", help="file for the table of all subjects; PART.csv in RUN if not given")
+    evaluate.add_argument("--subjects", action="store_true", help="print every subject")
+
+    predict = command(run_predict, "predict", "segment one scan; the mask has the scan's own grid and affine")
+    predict.add_argument("image", metavar="IN", help="NIfTI scan")
+    predict.add_argument("mask", metavar="OUT", help="NIfTI mask to write")
+    predict.add_argument("--run", dest="folder", required=True, metavar="RUN", help="folder of the run")
+    predict.add_argument("--uncertainty", metavar="MAP", help="also write a map of how much repeated draws disagree")
+    predict.add_argument("--draws", type=int, default=20, help="number of draws for the map")
+    for added in (evaluate, predict):
+        added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run")
+
+    check = command(run_check, "check", "list every problem of a data set in one table")
+    check.add_argument("folder", metavar="DIR", help="folder of the scans")
+    check.add_argument("--one-zone", choices=ONE_ZONE, default="error", help="as in train: what is no problem then")
+
+    phantom = command(run_phantom, "phantom", "write synthetic prostate volumes (T2 + ADC) in the Decathlon layout")
+    phantom.add_argument("folder", metavar="DIR", help="folder to write")
+    phantom.add_argument("--volumes", type=int, default=32, help="how many")
+    phantom.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
+    phantom.add_argument("--control", action="store_true", help="phantoms whose single slices are unambiguous at base and apex")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

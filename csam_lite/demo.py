@@ -1,0 +1,61 @@
+"""The main job in one function: phantoms, a small CSAM U-Net trained on them, its masks, its scores and pictures of its gates."""
+
+from pathlib import Path
+
+import torch
+
+from csam_lite.dataset import find_dataset
+from csam_lite.errors import InputError
+from csam_lite.evaluate import evaluate, mean_dice, summarise, write_rows
+from csam_lite.phantom import write_phantoms
+from csam_lite.plots import plot_gates, plot_history, plot_masks, save_figure
+from csam_lite.predict import predict_file, probabilities
+from csam_lite.record import record_gates
+from csam_lite.run import Config
+from csam_lite.table import markdown
+from csam_lite.training import train
+
+
+def demo(folder="demo", volumes=32, seed=0, progress=True, **options):
+    """Run everything into `folder`; a second call goes on where an earlier one stopped. Returns the mean Dice on held-out phantoms.
+
+    Leaves phantoms/ (Decathlon), run/ (weights, history), predictions/ (NIfTI masks), dice.csv, dice.md, history.png, and for one
+    held-out volume masks.png and gates.png. `options` are Config's, to train longer or something else.
+    """
+    folder = Path(folder)
+    phantoms = write_phantoms(folder / "phantoms", count=volumes, seed=seed, progress=progress)
+    config = Config(**{"data": str(phantoms), "out": str(folder / "run"), "base_channels": 8, "levels": 4, "pixels": 64, "epochs": 30,
+                       "test": 0.25, "seed": seed} | options)
+    run = train(config, resume=(folder / "run").exists(), progress=progress)
+
+    rows = evaluate(run, progress=progress)
+    write_rows(rows, folder / "dice.csv")
+    table = markdown(summarise(rows))
+    (folder / "dice.md").write_text(table + "\n", encoding="utf-8")
+
+    dataset = find_dataset(phantoms)
+    held_out = [case for case in dataset.cases if case.name in run.facts.split["test"]]
+    if not held_out:
+        raise InputError(f"{phantoms}: no phantom is held out; give more volumes")
+    for case in held_out:
+        predict_file(run, case.image, folder / "predictions" / f"{case.name}.nii.gz")
+    draw(run, dataset, held_out[0], folder)
+    if progress:
+        print(f"\n{table}\n\nMean Dice over PZ and TZ on {len(held_out)} held-out phantoms: {mean_dice(rows):.3f}\n"
+              f"Pictures, masks and weights are in {folder}/")
+    return mean_dice(rows)
+
+
+def draw(run, dataset, case, folder):
+    """Write masks.png and gates.png of one case, and history.png of the run, into `folder`."""
+    from csam_lite.predict import segment
+
+    scan = dataset.read(case, run.config.one_zone)
+    title = f"{case.name}: outlines of the prediction and of the reference"
+    save_figure(plot_masks(scan, dataset.classes, segment(run, scan), title=title), folder / "masks.png")
+    image = run.preprocess.image(scan)
+    with record_gates(run.network) as record, torch.no_grad():
+        probabilities(run.network, image)
+    if record:  # a network without CSAM has no gates
+        save_figure(plot_gates(record, image[:, 0].numpy(), run.facts.spacing, title=f"The gates of every CSAM on {case.name}"), folder / "gates.png")
+    save_figure(plot_history(run.folder / "history.csv"), folder / "history.png")

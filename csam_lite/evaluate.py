@@ -1,0 +1,114 @@
+"""How good a mask is: Dice, surface distances in mm, volume, and Dice by third of the organ, subject by subject."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from csam_lite.dataset import find_dataset
+from csam_lite.errors import InputError
+from csam_lite.files import whole_file
+from csam_lite.predict import segment
+
+THIRDS = ("apex", "mid", "base")  # along the slices, inferior to superior
+COLUMNS = ("case", "class", "dice", "hd95_mm", "assd_mm", "volume_ml", "reference_ml", *(f"dice_{third}" for third in THIRDS))
+
+
+def evaluate(run, data=None, part="test", one_zone=None, progress=True):
+    """Segment the cases of one part of the run's split, on each scan's own grid, and measure them.
+
+    data: the folder, if it is not where it was in training. part: "test", "val", "train", or "all" for every labelled case of the
+    folder (then it may be another data set with the same labels). Returns one row (dict with `COLUMNS`) per case and class, and, with
+    several classes, one for all of them together. Raises InputError for unusable data or an empty part.
+    """
+    dataset = find_dataset(data or run.config.data, labelled=True)
+    if dataset.labels != run.facts.labels:
+        raise InputError(f"{dataset.root}: its labels {dataset.labels} are not those of the training {run.facts.labels}; unify them first")
+    chosen = None if part == "all" else set(run.facts.split[part])
+    cases = [case for case in dataset.cases if chosen is None or case.name in chosen]
+    if not cases or (chosen and len(cases) < len(chosen)):
+        raise InputError(f"{dataset.root}: holds {len(cases)} of the {len(chosen or ())} cases of the run's {part} part; give the folder of the training, or --part all")
+    rows = []
+    for case in tqdm(cases, desc="evaluating", unit="volume", disable=not progress):
+        if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
+            rows += measure(segment(run, scan), scan.label, scan.spacing, dataset.classes, case.name)
+    return rows
+
+
+def measure(mask, reference, spacing, classes, name=""):
+    """Rows of `COLUMNS` for one subject: mask and reference (S, H, W) of classes 0..K-1, spacing (through-plane, row, column) in mm.
+
+    Per subject, never pooled. A class that is in neither mask has no Dice (NaN). Distances are NaN where one mask is empty. The
+    thirds divide the slices that hold the reference; slices beyond its ends belong to the end thirds, so that a mask that runs too
+    far counts there.
+    """
+    wanted = [(label, [k]) for k, label in enumerate(classes, 1)]
+    if len(classes) > 1:
+        wanted.append(("gland" if {label.lower() for label in classes} == {"pz", "tz"} else "all", range(1, len(classes) + 1)))
+    voxel_ml = math.prod(spacing) / 1000
+    return [_measure_one(np.isin(mask, values), np.isin(reference, values), spacing, voxel_ml) | {"case": name, "class": label}
+            for label, values in wanted]
+
+
+def _measure_one(p, r, spacing, voxel_ml):
+    row = {"dice": dice(p, r), "volume_ml": p.sum() * voxel_ml, "reference_ml": r.sum() * voxel_ml}
+    row["hd95_mm"], row["assd_mm"] = surface_distances(p, r, spacing)
+    slices = np.flatnonzero(r.any((1, 2)))
+    cuts = [0, 0, 0, len(r)]
+    if len(slices):
+        first, count = slices[0], slices[-1] + 1 - slices[0]
+        cuts = [0, first + round(count / 3), first + round(2 * count / 3), len(r)]
+    for third, start, end in zip(THIRDS, cuts, cuts[1:]):
+        row[f"dice_{third}"] = dice(p[start:end], r[start:end])
+    return row
+
+
+def dice(p, r):
+    """2 |p and r| / (|p| + |r|) of two boolean arrays, NaN if both are empty."""
+    total = int(p.sum()) + int(r.sum())
+    return 2 * int((p & r).sum()) / total if total else math.nan
+
+
+def surface_distances(p, r, spacing):
+    """(95th percentile Hausdorff distance, average symmetric surface distance) in mm of boolean (S, H, W), by MONAI; NaN if one is empty."""
+    import torch
+    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+
+    if not p.any() or not r.any():
+        return math.nan, math.nan
+    box = tuple(slice(max(where.min() - 1, 0), where.max() + 2) for where in np.nonzero(p | r))
+    pair = [torch.from_numpy(a[box])[None, None] for a in (p, r)]
+    hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
+    assd = compute_average_surface_distance(*pair, include_background=True, symmetric=True, spacing=list(spacing))
+    return hd95.item(), assd.item()
+
+
+def summarise(rows):
+    """Mean over subjects by class: a row each of class, subjects, found, and the means of the finite values of `COLUMNS`.
+
+    `found` counts subjects with a mask where the reference has one: the distances are means over those alone.
+    """
+    summary = []
+    for label in dict.fromkeys(row["class"] for row in rows):
+        own = [row for row in rows if row["class"] == label]
+        means = {column: float(np.nanmean(values)) if not np.isnan(values := np.array([row[column] for row in own])).all() else math.nan
+                 for column in COLUMNS[2:]}
+        real = [row for row in own if row["reference_ml"] > 0]
+        summary.append({"class": label, "subjects": len(own), "found": f"{sum(row['volume_ml'] > 0 for row in real)}/{len(real)}"} | means)
+    return summary
+
+
+def mean_dice(rows):
+    """Mean Dice over the classes (without their union) of the means over subjects: the one figure of a data set."""
+    single = [line["dice"] for line in summarise(rows) if line["class"] not in ("gland", "all")]
+    return float(np.nanmean(single))
+
+
+def write_rows(rows, path):
+    """Write rows as CSV, whole or not at all."""
+    with whole_file(Path(path)) as part, open(part, "w", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        table.writerows({key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)

@@ -1,0 +1,122 @@
+"""Pictures for papers, pages and pages without scripts: masks on slices, the three gates, the course of a training (matplotlib)."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from csam_lite.files import whole_file
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; one a class, in order.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
+
+
+def plot_masks(scan, classes, prediction=None, channel=0, slices=9, title=""):
+    """Figure of slices of a Scan with outlines: its label dashed in white, `prediction` (S, H, W) in the classes' colours.
+
+    Slices are spread evenly over those with a mask. In-plane proportions are true; the picture is cut to the masks and 15 mm around.
+    """
+    import matplotlib.pyplot as plt
+
+    masks = [mask for mask in (scan.label, prediction) if mask is not None]
+    where = np.any([mask > 0 for mask in masks], axis=0) if masks else np.zeros(scan.image[:, 0].shape, bool)
+    if not where.any():
+        where[:] = True
+    shown = np.unique(np.linspace(*np.flatnonzero(where.any((1, 2)))[[0, -1]], slices).round().astype(int))
+    rows, columns = (_around(where.any((0, 3 - axis)), 15 / scan.spacing[axis]) for axis in (1, 2))
+    box = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+    height, width = (part.stop - part.start for part in box)
+    millimetres = (0, width * scan.spacing[2], height * scan.spacing[1], 0)
+    across = min(len(shown), 5)
+    down = -(-len(shown) // across)
+    figure, axes = plt.subplots(down, across, figsize=(2.3 * across, 2.5 * down + 0.5), squeeze=False, layout="constrained")
+    low, high = np.percentile(scan.image[:, channel], (0.5, 99.5))
+    for axis in axes.flat[len(shown):]:
+        axis.axis("off")
+    for axis, s in zip(axes.flat, shown):
+        axis.imshow(scan.image[(s, channel, *box)], cmap="gray", vmin=low, vmax=high, extent=millimetres)
+        for k, colour in enumerate(COLOURS[:len(classes)], 1):
+            for mask, style in ((scan.label, dict(colors="white", linestyles="dashed", linewidths=0.9)),
+                                (prediction, dict(colors=colour, linewidths=1.4))):
+                if mask is not None and (outline := mask[(s, *box)] == k).any():
+                    axis.contour(outline, [0.5], extent=millimetres, origin="upper", **style)
+        axis.set_title(f"slice {s + 1} of {len(scan.image)}", fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.label_outer()
+    figure.supxlabel("mm, from the picture's right side of the patient to the left", fontsize=8)
+    figure.supylabel("mm, front to back", fontsize=8)
+    handles = [plt.Line2D([], [], color=colour, label=name) for colour, name in zip(COLOURS, classes)] if prediction is not None else []
+    if scan.label is not None:
+        handles.append(plt.Line2D([], [], color="gray", linestyle="dashed", label="reference"))
+    figure.suptitle(title, fontsize=10)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) or 1, fontsize=8, frameon=False)
+    return figure
+
+
+def plot_gates(record, image, spacing, volume=0, title=""):
+    """Figure of all gates of one volume: a row for each CSAM, a column for each attention.
+
+    record: what `record_gates` gave. image: (S, H, W), the network's input, whose middle slice is the backdrop of the positional gate.
+    spacing: in-plane distance of its pixels in mm.
+    """
+    import matplotlib.pyplot as plt
+
+    kinds = [kind for kind in ("semantic", "positional", "slice") if any(kind in gates for gates in record.values())]
+    figure, axes = plt.subplots(len(record), len(kinds), figsize=(3.6 * len(kinds), 2.3 * len(record) + 0.6), squeeze=False, layout="constrained")
+    middle, (H, W) = image[len(image) // 2], image.shape[1:]
+    for row, (level, (name, gates)) in zip(axes, enumerate(record.items())):
+        for axis, kind in zip(row, kinds):
+            gate = gates[kind].values[volume]
+            axis.set_title(f"{kind} gate, {name}, 1/{2**level} size", fontsize=9)
+            axis.tick_params(labelsize=7)
+            if kind == "semantic":
+                axis.bar(range(len(gate)), np.sort(gate)[::-1], width=1, color=COLOURS[1])
+                axis.set_xlabel("channels, sorted", fontsize=8)
+            elif kind == "positional":
+                millimetres = (0, W * spacing, H * spacing, 0)
+                axis.imshow(middle, cmap="gray", extent=millimetres)
+                shown = axis.imshow(gate, cmap="cividis", alpha=0.6, extent=millimetres)
+                figure.colorbar(shown, ax=axis, label="gate").ax.tick_params(labelsize=7)
+                axis.set_xlabel("mm", fontsize=8)
+                axis.set_ylabel("mm", fontsize=8)
+                continue
+            else:
+                real = gate[:len(image)]
+                axis.bar(range(1, len(real) + 1), real, color=COLOURS[0])
+                axis.set_xlabel("slice, inferior to superior", fontsize=8)
+            axis.set_ylabel("gate", fontsize=8)
+            axis.set_ylim(0, 1)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def plot_history(history_csv):
+    """Figure of a run's history.csv: training loss and validation Dice by epoch."""
+    import matplotlib.pyplot as plt
+
+    with open(history_csv, newline="") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    epochs = [row["epoch"] for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    left.plot(epochs, [row["loss"] for row in rows], color=COLOURS[5])
+    left.set(xlabel="epoch", ylabel="training loss (Dice + cross-entropy)")
+    for colour, name in zip(COLOURS, [key for key in rows[0] if key.startswith("val_dice_")]):
+        right.plot(epochs, [row[name] for row in rows], color=colour, label=name.removeprefix("val_dice_"))
+    right.set(xlabel="epoch", ylabel="validation Dice", ylim=(0, 1))
+    right.legend(frameon=False)
+    return figure
+
+
+def save_figure(figure, path, dpi=110):
+    """Write a figure, whole or not at all, and close it."""
+    import matplotlib.pyplot as plt
+
+    with whole_file(Path(path)) as part:
+        figure.savefig(part, dpi=dpi)
+    plt.close(figure)
+
+
+def _around(hit, margin):
+    """The slice of an axis that holds all True of `hit` and `margin` more on both sides."""
+    where = np.flatnonzero(hit)
+    return slice(max(int(where[0] - margin), 0), min(int(where[-1] + margin) + 1, len(hit)))
