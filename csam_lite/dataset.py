@@ -92,7 +92,7 @@ def find_dataset(folder, labelled=False):
     if labelled:
         cases = tuple(case for case in dataset.cases if case.label)
         if not cases:
-            raise InputError(f"{root}: holds {len(dataset.cases)} images but no masks, training needs masks; put them in labels/ under the images' names")
+            raise InputError(f"{root}: holds {len(dataset.cases)} images but no masks; put them in labels/ under the images' names")
         dataset = replace(dataset, cases=cases)
     return dataset
 

@@ -7,9 +7,10 @@ import torch
 from csam_lite.dataset import find_dataset
 from csam_lite.errors import InputError
 from csam_lite.evaluate import evaluate, mean_dice, summarise, write_rows
+from csam_lite.files import whole_file
 from csam_lite.phantom import write_phantoms
 from csam_lite.plots import plot_gates, plot_history, plot_masks, save_figure
-from csam_lite.predict import predict_file, probabilities
+from csam_lite.predict import predict_file, probabilities, segment
 from csam_lite.record import record_gates
 from csam_lite.run import Config
 from csam_lite.table import markdown
@@ -24,14 +25,15 @@ def demo(folder="demo", volumes=32, seed=0, progress=True, **options):
     """
     folder = Path(folder)
     phantoms = write_phantoms(folder / "phantoms", count=volumes, seed=seed, progress=progress)
-    config = Config(**{"data": str(phantoms), "out": str(folder / "run"), "base_channels": 8, "levels": 4, "pixels": 64, "epochs": 30,
+    config = Config(**{"data": str(phantoms), "out": str(folder / "run"), "base_channels": 8, "levels": 4, "pixels": 64, "epochs": 40,
                        "test": 0.25, "seed": seed} | options)
     run = train(config, resume=(folder / "run").exists(), progress=progress)
 
     rows = evaluate(run, progress=progress)
     write_rows(rows, folder / "dice.csv")
     table = markdown(summarise(rows))
-    (folder / "dice.md").write_text(table + "\n", encoding="utf-8")
+    with whole_file(folder / "dice.md") as part:
+        part.write_text(table + "\n", encoding="utf-8")
 
     dataset = find_dataset(phantoms)
     held_out = [case for case in dataset.cases if case.name in run.facts.split["test"]]
@@ -48,8 +50,6 @@ def demo(folder="demo", volumes=32, seed=0, progress=True, **options):
 
 def draw(run, dataset, case, folder):
     """Write masks.png and gates.png of one case, and history.png of the run, into `folder`."""
-    from csam_lite.predict import segment
-
     scan = dataset.read(case, run.config.one_zone)
     title = f"{case.name}: outlines of the prediction and of the reference"
     save_figure(plot_masks(scan, dataset.classes, segment(run, scan), title=title), folder / "masks.png")

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ def evaluate(run, data=None, part="test", one_zone=None, progress=True):
     chosen = None if part == "all" else set(run.facts.split[part])
     cases = [case for case in dataset.cases if chosen is None or case.name in chosen]
     if not cases or (chosen and len(cases) < len(chosen)):
-        raise InputError(f"{dataset.root}: holds {len(cases)} of the {len(chosen or ())} cases of the run's {part} part; give the folder of the training, or --part all")
+        raise InputError(f"{dataset.root}: holds {len(cases)} of the {len(chosen or ())} cases of the run's {part} part; "
+                         "give the folder of the training, or --part all")
     rows = []
     for case in tqdm(cases, desc="evaluating", unit="volume", disable=not progress):
         if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
@@ -79,6 +81,7 @@ def surface_distances(p, r, spacing):
     if not p.any() or not r.any():
         return math.nan, math.nan
     box = tuple(slice(max(where.min() - 1, 0), where.max() + 2) for where in np.nonzero(p | r))
+    warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)  # MONAI 1.6 warns of its own call
     pair = [torch.from_numpy(a[box])[None, None] for a in (p, r)]
     hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
     assd = compute_average_surface_distance(*pair, include_background=True, symmetric=True, spacing=list(spacing))

@@ -43,8 +43,10 @@ def plot_masks(scan, classes, prediction=None, channel=0, slices=9, title=""):
         axis.set_title(f"slice {s + 1} of {len(scan.image)}", fontsize=8)
         axis.tick_params(labelsize=7)
         axis.label_outer()
-    figure.supxlabel("mm, from the picture's right side of the patient to the left", fontsize=8)
-    figure.supylabel("mm, front to back", fontsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel("mm", fontsize=8)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("mm", fontsize=8)
     handles = [plt.Line2D([], [], color=colour, label=name) for colour, name in zip(COLOURS, classes)] if prediction is not None else []
     if scan.label is not None:
         handles.append(plt.Line2D([], [], color="gray", linestyle="dashed", label="reference"))
@@ -84,6 +86,7 @@ def plot_gates(record, image, spacing, volume=0, title=""):
                 real = gate[:len(image)]
                 axis.bar(range(1, len(real) + 1), real, color=COLOURS[0])
                 axis.set_xlabel("slice, inferior to superior", fontsize=8)
+                axis.xaxis.get_major_locator().set_params(integer=True)
             axis.set_ylabel("gate", fontsize=8)
             axis.set_ylim(0, 1)
     figure.suptitle(title, fontsize=10)

@@ -1,5 +1,7 @@
 """From a trained network to a mask on the scan's own grid."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -30,12 +32,8 @@ def probabilities(network, image):
 
 
 def segment(run, scan):
-    """Mask (S, H, W) uint8 of classes 0..K-1 on the scan's own grid."""
-    scan_channels, channels = scan.image.shape[1], len(run.facts.channels)
-    if scan_channels != channels:
-        raise InputError(f"{scan.path}: has {scan_channels} channel(s), the network was trained on {channels} ({', '.join(run.facts.channels)}); "
-                         "give the same channels in the same order")
-    return _restore(run, scan, probabilities(run.network, run.preprocess.image(scan))).argmax(1).byte().numpy()
+    """Mask (S, H, W) uint8 of classes 0..K-1 on the scan's own grid. Raises InputError where its channels are not the network's."""
+    return _restore(run, scan, probabilities(run.network, _network_input(run, scan))).argmax(1).byte().numpy()
 
 
 def disagreement(run, scan, draws=20):
@@ -47,7 +45,7 @@ def disagreement(run, scan, draws=20):
     drawn = [module for module in run.network.modules() if isinstance(module, SliceAttention) and module.normal is not None]
     if not drawn:
         raise InputError(f"{run.folder}: its slice gate is certain, there is nothing to draw; train with --uncertain for an uncertainty map")
-    image = run.preprocess.image(scan)
+    image = _network_input(run, scan)
     for module in drawn:
         module.train()  # the gates draw, everything else stays in evaluation mode
     try:
@@ -63,6 +61,11 @@ def predict_file(run, image_path, mask_path, uncertainty_path=None, draws=20):
     With `uncertainty_path`, also write the map of `disagreement`. Returns the mask (S, H, W). Raises InputError as `read_scan`,
     `write_like` and `disagreement` do; nothing is written then.
     """
+    for path in filter(None, (mask_path, uncertainty_path)):
+        if not str(path).endswith((".nii", ".nii.gz")):
+            raise InputError(f"{path}: masks and maps are written as NIfTI; let the name end in .nii.gz")
+        if Path(path).resolve() == Path(image_path).resolve():
+            raise InputError(f"{path}: is the scan itself; give the mask another name")
     scan = read_scan(image_path)
     values = np.array([0, *run.facts.labels], np.uint8)
     mask = values[segment(run, scan)]
@@ -71,6 +74,14 @@ def predict_file(run, image_path, mask_path, uncertainty_path=None, draws=20):
     if uncertainty_path:
         write_like(uncertainty, scan, uncertainty_path)
     return mask
+
+
+def _network_input(run, scan):
+    channels, trained = scan.image.shape[1], run.facts.channels
+    if channels != len(trained):
+        raise InputError(f"{scan.path}: has {channels} channel(s), the network was trained on {len(trained)} ({', '.join(trained)}); "
+                         "give the same channels in the same order")
+    return run.preprocess.image(scan)
 
 
 def _restore(run, scan, values, background=1.0):

@@ -138,14 +138,14 @@ def load_run(folder, weights="best"):
     """The run in `folder` with its `weights`, "best" or "last". Raises InputError for a missing or damaged file."""
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_model
+    from safetensors.torch import load_file
 
     config, facts = load_description(folder)
     path, network = Path(folder) / f"{weights}.safetensors", build_network(config, facts)
     if not path.is_file():
         raise InputError(f"{path}: no such weights; let the training finish an epoch, or continue it with --resume")
     try:
-        load_model(network, path)
+        network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{path}: does not fit its config.json or is damaged ({str(error).splitlines()[0]}); train again") from error
     return Run(Path(folder), config, facts, network.eval().to("cuda" if torch.cuda.is_available() else "cpu"))

@@ -37,8 +37,8 @@ class Scan:
         """array (S, H, W) -> the same voxels in the axis order of the file, shape `self.shape`."""
         import nibabel
 
-        start = np.array([[0, 1], [1, 1], [2, 1]])
-        return nibabel.apply_orientation(array, nibabel.orientations.ornt_transform(self.transform, start))
+        unchanged = np.array([[0, 1], [1, 1], [2, 1]])
+        return nibabel.apply_orientation(array, nibabel.orientations.ornt_transform(unchanged, self.transform))
 
 
 def read_scan(image_path, label_path=None, labels=None):
@@ -77,8 +77,6 @@ def write_like(array, scan, path):
     """Write array (S, H, W) as NIfTI on the grid of `scan`'s file: same shape, same affine. Raises InputError if it cannot be written."""
     import nibabel
 
-    if not str(path).endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path}: masks and maps are written as NIfTI; let the name end in .nii.gz")
     nifti = nibabel.Nifti1Image(scan.to_file_axes(array), scan.affine)
     nifti.header.set_xyzt_units("mm")
     with whole_file(path) as part:

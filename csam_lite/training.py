@@ -1,6 +1,7 @@
 """Train a network on a folder of scans: on a CPU, a GPU, or several processes started by torchrun."""
 
 import csv
+import io
 import math
 import pickle
 import time
@@ -153,7 +154,7 @@ class Trainer:
 
     def _save(self, loss, rate, dice):
         """Add a line to the history and write what a reader, a user and a continuation need, each file whole or not at all."""
-        from safetensors.torch import save_model
+        from safetensors.torch import save
 
         means = [float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else math.nan for column in dice.T]
         val_dice = float(np.mean(means))
@@ -164,15 +165,17 @@ class Trainer:
         network = self.accelerator.unwrap_model(self.network)
         for name in ["last", *(["best"] if is_best else [])]:
             with whole_file(self.out / f"{name}.safetensors") as part:
-                save_model(network, part)
+                part.write_bytes(save(network.state_dict()))
         with whole_file(self.out / "history.csv") as part, open(part, "w", newline="") as file:
             table = csv.DictWriter(file, self.history[-1])
             table.writeheader()
             table.writerows(self.history)
         scaler = self.accelerator.scaler
+        state = io.BytesIO()  # torch's own file writer hides why it failed
+        torch.save({"network": network.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch, "seconds": self.seconds,
+                    "best": self.best, "history": self.history, "scaler": scaler.state_dict() if scaler else None}, state)
         with whole_file(self.out / "resume.pt") as part:
-            torch.save({"network": network.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch, "seconds": self.seconds,
-                        "best": self.best, "history": self.history, "scaler": scaler.state_dict() if scaler else None}, part)
+            part.write_bytes(state.getbuffer())
 
     def _restore(self):
         try:
@@ -225,7 +228,7 @@ def _accelerator(config):
         raise InputError("--precision fp16: needs a GPU; use bf16 or no on a CPU")
     # The released draw leaves the slice gate's parameters without gradient, which several processes must be told.
     no_gradient = config.uncertain and config.sampling == "released"
-    accelerator = Accelerator(mixed_precision=config.precision,
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.precision,  # cpu: or torchrun's processes stay strangers
                               kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=no_gradient)])
     if config.batch_size % accelerator.num_processes:
         raise InputError(f"--batch-size {config.batch_size}: must be a multiple of the {accelerator.num_processes} processes that share it")
@@ -239,5 +242,6 @@ def _same_config(asked, stored):
         if name in ("data", "out", "minutes"):
             setattr(stored, name, value or getattr(stored, name))
         elif value not in (getattr(stored, name), getattr(defaults, name)):
-            raise InputError(f"--{name.replace('_', '-')} {value}: the run to continue has {getattr(stored, name)}; leave the option out, or start a new run")
+            raise InputError(f"--{name.replace('_', '-')} {value}: the run to continue has {getattr(stored, name)}; leave the option out, "
+                             "or start a new run")
     return stored

@@ -6,10 +6,10 @@ Run it again at any time: what is there is not downloaded again, and --one-zone 
 
 import sys
 
-from common import options, run
-
 from csam_lite.dataset import ONE_ZONE
 from csam_lite.sets import get_msd_prostate
+
+from common import options, run
 
 
 def main(argv=None):

@@ -7,12 +7,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from common import options, run
-
 from csam_lite.download import extract, fetch, whole_folder
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 from csam_lite.sets import is_there, new_dataset, write_dataset
+
+from common import options, run
 
 URL = "https://zenodo.org/records/8026660/files/training_data.zip?download=1"
 MD5 = "f6d23994117c989daf07e5291edd0aea"

@@ -8,12 +8,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from common import options, run
-
 from csam_lite.download import extract, fetch, whole_folder, zenodo_md5
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 from csam_lite.sets import is_there, new_dataset, read_nifti, relabel, write_dataset
+
+from common import options, run
 
 RECORDS = {"train": "6481141", "test": "6592345"}
 MD5 = {"train": "a0d5361b7c4cbf3f17f7ccb9a2e1739c"}

@@ -2,9 +2,9 @@
 
 import sys
 
-from common import options, run
-
 from csam_lite.phantom import write_phantoms
+
+from common import options, run
 
 
 def main(argv=None):

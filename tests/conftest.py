@@ -1,7 +1,9 @@
 """Fixtures. Tests on the released modules or on real scans skip, with the reason, where the folder `../shared` is missing."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,3 +21,59 @@ def shared():
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory):
+    """Six phantoms in the Decathlon layout."""
+    from csam_lite.phantom import write_phantoms
+
+    return write_phantoms(tmp_path_factory.mktemp("phantoms"), count=6, seed=3, progress=False)
+
+
+TINY = dict(pixels=32, levels=3, base_channels=4, epochs=2, test=2, val=1)
+
+
+@pytest.fixture(scope="session")
+def run(phantoms, tmp_path_factory):
+    """A tiny trained run with a drawn slice gate, on the phantoms."""
+    from csam_lite.run import Config
+    from csam_lite.training import train
+
+    return train(Config(str(phantoms), str(tmp_path_factory.mktemp("run") / "run"), uncertain=True, **TINY), progress=False)
+
+
+def write_nifti(path, voxels, affine=None):
+    """Write voxels (X, Y, Z[, C]) with a 0.5 x 0.5 x 3 mm grid unless another affine is given."""
+    import nibabel
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([0.5, 0.5, 3, 1]) if affine is None else affine), path)
+    return path
+
+
+def blob(shape, rng):
+    """An image (X, Y, Z) with a bright core (2) in a ring (1), and the mask of both."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    radius = np.sqrt(sum(axis**2 for axis in axes[:2])) + 0.2 * np.abs(axes[2])
+    mask = ((radius < 0.7).astype(np.uint8) + (radius < 0.4)).astype(np.uint8)
+    return (100 * mask + rng.normal(50, 5, shape)).astype(np.float32), mask
+
+
+@pytest.fixture
+def decathlon(tmp_path):
+    """A folder of four small cases, "a" to "d", with PZ (1) and TZ (2); tests then spoil it."""
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        image, mask = blob((40, 36, 5), rng)
+        write_nifti(tmp_path / "set" / "imagesTr" / f"{name}.nii.gz", image)
+        write_nifti(tmp_path / "set" / "labelsTr" / f"{name}.nii.gz", mask)
+    describe(tmp_path / "set", "abcd")
+    return tmp_path / "set"
+
+
+def describe(folder, names, labels=None, modality=None):
+    """Write dataset.json for cases of these names."""
+    info = {"name": "test", "modality": modality or {"0": "T2"}, "labels": labels or {"0": "background", "1": "PZ", "2": "TZ"}, "test": [],
+            "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names]}
+    (folder / "dataset.json").write_text(json.dumps(info))

@@ -1,0 +1,219 @@
+"""The commands as a user types them; bad input ends in one plain line and exit code 2, with nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from conftest import TINY, blob, describe, write_nifti
+
+from csam_lite.__main__ import main
+
+
+def options(**given):
+    return [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def train(data, out, **given):
+    return main(["train", *options(data=data, out=out, **TINY | dict(test=1, val=0, epochs=1) | given)])
+
+
+def fails(code, capsys):
+    """The one line that the command wrote."""
+    assert code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    return error
+
+
+def nifti(path):
+    return np.asanyarray(nibabel.load(path).dataobj)
+
+
+def test_train_evaluate_predict_check(decathlon, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(decathlon, out) == 0
+    assert main(["evaluate", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "| gland |" in printed and "Mean Dice over PZ, TZ" in printed
+    assert len((out / "test.csv").read_text().splitlines()) == 1 + 3
+    assert main(["evaluate", str(out), "--part", "all", "--data", str(decathlon), "--csv", str(tmp_path / "all.csv"), "--subjects"]) == 0
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 4 * 3
+    image = decathlon / "imagesTr" / "a.nii.gz"
+    assert main(["predict", str(image), str(tmp_path / "mask.nii.gz"), "--run", str(out)]) == 0
+    assert nibabel.load(tmp_path / "mask.nii.gz").shape == nibabel.load(image).shape
+    assert main(["check", str(decathlon)]) == 0
+    assert "No problems found" in capsys.readouterr().out
+
+
+def spoil(folder, how):
+    """Spoil case b of the data set; return what the error must name."""
+    image, label = folder / "imagesTr" / "b.nii.gz", folder / "labelsTr" / "b.nii.gz"
+    voxels, mask = nifti(image).copy(), nifti(label).copy()
+    if how == "missing":
+        image.unlink()
+    elif how == "truncated":
+        image.write_bytes(image.read_bytes()[:2000])
+    elif how == "not nifti":
+        image.write_bytes(b"hello")
+    elif how == "other shape":
+        write_nifti(label, mask[:-1])
+    elif how == "other affine":
+        write_nifti(label, mask, np.diag([0.5, 0.5, 3.3, 1]))
+    elif how == "undeclared":
+        write_nifti(label, np.where(mask == 2, 5, mask).astype(np.uint8))
+    elif how == "fractions":
+        write_nifti(label, mask * 0.5)
+    elif how == "2D":
+        write_nifti(image, voxels[..., 0])
+    elif how in ("nan", "inf"):
+        voxels[3, 4, 2] = float(how)
+        write_nifti(image, voxels)
+    elif how == "constant":
+        write_nifti(image, np.ones_like(voxels))
+    elif how == "no voxels":
+        write_nifti(image, voxels[:0])
+    elif how == "empty mask":
+        write_nifti(label, mask * 0)
+    elif how == "one zone":
+        write_nifti(label, (mask > 0).astype(np.uint8))
+    elif how == "channels":
+        write_nifti(image, np.stack([voxels, voxels], -1))
+    return label if how in ("other shape", "other affine", "undeclared", "fractions", "empty mask", "one zone") else image
+
+
+SPOILED = ["missing", "truncated", "not nifti", "other shape", "other affine", "undeclared", "fractions", "2D", "nan", "inf", "constant",
+           "no voxels", "empty mask", "one zone", "channels"]
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_bad_cases_are_named_by_check_and_train(decathlon, tmp_path, capsys, how):
+    named = spoil(decathlon, how)
+    for code in (main(["check", str(decathlon)]), train(decathlon, tmp_path / "run", test=0)):
+        assert code == 2
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err and (named.name in captured.out + captured.err or named.stem.split(".")[0] in captured.err)
+    error = captured.err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and ("; " in error), error  # a fault, then its mend
+    assert not (tmp_path / "run").exists()
+
+
+def test_check_lists_every_problem(decathlon, capsys):
+    spoil(decathlon, "nan")
+    write_nifti(decathlon / "labelsTr" / "c.nii.gz", nifti(decathlon / "labelsTr" / "c.nii.gz")[:-1])
+    assert main(["check", str(decathlon)]) == 2
+    captured = capsys.readouterr()
+    assert "| b " in captured.out and "| c " in captured.out and "2 problem(s)" in captured.err
+
+
+@pytest.mark.parametrize("what, match", [
+    ("folder", "no such folder"), ("empty", "holds no scans"), ("no labels", "labelsTr/ has none"), ("json", "not a Decathlon description"),
+    ("unlabelled", "no masks"), ("orphan", "no image")])
+def test_bad_folders(decathlon, tmp_path, capsys, what, match):
+    folder = decathlon
+    if what == "folder":
+        folder = tmp_path / "nowhere"
+    elif what == "empty":
+        (folder := tmp_path / "empty").mkdir()
+    elif what == "no labels":
+        for path in (folder / "labelsTr").iterdir():
+            path.unlink()
+    elif what == "json":
+        (folder / "dataset.json").write_text('{"training": [')
+    elif what == "unlabelled":
+        folder = folder / "imagesTr"
+    else:
+        (folder / "dataset.json").unlink()
+        (folder / "imagesTr" / "b.nii.gz").unlink()
+    error = fails(train(folder, tmp_path / "run"), capsys)
+    assert match in error and str(folder) in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given, match", [
+    (dict(network="vnet"), "--network vnet: choose one of"), (dict(attention="spatial"), "unknown attention"), (dict(pixels=4), "--pixels 4"),
+    (dict(epochs=0), "--epochs 0"), (dict(precision="fp16"), "needs a GPU"), (dict(folds=9, fold=9), "fold 9 of 9"), (dict(test=4), "too few")])
+def test_bad_options(decathlon, tmp_path, capsys, given, match):
+    assert match in fails(train(decathlon, tmp_path / "run", **given), capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_not_there(decathlon, tmp_path, capsys):
+    assert "holds no run" in fails(main(["evaluate", str(tmp_path)]), capsys)
+    assert "holds no run" in fails(main(["predict", str(decathlon / "imagesTr" / "a.nii.gz"), str(tmp_path / "m.nii.gz"), "--run", str(tmp_path)]), capsys)
+
+
+def test_other_labels_than_those_of_the_training(decathlon, tmp_path, capsys):
+    assert train(decathlon, tmp_path / "run") == 0
+    describe(decathlon, "abcd", labels={"0": "background", "1": "TZ", "2": "PZ"})
+    assert "are not those of the training" in fails(main(["evaluate", str(tmp_path / "run")]), capsys)
+
+
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limit = int(sys.argv.pop(1))
+from csam_lite.__main__ import main
+import torch, nibabel
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on file size are POSIX")
+def test_a_full_disk_leaves_nothing_half_written(decathlon, run, phantoms, tmp_path):
+    def limited(limit, *arguments):
+        return subprocess.run([sys.executable, "-c", LIMITED, str(limit), *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path)
+
+    done = limited(3000, "train", *options(data=decathlon, out=tmp_path / "run", **TINY | dict(test=1, val=0, epochs=1)))
+    assert done.returncode == 2 and "safetensors: cannot be written" in done.stderr and "Traceback" not in done.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+    json.loads((tmp_path / "run" / "config.json").read_text())
+    done = limited(300, "predict", phantoms / "imagesTr" / "prostate_00.nii.gz", tmp_path / "m" / "mask.nii.gz", "--run", run.folder)
+    assert done.returncode == 2 and "mask.nii.gz: cannot be written" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "m").iterdir())
+    done = limited(10_000, "phantom", tmp_path / "ph", "--volumes", "1")
+    assert done.returncode == 2 and "cannot be written" in done.stderr
+    assert not [path for path in (tmp_path / "ph").rglob("*") if path.is_file()]
+
+
+def test_interrupted_writes_leave_nothing(tmp_path):
+    from csam_lite.files import whole_file
+
+    (tmp_path / "f").write_text("old")
+    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "f") as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["f"] and (tmp_path / "f").read_text() == "old"
+
+
+def test_import_is_light():
+    code = "import time; t = time.perf_counter(); import csam_lite; from csam_lite import CSAM; import sys; print(time.perf_counter() - t, 'monai' in sys.modules)"
+    seconds, monai = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert float(seconds) < 10 and monai == "False"  # 1.5 s on two quiet cores, all of it torch
+    code = "import sys, csam_lite; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_demo_leaves_all_that_it_promises(tmp_path, capsys):
+    from csam_lite.demo import demo
+
+    demo(tmp_path / "demo", volumes=4, progress=False, epochs=1, pixels=32, levels=3, base_channels=4)
+    found = {str(path.relative_to(tmp_path / "demo")) for path in (tmp_path / "demo").rglob("*") if path.is_file()}
+    assert {"dice.csv", "dice.md", "masks.png", "gates.png", "history.png", "run/best.safetensors", "phantoms/dataset.json"} <= found
+    assert any(name.startswith("predictions") and name.endswith(".nii.gz") for name in found)
+    before = os.path.getmtime(tmp_path / "demo" / "run" / "last.safetensors")
+    demo(tmp_path / "demo", volumes=4, progress=False, epochs=1, pixels=32, levels=3, base_channels=4)  # goes on where it stopped: nothing to train
+    assert os.path.getmtime(tmp_path / "demo" / "run" / "last.safetensors") == before
+
+
+def test_code_is_clean():
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", str(root)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+

@@ -1,0 +1,79 @@
+"""Masks on the scan's own grid, windows over deep volumes, uncertainty from draws."""
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from conftest import write_nifti
+
+from csam_lite import UNet
+from csam_lite.errors import InputError
+from csam_lite.predict import predict_file, probabilities
+from csam_lite.run import load_run
+
+
+def test_a_deep_volume_is_covered_by_windows():
+    net = UNet(1, 3, num_slices=6, base_channels=4, levels=3).eval()
+    for depth in (1, 5, 6, 7, 12, 13, 31):
+        p = probabilities(net, torch.randn(depth, 1, 16, 16))
+        assert p.shape == (depth, 3, 16, 16)
+        torch.testing.assert_close(p.sum(1), torch.ones(depth, 16, 16))
+    plain, x = UNet(1, 3, num_slices=6, base_channels=4, levels=3, attention="none").eval(), torch.randn(31, 1, 16, 16)
+    with torch.no_grad():  # without attention a window cannot matter
+        torch.testing.assert_close(probabilities(plain, x), plain(x[None])[0].softmax(1), atol=1e-5, rtol=1e-4)
+
+
+def test_the_mask_overlays_a_cropped_oblique_scan_of_any_orientation(run, phantoms, tmp_path):
+    source = nibabel.load(phantoms / "imagesTr" / "prostate_00.nii.gz")
+    voxels = np.asanyarray(source.dataobj)[40:271, 31:290, 2:15]
+    moved = source.affine @ nibabel.affines.from_matvec(np.eye(3), [40, 31, 2])
+    turned = np.moveaxis(voxels, (0, 1, 2), (1, 2, 0))[:, ::-1]  # slices first, one axis flipped
+    change = np.array([[0, -1, 0, 230], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    straight = predict_file(run, write_nifti(tmp_path / "a.nii.gz", voxels, moved), tmp_path / "a_mask.nii.gz")
+    again = predict_file(run, write_nifti(tmp_path / "b.nii.gz", turned, moved @ change), tmp_path / "b_mask.nii.gz")
+    for name, shape, affine in (("a", voxels.shape[:3], moved), ("b", turned.shape[:3], moved @ change)):
+        mask = nibabel.load(tmp_path / f"{name}_mask.nii.gz")
+        assert mask.shape == shape and mask.get_data_dtype() == np.uint8
+        np.testing.assert_allclose(mask.affine, affine, atol=1e-4)
+    assert straight.any()
+    np.testing.assert_array_equal(straight, again)  # the same anatomy, however it is stored
+    a, b = (np.asanyarray(nibabel.load(tmp_path / f"{name}_mask.nii.gz").dataobj) for name in "ab")
+    np.testing.assert_array_equal(np.moveaxis(a, (0, 1, 2), (1, 2, 0))[:, ::-1], b)
+
+
+def test_uncertainty_is_the_spread_of_draws(run, phantoms, tmp_path):
+    image = phantoms / "imagesTr" / "prostate_00.nii.gz"
+    predict_file(run, image, tmp_path / "m.nii.gz", tmp_path / "u.nii.gz", draws=4)
+    spread = nibabel.load(tmp_path / "u.nii.gz")
+    values = spread.get_fdata()
+    assert spread.shape == nibabel.load(image).shape[:3] and 0 <= values.min() and 0 < values.max() <= 0.5
+    predict_file(run, image, tmp_path / "m.nii.gz", tmp_path / "one.nii.gz", draws=1)
+    assert not nibabel.load(tmp_path / "one.nii.gz").get_fdata().any()
+    assert not run.network.csam[0].slice.training
+
+
+def test_prediction_twice_is_identical(run, phantoms, tmp_path):
+    for name in "ab":
+        predict_file(load_run(run.folder), phantoms / "imagesTr" / "prostate_01.nii.gz", tmp_path / f"{name}.nii.gz")
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_what_cannot_be_predicted_is_said_and_nothing_is_written(run, phantoms, tmp_path):
+    image = phantoms / "imagesTr" / "prostate_00.nii.gz"
+    one_channel = write_nifti(tmp_path / "one.nii.gz", np.asanyarray(nibabel.load(image).dataobj)[..., 0])
+    out = tmp_path / "out"
+    for arguments, match in [((one_channel, out / "m.nii.gz"), r"has 1 channel.* trained on 2 \(T2, ADC\)"), ((image, out / "m.png"), "end in .nii.gz"),
+                             ((image, image), "is the scan itself"), ((out / "none.nii.gz", out / "m.nii.gz"), "no such file")]:
+        with pytest.raises(InputError, match=match):
+            predict_file(run, *arguments)
+    run.network.csam[0].slice.normal, kept = None, run.network.csam[0].slice.normal
+    normals = [csam.slice.normal for csam in run.network.csam]
+    try:
+        for csam in run.network.csam:
+            csam.slice.normal = None
+        with pytest.raises(InputError, match="train with --uncertain"):
+            predict_file(run, image, out / "m.nii.gz", out / "u.nii.gz")
+    finally:
+        for csam, normal in zip(run.network.csam, [kept, *normals[1:]]):
+            csam.slice.normal = normal
+    assert not out.exists()

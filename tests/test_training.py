@@ -1,0 +1,186 @@
+"""The trainer: exact continuation, processes, budgets, baselines, channels."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import load_file
+
+from csam_lite.batches import GlobalBatches, Volumes, collate, read_samples
+from csam_lite.dataset import find_dataset
+from csam_lite.errors import InputError
+from csam_lite.preprocess import Preprocess
+from csam_lite.run import Config, build_network, load_run
+from csam_lite.training import Trainer, one_cycle, train, volume_loss
+
+
+def config(phantoms, out, **options):
+    return Config(str(phantoms), str(out), **TINY | options)
+
+
+def apart(one, other):
+    """The largest difference of two runs' last weights."""
+    a, b = (load_file(folder / "last.safetensors") for folder in (one, other))
+    assert a.keys() == b.keys()
+    return max(float((a[key] - b[key]).abs().max()) for key in a)
+
+
+def test_a_run_leaves_what_it_should_and_learns(run):
+    assert {"config.json", "history.csv", "best.safetensors", "last.safetensors", "resume.pt"} == {path.name for path in run.folder.iterdir()}
+    with open(run.folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["loss"]) < float(rows[0]["loss"])
+    assert 0 <= float(rows[1]["val_dice_PZ"]) <= 1
+    stored = json.loads((run.folder / "config.json").read_text())
+    assert stored["config"]["uncertain"] is True and stored["facts"]["channels"] == ["T2", "ADC"]
+    assert sorted(len(names) for names in stored["facts"]["split"].values()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("options", [dict(uncertain=True), dict(network="unetpp", precision="bf16")], ids=["drawn", "unetpp-bf16"])
+def test_resume_continues_exactly(phantoms, tmp_path, options, monkeypatch):
+    train(config(phantoms, tmp_path / "whole", epochs=3, **options), progress=False)
+    broken = config(phantoms, tmp_path / "broken", epochs=3, **options)
+    step, count = Trainer._step, []
+
+    def stop_in_the_second_epoch(self, *batch):
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "_step", stop_in_the_second_epoch)
+        train(broken, progress=False)
+    with pytest.raises(InputError, match="holds a run already"):
+        train(broken, progress=False)
+    with pytest.raises(InputError, match="--seed 5: the run to continue has 0"):
+        train(replace(broken, seed=5), resume=True, progress=False)
+    train(broken, resume=True, progress=False)
+    assert apart(tmp_path / "whole", tmp_path / "broken") == 0
+    assert len((tmp_path / "broken" / "history.csv").read_text().splitlines()) == 4
+
+
+def test_a_damaged_continuation_is_named(phantoms, tmp_path):
+    train(config(phantoms, tmp_path / "run", epochs=1), progress=False)
+    whole = (tmp_path / "run" / "resume.pt").read_bytes()
+    (tmp_path / "run" / "resume.pt").write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(InputError, match="resume.pt: is damaged"):
+        train(config(phantoms, tmp_path / "run", epochs=1), resume=True, progress=False)
+    (tmp_path / "run" / "best.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match="best.safetensors"):
+        load_run(tmp_path / "run")
+
+
+def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path):
+    train(config(phantoms, tmp_path / "one"), progress=False)
+    script = tmp_path / "two.py"
+    script.write_text("from csam_lite.run import Config\nfrom csam_lite.training import Trainer\n"
+                      f"trainer = Trainer(Config({str(phantoms)!r}, {str(tmp_path / 'two')!r}, **{TINY!r}), progress=False)\n"
+                      "assert trainer.accelerator.num_processes == 2\ntrainer.fit()\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 0 < apart(tmp_path / "one", tmp_path / "two") < 1e-5  # sums in another order: not bit by bit
+
+
+def test_the_minutes_are_a_budget(phantoms, tmp_path):
+    trainer = Trainer(config(phantoms, tmp_path / "run", epochs=10_000, minutes=0.05), progress=False)
+    trainer.fit()
+    assert trainer.seconds < 20 and trainer.epoch >= 1  # 3 s, and the epoch's validation
+    rates = [row["learning_rate"] for row in trainer.history]
+    assert rates[-1] < 0.3 * max(rates)  # the rate has fallen in time
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    rates = [one_cycle(done / 100) for done in range(101)]
+    assert rates[10] == pytest.approx(1) and max(rates) <= 1 and rates[0] < 0.02 and rates[100] == pytest.approx(0)
+    assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@pytest.mark.parametrize("options", [
+    dict(network="unet3d"), dict(network="unetpp", attention="slice"), dict(attention="none"), dict(uncertain=True, sampling="released"),
+    dict(num_slices=8, augment=False)], ids=lambda options: "-".join(map(str, options.values())))
+def test_every_network_trains_and_segments_under_the_same_trainer(phantoms, tmp_path, options):
+    trained = train(config(phantoms, tmp_path / "run", epochs=1, **options), progress=False)
+    from csam_lite.evaluate import evaluate
+
+    rows = evaluate(trained, progress=False)
+    assert len(rows) == 2 * 3 and all(row["reference_ml"] > 0 for row in rows)
+    fresh = build_network(trained.config, trained.facts).state_dict()
+    assert fresh.keys() == load_file(tmp_path / "run" / "last.safetensors").keys()
+
+
+def test_3d_baseline_sees_no_padding():
+    from csam_lite.baselines import UNet3D
+
+    net, x = UNet3D(1, 3, 9, base_channels=4, levels=4).eval(), torch.randn(2, 9, 1, 20, 28)
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 6:] = False
+    out = net(x.masked_fill(~mask[:, :, None, None, None], 1e6), mask)
+    assert out.shape == (2, 9, 3, 20, 28) and not out[~mask].any()
+    torch.testing.assert_close(out[1, :6], net(x[1:, :6])[0])
+    changed = x.clone()
+    changed[0, 4] += 1
+    assert not torch.equal(net(changed)[0, 3], net(x)[0, 3])  # neighbours matter
+
+
+def test_loss_is_a_mean_over_volumes_and_blind_to_padding():
+    criterion = volume_loss()
+    logits, label = torch.randn(2, 6, 3, 8, 8), torch.randint(0, 3, (2, 6, 8, 8))
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    both = criterion(logits, label, mask)
+    alone = [criterion(logits[:1], label[:1], mask[:1]), criterion(logits[1:, :4], label[1:, :4], mask[1:, :4])]
+    torch.testing.assert_close(both, sum(alone) / 2)
+    logits[1, 4:], label[1, 4:] = 99, 2
+    assert criterion(logits, label, mask) == both
+    assert criterion(50 * torch.nn.functional.one_hot(label, 3).movedim(4, 2).float(), label, mask) < 1e-3
+
+
+def test_batches_hold_every_volume_and_do_not_depend_on_the_processes():
+    alone = GlobalBatches(count=7, batch_size=4, seed=1)
+    halves = [GlobalBatches(7, 4, 1, process, 2) for process in (0, 1)]
+    for batches in (alone, *halves):
+        batches.epoch = 3
+    assert {index for batch in alone for _, index in batch} == set(range(7)) and len(list(alone)) == len(alone) == 2
+    for batch, *parts in zip(alone, *halves):
+        assert sorted(batch) == sorted(parts[0] + parts[1])
+    first = list(alone)
+    alone.epoch = 4
+    assert first != list(alone)
+
+
+def test_augmentation_depends_on_seed_epoch_and_case_alone_and_moves_mask_with_image(phantoms):
+    dataset = find_dataset(phantoms)
+    samples = read_samples(dataset, dataset.cases[:2], Preprocess(64, 1.5, 3), progress=False)
+    volumes, again = Volumes(samples, num_slices=10, seed=0), Volumes(samples, 10, 0)
+    again[0, 1], again[5, 0]
+    assert all(torch.equal(a, b) for a, b in zip(volumes[1, 0], again[1, 0]))
+    assert not torch.equal(volumes[1, 0][0], volumes[2, 0][0])
+    shifts = []
+    for epoch in range(12):
+        image, label = volumes[epoch, 0]
+        assert image.shape == (10, 2, 64, 64) and label.shape == (10, 64, 64) and label.unique().tolist() == [0, 1, 2]
+        own = samples[0]
+        # Where the gland went, the image went: TZ is darker than PZ on T2, before as after.
+        assert image[:, 0][label == 2].mean() < image[:, 0][label == 1].mean()
+        shifts.append(np.argwhere(label.numpy())[:, 2].mean() - np.argwhere(own.label.numpy())[:, 2].mean())
+    assert np.std(shifts) > 0.5
+
+
+def test_collate_pads_at_the_end():
+    items = [(torch.ones(depth, 1, 4, 4), torch.ones(depth, 4, 4, dtype=torch.uint8)) for depth in (3, 5)]
+    image, label, mask = collate(items)
+    assert image.shape == (2, 5, 1, 4, 4) and mask.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+    assert not image[0, 3:].any() and not label[0, 3:].any()
+
+
+def test_real_prostates_with_two_channels_train(shared, tmp_path):
+    trained = train(config(shared / "data" / "prostate_t2adc", tmp_path / "run", epochs=1, test=1, val=0), progress=False)
+    assert trained.facts.channels == ["T2", "ADC"] and trained.network.down[0][0].in_channels == 2
