@@ -19,9 +19,10 @@ class Sample:
 def read_samples(dataset, cases, preprocess, one_zone="error", progress=True):
     """Read and preprocess labelled cases, once for the whole run. Errors are `Dataset.read`'s; dropped cases are left out."""
     samples = []
-    for case in tqdm(cases, desc="reading", unit="volume", disable=not progress, leave=False):
-        if (scan := dataset.read(case, one_zone)) is not None:
-            samples.append(Sample(case.name, preprocess.image(scan), preprocess.label(scan)))
+    with tqdm(cases, desc="reading", unit="volume", disable=not progress, leave=False) as bar:
+        for case in bar:
+            if (scan := dataset.read(case, one_zone)) is not None:
+                samples.append(Sample(case.name, preprocess.image(scan), preprocess.label(scan)))
     return samples
 
 

@@ -56,6 +56,9 @@ class Dataset:
         InputError, "remap" turns a lone PZ into TZ, "keep" takes it as it is, "drop" returns None.
         """
         scan = read_scan(case.image, case.label, self.labels)
+        if scan.image.shape[1] != len(self.channels):
+            raise InputError(f"{case.image}: has {scan.image.shape[1]} channel(s), the set has {len(self.channels)} ({', '.join(self.channels)}); "
+                             "correct the file, or modality in dataset.json")
         if case.label is None:
             return scan
         present = set(np.unique(scan.label)) - {0}
@@ -158,12 +161,19 @@ def _plain(root):
     cases = tuple(_case(path, label_of.pop(_stem(path), None)) for path in _nifti(images))
     if label_of:
         raise InputError(f"{next(iter(label_of.values()))}: no image in {images} has the name of this mask; give both the same name")
-    values = sorted({int(value) for case in cases if case.label for value in np.unique(_label_values(case))} - {0})
-    return Dataset(root, cases, {value: f"class {value}" for value in values}, ("image",))
+    looked = [found for case in cases if case.label and (found := _look(case))] or [found for case in cases[:1] if (found := _look(case))]
+    values = sorted({value for found, _ in looked for value in found} - {0})
+    channels = looked[0][1] if looked else 1
+    return Dataset(root, cases, {value: f"class {value}" for value in values}, tuple(f"channel {c}" for c in range(channels)))
 
 
-def _label_values(case):
-    return np.unique(read_scan(case.image, case.label).label)
+def _look(case):
+    """(values in the mask, number of channels) of a case; None for one that cannot be read, which `Dataset.read` will name."""
+    try:
+        scan = read_scan(case.image, case.label)
+    except InputError:
+        return None
+    return np.unique(scan.label).tolist() if case.label else [], scan.image.shape[1]
 
 
 def _case(image, label, patient=None):

@@ -33,9 +33,10 @@ def evaluate(run, data=None, part="test", one_zone=None, progress=True):
         raise InputError(f"{dataset.root}: holds {len(cases)} of the {len(chosen or ())} cases of the run's {part} part; "
                          "give the folder of the training, or --part all")
     rows = []
-    for case in tqdm(cases, desc="evaluating", unit="volume", disable=not progress):
-        if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
-            rows += measure(segment(run, scan), scan.label, scan.spacing, dataset.classes, case.name)
+    with tqdm(cases, desc="evaluating", unit="volume", disable=not progress) as bar:
+        for case in bar:
+            if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
+                rows += measure(segment(run, scan), scan.label, scan.spacing, dataset.classes, case.name)
     return rows
 
 

@@ -54,11 +54,11 @@ def read_scan(image_path, label_path=None, labels=None):
     if voxels.ndim == 3:
         voxels = voxels[..., None]
     if bad := int(np.size(voxels) - np.isfinite(voxels).sum()):
-        raise InputError(f"{image_path}: {bad} voxels are NaN or infinite; export the scan again, or replace them by 0 if that is what they mean")
+        raise InputError(f"{image_path}: {bad} voxels are NaN or infinite; export the scan again, or replace them by 0")
     for channel in range(voxels.shape[3]):
         if np.ptp(voxels[..., channel]) == 0:
             which = f"channel {channel} " if voxels.shape[3] > 1 else ""
-            raise InputError(f"{image_path}: {which}is constant ({voxels[0, 0, 0, channel]:g} everywhere), nothing can be seen in it; export it again")
+            raise InputError(f"{image_path}: {which}is constant ({voxels[0, 0, 0, channel]:g} everywhere) and shows nothing; export it again")
     through_plane = _through_plane_axis(nifti)
     orientation = nibabel.io_orientation(nifti.affine)
     target = nibabel.orientations.axcodes2ornt(_DIRECTIONS[int(orientation[through_plane, 0])])
@@ -130,7 +130,7 @@ def _read_label(path, scan, labels):
 
     nifti, voxels = _read(path)
     if voxels.shape != scan.shape:
-        raise InputError(f"{path}: its shape {voxels.shape} differs from the image's {scan.shape} ({scan.path}); resample the mask onto the image's grid")
+        raise InputError(f"{path}: its shape {voxels.shape} differs from the image's {scan.shape} ({scan.path}); resample it onto the image's grid")
     corner = np.array([*scan.shape, 1]) - [1, 1, 1, 0]
     apart = max(np.abs((nifti.affine - scan.affine) @ point).max() for point in ([0, 0, 0, 1], corner))
     if apart > 0.1:

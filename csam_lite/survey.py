@@ -22,9 +22,6 @@ def survey(folder, one_zone="error", progress=True):
             if scan is None:
                 dropped += 1
                 continue
-            if dataset.labels and scan.image.shape[1] != len(dataset.channels):
-                raise InputError(f"{case.image}: has {scan.image.shape[1]} channel(s), {len(dataset.channels)} are declared; "
-                                 "correct the file, or modality in dataset.json")
             scans.append((scan.image.shape, scan.spacing, set(scan.label[scan.label > 0].tolist()) if scan.label is not None else None,
                           case.label is None and _looks_like_a_mask(scan)))
         except InputError as error:
@@ -42,8 +39,8 @@ def _facts(dataset, scans, dropped):
     if scans:
         shapes, spacings, present, masks = zip(*scans)
         facts |= {
-            "channels": ", ".join(dataset.channels) if dataset.labels else _range(shape[1] for shape in shapes),
-            "slices": ", ".join(f"{depth}: {count}" for depth, count in sorted(Counter(shape[0] for shape in shapes).items())) + "  (slices: volumes)",
+            "channels": ", ".join(dataset.channels),
+            "slices: volumes": ", ".join(f"{depth}: {count}" for depth, count in sorted(Counter(shape[0] for shape in shapes).items())),
             "in-plane size": f"{_range(shape[2] for shape in shapes)} x {_range(shape[3] for shape in shapes)} pixels",
             "through-plane spacing": f"{_range(spacing[0] for spacing in spacings)} mm",
             "in-plane spacing": f"{_range(mm for spacing in spacings for mm in spacing[1:])} mm",

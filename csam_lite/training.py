@@ -62,16 +62,12 @@ class Trainer:
         parts = dict(zip(("train", "val", "test"), split(dataset.cases, config.seed, config.test, config.val, config.folds, config.fold)))
         spacing = config.spacing
         if not spacing:
-            scans = (dataset.read(case, config.one_zone) for case in tqdm(parts["train"], "measuring", unit="volume",
-                                                                          disable=not self.progress, leave=False))
-            spacing = Preprocess.fit((scan for scan in scans if scan is not None), config.pixels, len(dataset.labels) + 1).spacing
+            with tqdm(parts["train"], "measuring", unit="volume", disable=not self.progress, leave=False) as bar:
+                scans = (dataset.read(case, config.one_zone) for case in bar)
+                spacing = Preprocess.fit((scan for scan in scans if scan is not None), config.pixels, len(dataset.labels) + 1).spacing
         preprocess = Preprocess(config.pixels, spacing, len(dataset.labels) + 1)
         samples, self.val_samples = (
             read_samples(dataset, parts[part], preprocess, config.one_zone, self.progress) for part in ("train", "val"))
-        for sample in samples + self.val_samples:
-            if sample.image.shape[1] != len(dataset.channels):
-                raise InputError(f"{sample.name}: has {sample.image.shape[1]} channel(s), dataset.json declares {', '.join(dataset.channels)}; "
-                                 "correct the file, or modality in dataset.json")
         self.facts = Facts(
             channels=list(dataset.channels), labels=dataset.labels, spacing=spacing,
             num_slices=config.num_slices or max(len(sample.image) for sample in samples),
@@ -113,15 +109,17 @@ class Trainer:
             rate = self.config.learning_rate * one_cycle(done)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            losses.append(self._step(*(tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch)))
+            losses.append(self._step(*batch))
             bar.update()
         if not losses:
             return math.nan, rate
         return self.accelerator.reduce(torch.stack(losses).mean(), "mean").item(), rate
 
     def _step(self, image, label, mask):
+        padded = not mask.all()
+        image, label, mask = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in (image, label, mask))
         with self.accelerator.autocast():
-            logits = self.network(image, None if mask.all() else mask)
+            logits = self.network(image, mask if padded else None)
         columns = logits if isinstance(logits, list) else [logits]  # U-Net++ answers with all its heads
         loss = sum(self.criterion(column.float(), label, mask) for column in columns)
         self.accelerator.backward(loss)
@@ -165,7 +163,7 @@ class Trainer:
         network = self.accelerator.unwrap_model(self.network)
         for name in ["last", *(["best"] if is_best else [])]:
             with whole_file(self.out / f"{name}.safetensors") as part:
-                part.write_bytes(save(network.state_dict()))
+                part.write_bytes(save({key: tensor.clone() for key, tensor in network.state_dict().items()}))  # MONAI's net shares some
         with whole_file(self.out / "history.csv") as part, open(part, "w", newline="") as file:
             table = csv.DictWriter(file, self.history[-1])
             table.writeheader()
@@ -222,12 +220,14 @@ def one_cycle(done):
 
 def _accelerator(config):
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
 
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise InputError("--precision fp16: needs a GPU; use bf16 or no on a CPU")
     # The released draw leaves the slice gate's parameters without gradient, which several processes must be told.
     no_gradient = config.uncertain and config.sampling == "released"
+    AcceleratorState._reset_state()  # a notebook may train again with another precision, which accelerate refuses otherwise
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.precision,  # cpu: or torchrun's processes stay strangers
                               kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=no_gradient)])
     if config.batch_size % accelerator.num_processes:

@@ -25,6 +25,7 @@ def test_decathlon_and_plain_folders_hold_the_same(decathlon):
     for old, new in (("imagesTr", "images"), ("labelsTr", "labels")):
         (decathlon / old).rename(decathlon / new)
     plain = find_dataset(decathlon)
+    assert plain.channels == ("channel 0",)
     assert [case.name for case in plain.cases] == [case.name for case in described.cases] and list(plain.labels) == [1, 2]
     (decathlon / "labels" / "a.nii.gz").unlink()
     assert len(find_dataset(decathlon).cases) == 4 and len(find_dataset(decathlon, labelled=True).cases) == 3
@@ -101,7 +102,8 @@ def test_patients_are_read_from_names_or_given(decathlon):
 
 def test_the_grid_holds_the_masks_and_the_way_back_returns_them(tmp_path):
     image, mask = blob((90, 70, 6), np.random.default_rng(0))
-    scan = read_scan(write_nifti(tmp_path / "i.nii.gz", image, np.diag([0.8, 0.5, 4, 1])), write_nifti(tmp_path / "l.nii.gz", mask, np.diag([0.8, 0.5, 4, 1])))
+    affine = np.diag([0.8, 0.5, 4, 1])
+    scan = read_scan(write_nifti(tmp_path / "i.nii.gz", image, affine), write_nifti(tmp_path / "l.nii.gz", mask, affine))
     for pixels in (48, 65, 128):
         preprocess = Preprocess.fit([scan], pixels, num_classes=3)
         assert preprocess.spacing >= np.sqrt(0.8 * 0.5) - 1e-4
@@ -119,7 +121,8 @@ def test_the_grid_holds_the_masks_and_the_way_back_returns_them(tmp_path):
 def test_intensities_do_not_depend_on_scale_offset_or_a_few_hot_pixels(tmp_path):
     image, _ = blob((40, 36, 5), np.random.default_rng(0))
     plain, scaled = (read_scan(write_nifti(tmp_path / f"{i}.nii.gz", a)) for i, a in enumerate((image, 7 * image + 300)))
-    hot = read_scan(write_nifti(tmp_path / "hot.nii.gz", np.where(np.arange(image.size).reshape(image.shape) % 1000 == 0, 1e5, image).astype(np.float32)))
+    image.flat[::1000] = 1e5
+    hot = read_scan(write_nifti(tmp_path / "hot.nii.gz", image))
     preprocess = Preprocess(32, 0.5, 3)
     x = preprocess.image(plain)
     assert abs(x.mean()) < 1e-4 and abs(x.std() - 1) < 0.01

@@ -139,7 +139,9 @@ def test_a_single_end_slice_is_ambiguous_except_in_the_control():
 def test_an_interrupted_run_resumes_and_leaves_no_part(folder, tmp_path, monkeypatch):
     target, real = tmp_path / "set", phantom.acquire
 
-    def stop_at_second(*args, calls=[]):
+    calls = []
+
+    def stop_at_second(*args):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
