@@ -154,12 +154,12 @@ class Trainer:
         """Add a line to the history and write what a reader, a user and a continuation need, each file whole or not at all."""
         from safetensors.torch import save
 
-        means = [float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else math.nan for column in dice.T]
-        val_dice = float(np.mean(means))
+        means = [_mean(column) for column in dice.T]
+        val_dice = _mean(np.array(means))
         row = {"epoch": self.epoch, "seconds": round(self.seconds, 1), "learning_rate": rate, "loss": loss, "val_dice": val_dice}
         self.history.append(row | {f"val_dice_{name}": value for name, value in zip(self.facts.labels.values(), means)})
-        is_best = math.isnan(val_dice) or val_dice > self.best
-        self.best = max(self.best, val_dice) if not math.isnan(val_dice) else self.best
+        is_best = not len(dice) or self.epoch == 1 or val_dice > self.best  # without validation volumes the last epoch is the best
+        self.best = val_dice if val_dice > self.best else self.best
         network = self.accelerator.unwrap_model(self.network)
         for name in ["last", *(["best"] if is_best else [])]:
             with whole_file(self.out / f"{name}.safetensors") as part:
@@ -216,6 +216,12 @@ def trainable(network):
 def one_cycle(done):
     """Learning rate as a part of the highest, `done` in [0, 1]: a linear rise over the first tenth, then half a cosine to zero."""
     return done / 0.1 * 0.99 + 0.01 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
+def _mean(values):
+    """Mean of the values that are not NaN; NaN where there are none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _accelerator(config):
