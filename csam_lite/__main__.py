@@ -1,4 +1,4 @@
-"""Command line: python -m csam_lite {demo,train,evaluate,predict,check,phantom}. Each command is one call of a plain function."""
+"""Command line: python -m csam_lite {demo,train,evaluate,predict,compare,check,phantom}. Each command is one call of a plain function."""
 
 import argparse
 import os
@@ -58,6 +58,16 @@ def run_predict(arguments):
     print(f"{arguments.mask}: written on the grid of {arguments.image}")
     if arguments.uncertainty:
         print(f"{arguments.uncertainty}: standard deviation of the class probabilities over {arguments.draws} draws")
+
+
+def run_compare(arguments):
+    from csam_lite.compare import compare
+    from csam_lite.table import markdown
+
+    scores, differences = compare(arguments.plan)
+    print(f"\n{markdown(scores)}")
+    if differences:
+        print(f"\n{markdown(differences)}")
 
 
 def run_check(arguments):
@@ -120,6 +130,9 @@ def _parser():
     predict.add_argument("--draws", type=int, default=20, help="number of draws for the map")
     for added in (evaluate, predict):
         added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run")
+
+    comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")
+    comparison.add_argument("plan", metavar="CONFIG", help="TOML file, described in csam_lite/compare.py")
 
     check = command(run_check, "check", "list every problem of a data set in one table")
     check.add_argument("folder", metavar="DIR", help="folder of the scans")

@@ -1,8 +1,29 @@
-"""What CSAM is compared with, under the same trainer: MONAI's 3D U-Net."""
+"""What CSAM is compared with, under the same trainer: MONAI's 3D U-Net, and neighbouring slices as extra channels."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+
+class NeighbourChannels(nn.Module):
+    """A network that reads each slice with its `neighbours` on both sides as extra channels: 2.5D, the cheap way.
+
+    `network` takes (2 * neighbours + 1) * Cin channels, neighbour by neighbour from below to above. Beyond the ends of a volume the
+    end slice is repeated. forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> what `network` answers.
+    """
+
+    def __init__(self, network, neighbours):
+        super().__init__()
+        self.network, self.neighbours, self.num_slices = network, neighbours, network.num_slices
+
+    def forward(self, x, mask=None):
+        B, S = x.shape[:2]
+        real = torch.ones(B, S, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
+        at = torch.arange(S, device=x.device).expand(B, S)
+        first, last = at.masked_fill(~real, S).amin(1, keepdim=True), at.masked_fill(~real, -1).amax(1, keepdim=True)  # (B, 1)
+        volume = torch.arange(B, device=x.device)[:, None]
+        stack = [x[volume, (at + step).clamp(first, last)] for step in range(-self.neighbours, self.neighbours + 1)]
+        return self.network(torch.cat(stack, dim=2), mask)
 
 
 class UNet3D(nn.Module):

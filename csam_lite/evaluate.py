@@ -13,8 +13,9 @@ from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 from csam_lite.predict import segment
 
+UNIONS = ("gland", "all")  # rows of all classes together, not part of a mean over classes
 THIRDS = ("apex", "mid", "base")  # along the slices, inferior to superior
-COLUMNS = ("case", "class", "dice", "hd95_mm", "assd_mm", "volume_ml", "reference_ml", *(f"dice_{third}" for third in THIRDS))
+COLUMNS = ("case", "patient", "class", "dice", "hd95_mm", "assd_mm", "volume_ml", "reference_ml", *(f"dice_{third}" for third in THIRDS))
 
 
 def evaluate(run, data=None, part="test", one_zone=None, progress=True):
@@ -36,11 +37,11 @@ def evaluate(run, data=None, part="test", one_zone=None, progress=True):
     with tqdm(cases, desc="evaluating", unit="volume", disable=not progress) as bar:
         for case in bar:
             if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
-                rows += measure(segment(run, scan), scan.label, scan.spacing, dataset.classes, case.name)
+                rows += measure(segment(run, scan), scan.label, scan.spacing, dataset.classes, case.name, case.patient)
     return rows
 
 
-def measure(mask, reference, spacing, classes, name=""):
+def measure(mask, reference, spacing, classes, name="", patient=""):
     """Rows of `COLUMNS` for one subject: mask and reference (S, H, W) of classes 0..K-1, spacing (through-plane, row, column) in mm.
 
     Per subject, never pooled. A class that is in neither mask has no Dice (NaN). Distances are NaN where one mask is empty. The
@@ -51,7 +52,7 @@ def measure(mask, reference, spacing, classes, name=""):
     if len(classes) > 1:
         wanted.append(("gland" if {label.lower() for label in classes} == {"pz", "tz"} else "all", range(1, len(classes) + 1)))
     voxel_ml = math.prod(spacing) / 1000
-    return [_measure_one(np.isin(mask, values), np.isin(reference, values), spacing, voxel_ml) | {"case": name, "class": label}
+    return [_measure_one(np.isin(mask, values), np.isin(reference, values), spacing, voxel_ml) | {"case": name, "patient": patient, "class": label}
             for label, values in wanted]
 
 
@@ -98,7 +99,7 @@ def summarise(rows):
     for label in dict.fromkeys(row["class"] for row in rows):
         own = [row for row in rows if row["class"] == label]
         means = {column: float(np.nanmean(values)) if not np.isnan(values := np.array([row[column] for row in own])).all() else math.nan
-                 for column in COLUMNS[2:]}
+                 for column in COLUMNS[3:]}
         real = [row for row in own if row["reference_ml"] > 0]
         summary.append({"class": label, "subjects": len(own), "found": f"{sum(row['volume_ml'] > 0 for row in real)}/{len(real)}"} | means)
     return summary
@@ -106,7 +107,7 @@ def summarise(rows):
 
 def mean_dice(rows):
     """Mean Dice over the classes (without their union) of the means over subjects: the one figure of a data set."""
-    single = [line["dice"] for line in summarise(rows) if line["class"] not in ("gland", "all")]
+    single = [line["dice"] for line in summarise(rows) if line["class"] not in UNIONS]
     return float(np.nanmean(single))
 
 

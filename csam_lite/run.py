@@ -33,6 +33,7 @@ class Config:
     attention: str = _option("gates: all, none, or names joined by +, e.g. semantic+slice", "all")
     uncertain: bool = _option("draw the slice gate from a normal distribution in training, as the paper does", False)
     sampling: str = _option("how it is drawn: reparameterised, or released (as published: gets no gradient)", "reparameterised")
+    neighbours: int = _option("slices on each side that are given as extra channels (the cheap 2.5D; not for unet3d)", 0)
     base_channels: int = _option("channels of the finest level; each level below has twice as many", 16)
     levels: int = _option("number of scales", 5)
     num_slices: int = _option("deepest volume the network takes at once; 0: the deepest training volume", 0)
@@ -50,7 +51,8 @@ class Config:
     augment: bool = _option("rotate, scale, shift, change contrast and add noise", True)
     precision: str = _option("mixed precision: no, bf16, fp16 (GPU)", "no")
     workers: int = _option("extra processes that prepare batches", 0)
-    seed: int = _option("of the split, the initial weights, the order and the augmentation", 0)
+    split_seed: int = _option("which patients are held out", 0)
+    seed: int = _option("of the initial weights, the order of the volumes, the augmentation and the draws", 0)
 
     def __post_init__(self):
         from csam_lite.networks import gate_names
@@ -63,6 +65,8 @@ class Config:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be above 0")
         if self.pixels < 2**self.levels:
             raise InputError(f"--pixels {self.pixels}: too few for {self.levels} levels; give at least {2**self.levels}, or fewer --levels")
+        if self.neighbours < 0 or self.neighbours and self.network == "unet3d":
+            raise InputError(f"--neighbours {self.neighbours}: must be 0 or more, and 0 for unet3d, which sees its neighbours anyway")
         try:
             gate_names(self.attention)
         except ValueError as error:
@@ -87,14 +91,16 @@ class Facts:
 
 def build_network(config, facts):
     """The untrained network of a run."""
-    from csam_lite.baselines import UNet3D
+    from csam_lite.baselines import NeighbourChannels, UNet3D
     from csam_lite.networks import UNet, UNetPlusPlus
 
-    size = (len(facts.channels), facts.num_classes, facts.num_slices, config.base_channels, config.levels)
+    channels = len(facts.channels) * (1 + 2 * config.neighbours)
+    size = (channels, facts.num_classes, facts.num_slices, config.base_channels, config.levels)
     if config.network == "unet3d":
         return UNet3D(*size)
-    network = UNet if config.network == "unet" else UNetPlusPlus
-    return network(*size, attention=config.attention, uncertain=config.uncertain, sampling=config.sampling)
+    kind = UNet if config.network == "unet" else UNetPlusPlus
+    network = kind(*size, attention=config.attention, uncertain=config.uncertain, sampling=config.sampling)
+    return NeighbourChannels(network, config.neighbours) if config.neighbours else network
 
 
 @dataclass

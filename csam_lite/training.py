@@ -39,11 +39,15 @@ class Trainer:
         has_run = (self.out / "config.json").exists()
         if has_run and not resume:
             raise InputError(f"{self.out}: holds a run already; continue it with --resume, or choose another --out")
-        self.config = _same_config(config, load_description(self.out)[0]) if has_run else config
+        stored, facts = load_description(self.out) if has_run else (None, None)
+        self.config = _same_config(config, stored) if has_run else config
         self.accelerator = _accelerator(self.config)
         self.main = self.accelerator.is_main_process
         self.progress = progress and self.main
         self._read_data()
+        if has_run and facts != self.facts:
+            raise InputError(f"{self.config.data}: is not what this run was started on (other cases, labels or spacing); "
+                             "give the folder as it was, or start a new run")
 
         torch.manual_seed(self.config.seed)
         network = build_network(self.config, self.facts)
@@ -59,7 +63,7 @@ class Trainer:
     def _read_data(self):
         config = self.config
         dataset = find_dataset(config.data, labelled=True)
-        parts = dict(zip(("train", "val", "test"), split(dataset.cases, config.seed, config.test, config.val, config.folds, config.fold)))
+        parts = dict(zip(("train", "val", "test"), split(dataset.cases, config.split_seed, config.test, config.val, config.folds, config.fold)))
         spacing = config.spacing
         if not spacing:
             with tqdm(parts["train"], "measuring", unit="volume", disable=not self.progress, leave=False) as bar:

@@ -49,4 +49,4 @@ def test_summary_is_the_mean_of_subjects_not_of_voxels(tmp_path):
     assert line["dice"] == mean_dice(rows) == 0.5 and line["found"] == "1/2" and line["subjects"] == 2 and line["hd95_mm"] == 0
     write_rows(rows, tmp_path / "rows.csv")
     text = (tmp_path / "rows.csv").read_text().splitlines()
-    assert text[0].split(",") == list(COLUMNS) and len(text) == 3 and text[1].startswith("a,organ,1.0000")
+    assert text[0].split(",") == list(COLUMNS) and len(text) == 3 and text[1].startswith("a,,organ,1.0000")

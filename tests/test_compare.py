@@ -1,0 +1,132 @@
+"""Experiments: one budget, paired statistics, several sittings."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import wilcoxon
+
+from csam_lite import UNet
+from csam_lite.baselines import NeighbourChannels
+from csam_lite.compare import against, compare, holm, per_patient
+from csam_lite.errors import InputError
+
+PLAN = """
+data = "{data}"
+out = "{out}"
+seeds = [0, 1]
+reference = "plain"
+
+[options]
+pixels = 32
+levels = 3
+base_channels = 4
+epochs = 1
+test = 3
+val = 0
+
+[networks.plain]
+attention = "none"
+
+[networks."all gates"]
+{extra}
+"""
+
+
+def rows(values, metric="dice"):
+    """Rows of two volumes a patient and two classes, all of the patient's value, and a union that must not count."""
+    empty = dict.fromkeys(("dice", "hd95_mm", "assd_mm", "dice_apex", "dice_mid", "dice_base"), math.nan)
+    return [empty | {"case": f"p{i}_{visit}", "patient": f"p{i}", "class": name, metric: 9.0 if name == "all" else value + shift}
+            for i, value in enumerate(values) for visit, shift in (("a", 0.1), ("b", -0.1)) for name in ("RV", "LV", "all")]
+
+
+def test_each_patient_counts_once():
+    assert per_patient(rows([0.5, 0.7]), "dice") == pytest.approx({"p0": 0.5, "p1": 0.7})
+    assert all(math.isnan(value) for value in per_patient(rows([0.5]), "hd95_mm").values())
+
+
+def test_differences_their_interval_and_their_test():
+    rng = np.random.default_rng(0)
+    base, gain, noise = rng.uniform(0.6, 0.8, 20), 0.05 + rng.normal(0, 0.01, 20), rng.normal(0, 0.02, 20)
+    found = against({"plain": rows(base), "better": rows(base + gain), "same": rows(base + noise - noise.mean())}, "plain")
+    better, same = ({row["network"]: row for row in found if row["metric"] == "dice"}[name] for name in ("better", "same"))
+    assert better["difference"] == pytest.approx(gain.mean()) and better["low"] < gain.mean() < better["high"] and better["low"] > 0.04
+    assert better["high"] - better["low"] == pytest.approx(2 * 1.96 * gain.std() / np.sqrt(20), rel=0.15)  # as the normal law has it
+    assert better["p"] == pytest.approx(2 * wilcoxon(gain).pvalue) and better["patients"] == 20
+    assert same["low"] < 0 < same["high"] and same["p"] > 0.05
+    assert {row["metric"] for row in found} == {"dice"}  # a metric without values has no row
+
+
+def test_holm_steps_down():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monkeypatch):
+    from csam_lite import training
+
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
+    trained, real = [], training.train
+
+    def train(config, **options):
+        trained.append(config.out)
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return real(config, **options)
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        compare(plan, progress=False)
+    assert not (tmp_path / "out" / "compare.md").exists()
+    scores, differences = compare(plan, progress=False)
+    assert len(trained) == 5 and len(set(trained)) == 4  # the third was begun twice, the first two were kept
+    assert [row["network"] for row in scores] == ["plain", "all gates"] and all(row["seeds"] == 2 for row in scores)
+    assert scores[1]["parameters"] > scores[0]["parameters"] and scores[0]["sd of seeds"] >= 0
+    assert {row["patients"] for row in differences} <= {1, 2, 3} and "dice_base" in {row["metric"] for row in differences}
+    tested = []
+    for run in ("plain-seed0-fold0", "plain-seed1-fold0", "all_gates-seed1-fold0"):
+        with open(tmp_path / "out" / run / "test.csv", newline="") as file:
+            tested.append({row["patient"] for row in csv.DictReader(file)})
+    assert tested[0] == tested[1] == tested[2] and len(tested[0]) == 3  # the same patients for every network and seed
+    again = compare(plan, progress=False)
+    assert len(trained) == 5 and again == (scores, differences)
+    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="attention = 'slice'"))
+    with pytest.raises(InputError, match="was run with another attention"):
+        compare(plan, progress=False)
+
+
+@pytest.mark.parametrize("text, match", [
+    ("data = 1 2", "is not TOML"), ("data = 'x'", "lacks networks, out"), ("data='x'\nout='y'\nepochs=3\n[networks.a]", "unknown entries epochs"),
+    ("data='x'\nout='y'\nreference='b'\n[networks.a]", "reference 'b' is none"),
+    ("data='x'\nout='y'\n[networks.a]\nwidth=3", r"\[networks.a\] has unknown options width"), ("data='x'\nout='y'\n[networks.a]", "no such folder")])
+def test_a_bad_plan_is_named(tmp_path, text, match):
+    (tmp_path / "plan.toml").write_text(text)
+    with pytest.raises(InputError, match=match):
+        compare(tmp_path / "plan.toml", progress=False)
+    with pytest.raises(InputError, match="no such file"):
+        compare(tmp_path / "none.toml", progress=False)
+
+
+def test_neighbours_as_channels():
+    seen = []
+
+    class Look(torch.nn.Module):
+        num_slices = 9
+
+        def forward(self, x, mask=None):
+            seen.append(x)
+            return x
+
+    x = torch.arange(1, 6.0).view(1, 5, 1, 1, 1).expand(2, 5, 1, 4, 4)
+    NeighbourChannels(Look(), 1)(x, torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))
+    assert seen[0][0, :, :, 0, 0].tolist() == [[1, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5], [4, 5, 5]]
+    assert seen[0][1, :3, :, 0, 0].tolist() == [[1, 1, 2], [1, 2, 3], [2, 3, 3]]
+    net = NeighbourChannels(UNet(5, 3, num_slices=6, base_channels=4, levels=3, attention="none"), 2).eval()
+    volume = torch.randn(1, 6, 1, 16, 16)
+    changed = volume.clone()
+    changed[:, 3] += 1
+    moved = (net(volume) - net(changed)).abs().amax((0, 2, 3, 4)) > 0
+    assert moved.tolist() == [False, True, True, True, True, True]  # two slices on either side, no further
