@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 from csam_lite import __version__
@@ -31,10 +31,16 @@ def run_demo(arguments):
 
 
 def run_train(arguments):
-    from csam_lite.run import Config
+    from csam_lite.run import Config, load_description
     from csam_lite.training import train
 
-    train(Config(**{one.name: getattr(arguments, one.name) for one in fields(Config)}), resume=arguments.resume)
+    typed = {one.name: getattr(arguments, one.name) for one in fields(Config) if hasattr(arguments, one.name)}
+    if "data" not in typed and not arguments.resume:
+        raise InputError("--data: is missing; give the folder with the scans")
+    config = replace(load_description(typed["out"])[0], **typed) if arguments.resume else Config(**typed)
+    train(config, resume=arguments.resume)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{typed['out']}: trained; next: python -m csam_lite evaluate {typed['out']}")
 
 
 def run_evaluate(arguments):
@@ -97,27 +103,27 @@ def _parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(run, name, help):
-        added = commands.add_parser(name, help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        added = commands.add_parser(name, help=help, description=help)
         added.set_defaults(run=run)
         return added
 
     demo = command(run_demo, "demo", "make phantoms, train a small CSAM U-Net on them, leave scores, masks and pictures")
-    demo.add_argument("--out", default="demo", help="folder for everything")
-    demo.add_argument("--volumes", type=int, default=32, help="number of phantoms; a quarter is held out")
-    demo.add_argument("--seed", type=int, default=0, help="of phantoms and training")
+    demo.add_argument("--out", default="demo", help="folder for everything (default: demo)")
+    demo.add_argument("--volumes", type=int, default=32, help="number of phantoms, a quarter is held out (default: 32)")
+    demo.add_argument("--seed", type=int, default=0, help="of phantoms and training (default: 0)")
 
     train = command(run_train, "train", "train a network on a folder of scans")
     for one in fields(Config):
         kind = dict(action=argparse.BooleanOptionalAction) if one.type is bool else dict(type=one.type)
-        required = one.default is MISSING
-        train.add_argument(f"--{one.name.replace('_', '-')}", help=one.metadata["help"], required=required,
-                           default=None if required else one.default, **kind)
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+        default = "" if one.default is MISSING else f" (default: {one.default})"
+        train.add_argument(f"--{one.name.replace('_', '-')}", help=one.metadata["help"] + default, required=one.name == "out",
+                           default=argparse.SUPPRESS, **kind)  # what is not typed is left to Config, or to the run that is resumed
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out, with its options")
 
     evaluate = command(run_evaluate, "evaluate", "measure a trained network: Dice, HD95, ASSD, volumes, by subject")
     evaluate.add_argument("folder", metavar="RUN", help="folder of the run")
     evaluate.add_argument("--data", help="folder of the scans, if not where they were in training")
-    evaluate.add_argument("--part", choices=("test", "val", "train", "all"), default="test", help="which part of the run's split")
+    evaluate.add_argument("--part", choices=("test", "val", "train", "all"), default="test", help="which part of the run's split (default: test)")
     evaluate.add_argument("--one-zone", choices=ONE_ZONE, help="as in train; the run's own choice if not given")
     evaluate.add_argument("--csv", help="file for the table of all subjects; PART.csv in RUN if not given")
     evaluate.add_argument("--subjects", action="store_true", help="print every subject")
@@ -127,21 +133,21 @@ def _parser():
     predict.add_argument("mask", metavar="OUT", help="NIfTI mask to write")
     predict.add_argument("--run", dest="folder", required=True, metavar="RUN", help="folder of the run")
     predict.add_argument("--uncertainty", metavar="MAP", help="also write a map of how much repeated draws disagree")
-    predict.add_argument("--draws", type=int, default=20, help="number of draws for the map")
+    predict.add_argument("--draws", type=int, default=20, help="number of draws for the map (default: 20)")
     for added in (evaluate, predict):
-        added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run")
+        added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run (default: best)")
 
     comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")
     comparison.add_argument("plan", metavar="CONFIG", help="TOML file, described in csam_lite/compare.py")
 
     check = command(run_check, "check", "list every problem of a data set in one table")
     check.add_argument("folder", metavar="DIR", help="folder of the scans")
-    check.add_argument("--one-zone", choices=ONE_ZONE, default="error", help="as in train: what is no problem then")
+    check.add_argument("--one-zone", choices=ONE_ZONE, default="error", help="as in train: what is no problem then (default: error)")
 
     phantom = command(run_phantom, "phantom", "write synthetic prostate volumes (T2 + ADC) in the Decathlon layout")
     phantom.add_argument("folder", metavar="DIR", help="folder to write")
-    phantom.add_argument("--volumes", type=int, default=32, help="how many")
-    phantom.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
+    phantom.add_argument("--volumes", type=int, default=32, help="how many (default: 32)")
+    phantom.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
     phantom.add_argument("--control", action="store_true", help="phantoms whose single slices are unambiguous at base and apex")
     return parser
 

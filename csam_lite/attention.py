@@ -82,6 +82,8 @@ class PositionalAttention(Attention):
 
     def __init__(self, kernel_size=7):
         super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size {kernel_size} must be odd, so that the map keeps its size")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
 
     def logits(self, x, mask):

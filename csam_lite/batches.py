@@ -16,13 +16,18 @@ class Sample:
     label: torch.Tensor
 
 
-def read_samples(dataset, cases, preprocess, one_zone="error", progress=True):
-    """Read and preprocess labelled cases, once for the whole run. Errors are `Dataset.read`'s; dropped cases are left out."""
-    samples = []
+def read_scans(dataset, cases, one_zone="error", progress=True):
+    """Read labelled cases, each once; dropped ones are left out. Raises InputError as `Dataset.read` does."""
     with tqdm(cases, desc="reading", unit="volume", disable=not progress, leave=False) as bar:
-        for case in bar:
-            if (scan := dataset.read(case, one_zone)) is not None:
-                samples.append(Sample(case.name, preprocess.image(scan), preprocess.label(scan)))
+        return [scan for case in bar if (scan := dataset.read(case, one_zone)) is not None]
+
+
+def prepare(scans, preprocess):
+    """The samples of labelled scans, on the network's grid. The list of scans is emptied on the way: one copy in memory is enough."""
+    samples = []
+    while scans:
+        scan = scans.pop(0)
+        samples.append(Sample(scan.path.name, preprocess.image(scan), preprocess.label(scan)))
     return samples
 
 

@@ -17,7 +17,7 @@ The file is TOML:
 
     [networks.CSAM]
 
-Every run is a folder `out/NETWORK-seedS-foldF` as `train` leaves it, with the scores of its held-out patients in test.csv. Finished runs
+Every run is a folder `out/NETWORK-seedS-foldF` as `train` leaves it, with the scores of its held-out patients in held_out.csv. Finished runs
 are kept, interrupted ones go on, so an experiment can be done in several sittings. The held-out patients are read once, at its end.
 """
 
@@ -109,7 +109,7 @@ def against(rows, reference, draws=10_000):
     from scipy.stats import wilcoxon
 
     found = []
-    for metric in ("dice", "hd95_mm", "assd_mm", "dice_apex", "dice_mid", "dice_base"):
+    for metric in [name for name in rows[reference][0] if name.startswith("dice") or name.endswith("_mm")]:
         base, family = per_patient(rows[reference], metric), []
         for network in rows:
             if network == reference:
@@ -161,10 +161,10 @@ def _one(config, progress):
     """The test rows of one run, trained first where it is not finished."""
     from csam_lite.training import train
 
-    path = Path(config.out) / "test.csv"
+    path = Path(config.out) / "held_out.csv"
     if path.exists():
         stored = load_description(config.out)[0]
-        if changed := [name for name, value in asdict(config).items() if getattr(stored, name) != value]:
+        if changed := [name for name, value in asdict(config).items() if name not in ("data", "out") and getattr(stored, name) != value]:
             raise InputError(f"{config.out}: was run with another {changed[0]} ({getattr(stored, changed[0])}); "
                              "choose another out for the experiment, or delete this run")
         return _read_rows(path)
@@ -188,7 +188,8 @@ def _score(network, rows, folder):
         "seconds/epoch": float(history[-1]["seconds"]) / len(history), "seeds": len(seeds),
         "mean dice": float(np.mean(by_seed)), "sd of seeds": float(np.std(by_seed, ddof=1)) if len(seeds) > 1 else float("nan"),
         **{f"dice {name}": line["dice"] for name, line in lines.items()},
-        **{metric: float(np.nanmean([line[metric] for line in single])) for metric in ("hd95_mm", "assd_mm", "dice_apex", "dice_mid", "dice_base")}}
+        **{metric: float(np.nanmean([line[metric] for line in single])) for metric in single[0]
+           if metric.startswith("dice_") or metric.endswith("_mm")}}
 
 
 def _keep(path, facts):

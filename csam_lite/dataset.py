@@ -2,17 +2,18 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from csam_lite.errors import InputError
-from csam_lite.scan import read_scan
+from csam_lite.scan import read_nifti, read_scan
 
 ONE_ZONE = ("error", "drop", "remap", "keep")
 _ZONES = ({"pz", "peripheral zone", "peripheral"}, {"tz", "transition zone", "transitional zone", "cg", "central gland"})
-_AGAIN = re.compile(r"[_-](frame|phase|ph|ed|es|visit|scan|session|ses|time|tp|t)[_-]?\d*$", re.IGNORECASE)
+_AGAIN = re.compile(r"([_-](frame|phase|ph|visit|session|ses|tp)[_-]?\d+|[_-](ed|es|t[12]w?|adc))+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -83,19 +84,24 @@ def find_dataset(folder, labelled=False):
     """Read what a folder holds, no voxels yet.
 
     Understands the Decathlon layout (dataset.json, imagesTr/, labelsTr/), plain images/ + labels/ folders, and a folder of NIfTI
-    files without masks. With `labelled`, cases without a mask are left out and their total absence is an error.
-    Raises InputError for a folder without scans, files that dataset.json names and that are missing, or masks without image.
+    files without masks. With `labelled` (to train or evaluate), cases without a mask are left out, and a listed file that is missing is
+    an error; otherwise reading its case will tell. Raises InputError for a folder without scans, or without what was asked for.
     """
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; check the name, or make a phantom set: python -m csam_lite phantom {root}")
     dataset = _decathlon(root) if (root / "dataset.json").is_file() else _plain(root)
+    if repeated := [name for name, count in Counter(case.name for case in dataset.cases).items() if count > 1]:
+        raise InputError(f"{root}: several images are named {repeated[0]}; give each volume a name of its own, its label the same")
     if not dataset.cases:
         raise InputError(f"{root}: holds no scans; expected dataset.json (Decathlon), images/ and labels/ with .nii.gz files, or .nii.gz files")
     if labelled:
         cases = tuple(case for case in dataset.cases if case.label)
         if not cases:
             raise InputError(f"{root}: holds {len(dataset.cases)} images but no masks; put them in labels/ under the images' names")
+        for file in (file for case in cases for file in (case.image, case.label)):
+            if not file.is_file():
+                raise InputError(f"{file}: is listed or has a partner, but is missing; copy it there, or take its case out")
         dataset = replace(dataset, cases=cases)
     return dataset
 
@@ -122,12 +128,13 @@ def split(cases, seed, test=0.2, val=0.1, folds=None, fold=0):
     rest = [patient for patient in order if patient not in tested]
     parts = rest[number(val):], rest[:number(val)], tested
     if not parts[0]:
-        raise InputError(f"{len(patients)} patients are too few for {len(tested)} to test and {number(val)} to validate; lower --test or --val")
+        raise InputError(f"{len(patients)} patients ({', '.join(patients[:3])} ...) are too few for {len(tested)} to test and {number(val)} to "
+                         'validate; lower --test or --val, or name the patients ("patient" in each entry of dataset.json)')
     return tuple([case for case in cases if case.patient in part] for part in parts)
 
 
 def patient_of(name):
-    """The patient in a file name: what stands before a last part such as _frame01, _ph08, _ED, _visit2."""
+    """The patient in a file name: what stands before last parts such as _frame01, _ph08, _ED, _visit2, _T2w."""
     return _AGAIN.sub("", name) or name
 
 
@@ -136,6 +143,8 @@ def _decathlon(root):
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         labels = _numbered(info.get("labels", {}))
+        if not all(0 <= value <= 255 for value in labels):
+            raise ValueError("labels must be 0 to 255")
         channels = _numbered(info.get("modality") or info.get("channel_names") or {"0": "image"})
         entries = [(entry["image"], entry["label"], entry.get("patient")) for entry in info.get("training", [])]
         entries += [(entry["image"] if isinstance(entry, dict) else entry, None, None) for entry in info.get("test", [])]
@@ -147,10 +156,6 @@ def _decathlon(root):
                          "`python -m csam_lite phantom DIR` writes") from error
     if cases and not any(case.label and case.label.is_file() for case in cases) and any(case.label for case in cases):
         raise InputError(f"{root}: dataset.json names masks but labelsTr/ has none of them; copy the masks there")
-    for case in cases:
-        for file in (case.image, case.label):
-            if file and not file.is_file():
-                raise InputError(f"{file}: is named in {path} but missing; copy it there, or take its line out")
     return Dataset(root, cases, {value: name for value, name in labels.items() if value != 0}, tuple(channels.values()), remapped)
 
 
@@ -158,22 +163,28 @@ def _plain(root):
     images = next((root / name for name in ("images", "imagesTr") if (root / name).is_dir()), root)
     masks = next((root / name for name in ("labels", "labelsTr") if (root / name).is_dir()), None)
     label_of = {} if masks is None else {_stem(path): path for path in _nifti(masks)}
-    cases = tuple(_case(path, label_of.pop(_stem(path), None)) for path in _nifti(images))
-    if label_of:
-        raise InputError(f"{next(iter(label_of.values()))}: no image in {images} has the name of this mask; give both the same name")
-    looked = [found for case in cases if case.label and (found := _look(case))] or [found for case in cases[:1] if (found := _look(case))]
-    values = sorted({value for found, _ in looked for value in found} - {0})
-    channels = looked[0][1] if looked else 1
-    return Dataset(root, cases, {value: f"class {value}" for value in values}, tuple(f"channel {c}" for c in range(channels)))
+    cases = [_case(path, label_of.pop(_stem(path), None)) for path in _nifti(images)]
+    cases += [_case(images / path.name, path) for path in label_of.values()]  # masks whose image is missing
+    values = sorted({int(value) for case in cases if case.label for value in _values(case.label)} - {0})
+    shapes = [shape for case in cases[:1] if (shape := _shape(case.image))]
+    channels = shapes[0][-1] if shapes and len(shapes[0]) > 3 else 1
+    return Dataset(root, tuple(cases), {value: f"class {value}" for value in values}, tuple(f"channel {c}" for c in range(channels)))
 
 
-def _look(case):
-    """(values in the mask, number of channels) of a case; None for one that cannot be read, which `Dataset.read` will name."""
+def _values(path):
+    """The whole values 0 to 255 in a mask; none where it cannot be read, which `Dataset.read` will say."""
     try:
-        scan = read_scan(case.image, case.label)
+        return [value for value in np.unique(read_nifti(path)[1]) if value in range(256)]
+    except InputError:
+        return []
+
+
+def _shape(path):
+    """The shape of an image; None where it cannot be read."""
+    try:
+        return read_nifti(path)[1].shape
     except InputError:
         return None
-    return np.unique(scan.label).tolist() if case.label else [], scan.image.shape[1]
 
 
 def _case(image, label, patient=None):

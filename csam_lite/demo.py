@@ -53,9 +53,11 @@ def draw(run, dataset, case, folder):
     scan = dataset.read(case, run.config.one_zone)
     title = f"{case.name}: outlines of the prediction and of the reference"
     save_figure(plot_masks(scan, dataset.classes, segment(run, scan), title=title), folder / "masks.png")
-    image = run.preprocess.image(scan)
+    first = max(len(scan.image) - run.network.num_slices, 0) // 2  # of a volume deeper than the network, the middle is shown
+    image = run.preprocess.image(scan)[first:first + run.network.num_slices]
     with record_gates(run.network) as record, torch.no_grad():
         probabilities(run.network, image)
     if record:  # a network without CSAM has no gates
-        save_figure(plot_gates(record, image[:, 0].numpy(), run.facts.spacing, title=f"The gates of every CSAM on {case.name}"), folder / "gates.png")
+        title = f"The gates of every CSAM on {case.name}"
+        save_figure(plot_gates(record, image[:, 0].numpy(), run.facts.spacing, first_slice=first + 1, title=title), folder / "gates.png")
     save_figure(plot_history(run.folder / "history.csv"), folder / "history.png")

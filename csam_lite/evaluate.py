@@ -3,6 +3,7 @@
 import csv
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,25 @@ from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 from csam_lite.predict import segment
 
-UNIONS = ("gland", "all")  # rows of all classes together, not part of a mean over classes
-THIRDS = ("apex", "mid", "base")  # along the slices, inferior to superior
-COLUMNS = ("case", "patient", "class", "dice", "hd95_mm", "assd_mm", "volume_ml", "reference_ml", *(f"dice_{third}" for third in THIRDS))
+UNIONS = ("whole gland", "all classes")  # rows of all classes together, not part of a mean over classes
+PROSTATE, OTHER = ("apex", "mid", "base"), ("inferior", "mid", "superior")  # names of the thirds, inferior to superior
+
+# MONAI 1.6 warns of a call that it makes itself.
+warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
 
 
 def evaluate(run, data=None, part="test", one_zone=None, progress=True):
     """Segment the cases of one part of the run's split, on each scan's own grid, and measure them.
 
     data: the folder, if it is not where it was in training. part: "test", "val", "train", or "all" for every labelled case of the
-    folder (then it may be another data set with the same labels). Returns one row (dict with `COLUMNS`) per case and class, and, with
-    several classes, one for all of them together. Raises InputError for unusable data or an empty part.
+    folder (then it may be another data set with the same labels). Returns the rows of `measure` for every case. Raises InputError for
+    unusable data or an empty part.
     """
+    if part != "all" and not run.facts.split[part]:
+        raise InputError(f"{run.folder}: no patient is in its {part} part; use --part all, or train with --{part} above 0")
     dataset = find_dataset(data or run.config.data, labelled=True)
+    if not (dataset.root / "dataset.json").is_file() and list(dataset.labels) == list(run.facts.labels):
+        dataset = replace(dataset, labels=run.facts.labels)  # a plain folder has no names of its own
     if dataset.labels != run.facts.labels:
         raise InputError(f"{dataset.root}: its labels {dataset.labels} are not those of the training {run.facts.labels}; unify them first")
     chosen = None if part == "all" else set(run.facts.split[part])
@@ -37,34 +44,39 @@ def evaluate(run, data=None, part="test", one_zone=None, progress=True):
     with tqdm(cases, desc="evaluating", unit="volume", disable=not progress) as bar:
         for case in bar:
             if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
-                rows += measure(segment(run, scan), scan.label, scan.spacing, dataset.classes, case.name, case.patient)
+                measured = measure(segment(run, scan), scan.label, scan.spacing, dataset.classes, is_prostate=bool(dataset.zones))
+                rows += [{"case": case.name, "patient": case.patient} | row for row in measured]
+    if not rows:
+        raise InputError(f"{dataset.root}: every case of the {part} part is left out by --one-zone drop; choose keep or remap")
     return rows
 
 
-def measure(mask, reference, spacing, classes, name="", patient=""):
-    """Rows of `COLUMNS` for one subject: mask and reference (S, H, W) of classes 0..K-1, spacing (through-plane, row, column) in mm.
+def measure(mask, reference, spacing, classes, is_prostate=False):
+    """One row (dict) per class of one subject, and one for all classes together where there are several: Dice, 95th percentile Hausdorff
+    and average symmetric surface distance in mm, volumes in ml, Dice by third of the stack.
 
-    Per subject, never pooled. A class that is in neither mask has no Dice (NaN). Distances are NaN where one mask is empty. The
-    thirds divide the slices that hold the reference; slices beyond its ends belong to the end thirds, so that a mask that runs too
-    far counts there.
+    mask, reference: (S, H, W) of classes 0..K-1. spacing: (through-plane, row, column) in mm. Per subject, never pooled. A class that is
+    in neither mask has no Dice (NaN). Distances are NaN where one mask is empty. The thirds divide the slices that hold the reference,
+    inferior to superior: apex, mid and base of a prostate. Slices beyond its ends belong to the end thirds, so that a mask that runs
+    too far counts there.
     """
     wanted = [(label, [k]) for k, label in enumerate(classes, 1)]
     if len(classes) > 1:
-        wanted.append(("gland" if {label.lower() for label in classes} == {"pz", "tz"} else "all", range(1, len(classes) + 1)))
+        wanted.append((UNIONS[0] if is_prostate else UNIONS[1], range(1, len(classes) + 1)))
+    thirds = PROSTATE if is_prostate else OTHER
+    return [{"class": label} | _measure_one(np.isin(mask, values), np.isin(reference, values), spacing, thirds) for label, values in wanted]
+
+
+def _measure_one(p, r, spacing, thirds):
     voxel_ml = math.prod(spacing) / 1000
-    return [_measure_one(np.isin(mask, values), np.isin(reference, values), spacing, voxel_ml) | {"case": name, "patient": patient, "class": label}
-            for label, values in wanted]
-
-
-def _measure_one(p, r, spacing, voxel_ml):
-    row = {"dice": dice(p, r), "volume_ml": p.sum() * voxel_ml, "reference_ml": r.sum() * voxel_ml}
-    row["hd95_mm"], row["assd_mm"] = surface_distances(p, r, spacing)
+    hd95, assd = surface_distances(p, r, spacing)
+    row = {"dice": dice(p, r), "hd95_mm": hd95, "assd_mm": assd, "volume_ml": p.sum() * voxel_ml, "reference_ml": r.sum() * voxel_ml}
     slices = np.flatnonzero(r.any((1, 2)))
     cuts = [0, 0, 0, len(r)]
     if len(slices):
         first, count = slices[0], slices[-1] + 1 - slices[0]
         cuts = [0, first + round(count / 3), first + round(2 * count / 3), len(r)]
-    for third, start, end in zip(THIRDS, cuts, cuts[1:]):
+    for third, start, end in zip(thirds, cuts, cuts[1:]):
         row[f"dice_{third}"] = dice(p[start:end], r[start:end])
     return row
 
@@ -83,7 +95,6 @@ def surface_distances(p, r, spacing):
     if not p.any() or not r.any():
         return math.nan, math.nan
     box = tuple(slice(max(where.min() - 1, 0), where.max() + 2) for where in np.nonzero(p | r))
-    warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)  # MONAI 1.6 warns of its own call
     pair = [torch.from_numpy(a[box])[None, None] for a in (p, r)]
     hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
     assd = compute_average_surface_distance(*pair, include_background=True, symmetric=True, spacing=list(spacing))
@@ -91,7 +102,7 @@ def surface_distances(p, r, spacing):
 
 
 def summarise(rows):
-    """Mean over subjects by class: a row each of class, subjects, found, and the means of the finite values of `COLUMNS`.
+    """Mean over subjects by class: a row each of class, subjects, found, and the means of the finite values.
 
     `found` counts subjects with a mask where the reference has one: the distances are means over those alone.
     """
@@ -99,7 +110,7 @@ def summarise(rows):
     for label in dict.fromkeys(row["class"] for row in rows):
         own = [row for row in rows if row["class"] == label]
         means = {column: float(np.nanmean(values)) if not np.isnan(values := np.array([row[column] for row in own])).all() else math.nan
-                 for column in COLUMNS[3:]}
+                 for column in own[0] if column not in ("case", "patient", "class", "seed")}
         real = [row for row in own if row["reference_ml"] > 0]
         summary.append({"class": label, "subjects": len(own), "found": f"{sum(row['volume_ml'] > 0 for row in real)}/{len(real)}"} | means)
     return summary
@@ -114,6 +125,6 @@ def mean_dice(rows):
 def write_rows(rows, path):
     """Write rows as CSV, whole or not at all."""
     with whole_file(Path(path)) as part, open(part, "w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS)
+        table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows({key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)

@@ -1,7 +1,8 @@
 """Write whole files or none: no reader ever meets a half-written one."""
 
+import errno
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from csam_lite.errors import InputError
@@ -23,6 +24,9 @@ def whole_file(path):
         part.chmod(0o666 & ~mask)  # some writers make files that nobody else may read
         os.replace(part, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        mend = "free some space, or choose another folder" if full else "choose another folder or name"
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); {mend}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()

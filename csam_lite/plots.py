@@ -1,6 +1,7 @@
 """Pictures for papers, pages and pages without scripts: masks on slices, the three gates, the course of a training (matplotlib)."""
 
 import csv
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def plot_masks(scan, classes, prediction=None, channel=0, slices=9, title=""):
         axis.axis("off")
     for axis, s in zip(axes.flat, shown):
         axis.imshow(scan.image[(s, channel, *box)], cmap="gray", vmin=low, vmax=high, extent=millimetres)
-        for k, colour in enumerate(COLOURS[:len(classes)], 1):
+        for k, colour in zip(range(1, len(classes) + 1), cycle(COLOURS)):
             for mask, style in ((scan.label, dict(colors="white", linestyles="dashed", linewidths=0.9)),
                                 (prediction, dict(colors=colour, linewidths=1.4))):
                 if mask is not None and (outline := mask[(s, *box)] == k).any():
@@ -47,7 +48,7 @@ def plot_masks(scan, classes, prediction=None, channel=0, slices=9, title=""):
         axis.set_xlabel("mm", fontsize=8)
     for axis in axes[:, 0]:
         axis.set_ylabel("mm", fontsize=8)
-    handles = [plt.Line2D([], [], color=colour, label=name) for colour, name in zip(COLOURS, classes)] if prediction is not None else []
+    handles = [plt.Line2D([], [], color=colour, label=name) for colour, name in zip(cycle(COLOURS), classes)] if prediction is not None else []
     if scan.label is not None:
         handles.append(plt.Line2D([], [], color="gray", linestyle="dashed", label="reference"))
     figure.suptitle(title, fontsize=10)
@@ -55,11 +56,11 @@ def plot_masks(scan, classes, prediction=None, channel=0, slices=9, title=""):
     return figure
 
 
-def plot_gates(record, image, spacing, volume=0, title=""):
+def plot_gates(record, image, spacing, volume=0, first_slice=1, title=""):
     """Figure of all gates of one volume: a row for each CSAM, a column for each attention.
 
     record: what `record_gates` gave. image: (S, H, W), the network's input, whose middle slice is the backdrop of the positional gate.
-    spacing: in-plane distance of its pixels in mm.
+    spacing: in-plane distance of its pixels in mm. first_slice: the number of the image's first slice in its volume.
     """
     import matplotlib.pyplot as plt
 
@@ -84,7 +85,7 @@ def plot_gates(record, image, spacing, volume=0, title=""):
                 continue
             else:
                 real = gate[:len(image)]
-                axis.bar(range(1, len(real) + 1), real, color=COLOURS[0])
+                axis.bar(range(first_slice, first_slice + len(real)), real, color=COLOURS[0])
                 axis.set_xlabel("slice, inferior to superior", fontsize=8)
                 axis.xaxis.get_major_locator().set_params(integer=True)
             axis.set_ylabel("gate", fontsize=8)

@@ -44,7 +44,7 @@ def disagreement(run, scan, draws=20):
     """
     drawn = [module for module in run.network.modules() if isinstance(module, SliceAttention) and module.normal is not None]
     if not drawn:
-        raise InputError(f"{run.folder}: its slice gate is certain, there is nothing to draw; train with --uncertain for an uncertainty map")
+        raise InputError(f"{run.folder}: has no drawn slice gate, so draws cannot disagree; train one with --uncertain for a map")
     image = _network_input(run, scan)
     for module in drawn:
         module.train()  # the gates draw, everything else stays in evaluation mode
@@ -64,15 +64,16 @@ def predict_file(run, image_path, mask_path, uncertainty_path=None, draws=20):
     for path in filter(None, (mask_path, uncertainty_path)):
         if not str(path).endswith((".nii", ".nii.gz")):
             raise InputError(f"{path}: masks and maps are written as NIfTI; let the name end in .nii.gz")
-        if Path(path).resolve() == Path(image_path).resolve():
-            raise InputError(f"{path}: is the scan itself; give the mask another name")
+    paths = [Path(path).resolve() for path in (image_path, mask_path, uncertainty_path) if path]
+    if len(set(paths)) < len(paths):
+        raise InputError(f"{mask_path}: the scan, the mask and the map need a name each; give another one")
+    if draws < 1:
+        raise InputError(f"--draws {draws}: must be 1 or more")
     scan = read_scan(image_path)
     values = np.array([0, *run.facts.labels], np.uint8)
     mask = values[segment(run, scan)]
     uncertainty = disagreement(run, scan, draws) if uncertainty_path else None
-    write_like(mask, scan, mask_path)
-    if uncertainty_path:
-        write_like(uncertainty, scan, uncertainty_path)
+    write_like(scan, {mask_path: mask} | ({uncertainty_path: uncertainty} if uncertainty_path else {}))
     return mask
 
 

@@ -28,7 +28,8 @@ def record_gates(network):
 
     Yields a dict: name of the CSAM in the network -> gate -> Named. Gates: "semantic" (B, C), "positional" (B, H, W),
     "slice" (B, S), each in (0, 1), the gate of a padded slice is 0; with an uncertain slice gate also the normal it is drawn
-    from, before the sigmoid: "slice_mean" (B, S) and "slice_covariance" (B, S, T). Each pass overwrites the last one's.
+    from, before the sigmoid: "slice_mean" (B, S) and "slice_covariance" (B, S, T), without meaning where a slice is padded. Each pass
+    overwrites the last one's.
     """
     record, hooks = {}, []
 

@@ -4,7 +4,7 @@
     history.csv         a line an epoch
     best.safetensors    weights of the epoch with the highest validation Dice (the last one, if nobody validates)
     last.safetensors    weights of the last epoch
-    resume.pt           optimiser, random state and the rest that an exact continuation needs
+    resume.pt           optimiser and the rest that a continuation needs; random numbers depend on seed and epoch alone
 """
 
 import json
@@ -29,7 +29,7 @@ class Config:
 
     data: str = _option("folder with the scans (Decathlon layout, or images/ and labels/)")
     out: str = _option("folder for this run")
-    network: str = _option("unet, unetpp, or unet3d (MONAI's 3D U-Net, a baseline)", "unet")
+    network: str = _option("unet, unetpp, or unet3d (a baseline: MONAI's 3D U-Net, without gates)", "unet")
     attention: str = _option("gates: all, none, or names joined by +, e.g. semantic+slice", "all")
     uncertain: bool = _option("draw the slice gate from a normal distribution in training, as the paper does", False)
     sampling: str = _option("how it is drawn: reparameterised, or released (as published: gets no gradient)", "reparameterised")
@@ -55,18 +55,24 @@ class Config:
     seed: int = _option("of the initial weights, the order of the volumes, the augmentation and the draws", 0)
 
     def __post_init__(self):
+        from csam_lite.attention import SAMPLING
         from csam_lite.networks import gate_names
 
-        for name, allowed in {"network": NETWORKS, "precision": PRECISIONS, "one_zone": ONE_ZONE}.items():
+        for name, allowed in {"network": NETWORKS, "sampling": SAMPLING, "precision": PRECISIONS, "one_zone": ONE_ZONE}.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: choose one of {', '.join(allowed)}")
-        for name in ("base_channels", "levels", "pixels", "epochs", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be above 0")
+        least = {"base_channels": 1, "levels": {"unet": 1, "unetpp": 2, "unet3d": 3}[self.network], "pixels": 1, "epochs": 1, "batch_size": 1,
+                 "neighbours": 0, "num_slices": 0, "spacing": 0, "minutes": 0, "test": 0, "val": 0, "folds": 0, "fold": 0, "workers": 0, "seed": 0,
+                 "split_seed": 0, "learning_rate": 1e-12}
+        for name, low in least.items():
+            if not low <= getattr(self, name) < float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be a number of {low} or more")
+        if self.fold and not self.folds:
+            raise InputError(f"--fold {self.fold}: needs --folds, the number of folds")
         if self.pixels < 2**self.levels:
             raise InputError(f"--pixels {self.pixels}: too few for {self.levels} levels; give at least {2**self.levels}, or fewer --levels")
-        if self.neighbours < 0 or self.neighbours and self.network == "unet3d":
-            raise InputError(f"--neighbours {self.neighbours}: must be 0 or more, and 0 for unet3d, which sees its neighbours anyway")
+        if self.neighbours and self.network == "unet3d":
+            raise InputError(f"--neighbours {self.neighbours}: unet3d sees its neighbours anyway; leave it out")
         try:
             gate_names(self.attention)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """One scan: from a NIfTI file to arrays with one order of axes, and back onto the file's own grid."""
 
 import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def read_scan(image_path, label_path=None, labels=None):
     """
     import nibabel
 
-    nifti, voxels = _read(image_path)
+    nifti, voxels = read_nifti(image_path)
     voxels = voxels.astype(np.float32, copy=False)
     if voxels.ndim == 3:
         voxels = voxels[..., None]
@@ -73,23 +74,27 @@ def read_scan(image_path, label_path=None, labels=None):
     return scan
 
 
-def write_like(array, scan, path):
-    """Write array (S, H, W) as NIfTI on the grid of `scan`'s file: same shape, same affine. Raises InputError if it cannot be written."""
+def write_like(scan, arrays):
+    """Write arrays, {path: (S, H, W)}, as NIfTI on the grid of `scan`'s file, same shape and affine: all of them or none.
+
+    Raises InputError where one cannot be written.
+    """
     import nibabel
 
-    nifti = nibabel.Nifti1Image(scan.to_file_axes(array), scan.affine)
-    nifti.header.set_xyzt_units("mm")
-    with whole_file(path) as part:
-        nibabel.save(nifti, part)
+    with ExitStack() as stack:
+        for path, array in arrays.items():
+            nifti = nibabel.Nifti1Image(scan.to_file_axes(array), scan.affine)
+            nifti.header.set_xyzt_units("mm")
+            nibabel.save(nifti, stack.enter_context(whole_file(path)))
 
 
-def _read(path):
-    """The NIfTI image at `path` and its voxels, 3D or 4D."""
+def read_nifti(path):
+    """The NIfTI image at `path` and its voxels, 3D or 4D. Raises InputError where it is missing, damaged, or no volume."""
     import nibabel
 
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; check the name")
+        raise InputError(f"{path}: is a folder; give one NIfTI file" if path.is_dir() else f"{path}: no such file; check the name")
     try:
         nifti = nibabel.load(path)
         voxels = np.asanyarray(nifti.dataobj)
@@ -128,11 +133,11 @@ def _read_label(path, scan, labels):
     """The mask at `path` on the grid of `scan`, (S, H, W) uint8."""
     import nibabel
 
-    nifti, voxels = _read(path)
+    nifti, voxels = read_nifti(path)
     if voxels.shape != scan.shape:
         raise InputError(f"{path}: its shape {voxels.shape} differs from the image's {scan.shape} ({scan.path}); resample it onto the image's grid")
-    corner = np.array([*scan.shape, 1]) - [1, 1, 1, 0]
-    apart = max(np.abs((nifti.affine - scan.affine) @ point).max() for point in ([0, 0, 0, 1], corner))
+    corners = np.array([[x, y, z, 1] for x in (0, scan.shape[0]) for y in (0, scan.shape[1]) for z in (0, scan.shape[2])])
+    apart = np.abs((nifti.affine - scan.affine) @ corners.T).max()
     if apart > 0.1:
         raise InputError(f"{path}: its grid lies up to {apart:.1f} mm off the image's ({scan.path}); resample the mask onto the image's grid")
     values = np.unique(voxels)

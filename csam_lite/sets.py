@@ -13,6 +13,7 @@ from csam_lite.dataset import ONE_ZONE
 from csam_lite.download import extract, fetch, whole_folder
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
+from csam_lite.scan import read_nifti
 
 ZONES = {"0": "background", "1": "PZ", "2": "TZ"}
 MSD_URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task05_Prostate.tar"
@@ -102,18 +103,6 @@ def new_dataset(name, cases, labels=ZONES, modality=("T2",), **more):
     return {"name": name, **more, "tensorImageSize": "4D" if len(modality) > 1 else "3D", "labels": labels,
             "modality": {str(number): kind for number, kind in enumerate(modality)}, "numTest": 0, "test": [],
             "training": [{"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in cases]}
-
-
-def read_nifti(path):
-    """A NIfTI file: nibabel's image and its values. Raises InputError where it is missing or broken."""
-    import nibabel as nib
-    import numpy as np
-
-    try:
-        image = nib.load(path)
-        return image, np.asanyarray(image.dataobj)
-    except Exception as error:  # a broken file makes nibabel raise errors of many kinds
-        raise InputError(f"{path}: cannot be read as NIfTI ({type(error).__name__}); delete the archive and get it again") from error
 
 
 def relabel(source, target, new):

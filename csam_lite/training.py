@@ -5,27 +5,29 @@ import io
 import math
 import pickle
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from csam_lite.batches import GlobalBatches, Volumes, collate, read_samples
+from csam_lite.batches import GlobalBatches, Volumes, collate, prepare, read_scans
 from csam_lite.dataset import find_dataset, split
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 from csam_lite.networks import ConvBlock
 from csam_lite.predict import probabilities
 from csam_lite.preprocess import Preprocess
-from csam_lite.run import Config, Facts, build_network, load_description, load_run, save_description
+from csam_lite.run import Facts, build_network, load_description, load_run, save_description
 
 
 def train(config, resume=False, progress=True):
     """Train as the Config says, into the folder `config.out` (see run.py for what it then holds); return the Run, best weights.
 
-    With `resume`, the run in that folder goes on from its last whole epoch and ends with the weights of an uninterrupted one.
-    Raises InputError for data that cannot be used, and for a folder that holds a run already.
+    With `resume`, the run in that folder goes on from its last whole epoch and ends with the weights of an uninterrupted one (bit by
+    bit on a CPU; a GPU may add up in another order). Only `data`, where the scans lie, and `minutes` may be new then.
+    Raises InputError for data that cannot be used, a folder that holds a run already, or, with `resume`, none or another one.
     """
     Trainer(config, resume, progress).fit()
     return load_run(config.out)
@@ -36,44 +38,47 @@ class Trainer:
 
     def __init__(self, config, resume=False, progress=True):
         self.out = Path(config.out)
-        has_run = (self.out / "config.json").exists()
-        if has_run and not resume:
+        if not resume and (self.out / "config.json").exists():
             raise InputError(f"{self.out}: holds a run already; continue it with --resume, or choose another --out")
-        stored, facts = load_description(self.out) if has_run else (None, None)
-        self.config = _same_config(config, stored) if has_run else config
+        self.config = replace(config, data=str(Path(config.data).resolve()))
+        stored, facts = load_description(self.out) if resume else (None, None)
+        for name, value in vars(config).items():
+            if resume and name not in ("data", "out", "minutes") and value != getattr(stored, name):
+                raise InputError(f"--{name.replace('_', '-')} {value}: the run to continue has {getattr(stored, name)}; leave the option out, "
+                                 "or start a new run")
         self.accelerator = _accelerator(self.config)
         self.main = self.accelerator.is_main_process
         self.progress = progress and self.main
         self._read_data()
-        if has_run and facts != self.facts:
+        if resume and facts != self.facts:
             raise InputError(f"{self.config.data}: is not what this run was started on (other cases, labels or spacing); "
                              "give the folder as it was, or start a new run")
 
         torch.manual_seed(self.config.seed)
         network = build_network(self.config, self.facts)
-        optimizer = torch.optim.Adam(trainable(network), lr=self.config.learning_rate)
+        freeze_cancelled_biases(network)
+        optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=self.config.learning_rate)
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.criterion = volume_loss()
         self.epoch, self.seconds, self.best, self.history = 0, 0.0, -math.inf, []
         if (self.out / "resume.pt").exists():
             self._restore()
-        elif self.main:
+        if self.main:
             save_description(self.out, self.config, self.facts)
 
     def _read_data(self):
         config = self.config
         dataset = find_dataset(config.data, labelled=True)
         parts = dict(zip(("train", "val", "test"), split(dataset.cases, config.split_seed, config.test, config.val, config.folds, config.fold)))
-        spacing = config.spacing
-        if not spacing:
-            with tqdm(parts["train"], "measuring", unit="volume", disable=not self.progress, leave=False) as bar:
-                scans = (dataset.read(case, config.one_zone) for case in bar)
-                spacing = Preprocess.fit((scan for scan in scans if scan is not None), config.pixels, len(dataset.labels) + 1).spacing
-        preprocess = Preprocess(config.pixels, spacing, len(dataset.labels) + 1)
-        samples, self.val_samples = (
-            read_samples(dataset, parts[part], preprocess, config.one_zone, self.progress) for part in ("train", "val"))
+        scans = {part: read_scans(dataset, parts[part], config.one_zone, self.progress) for part in ("train", "val")}
+        if not scans["train"]:
+            raise InputError(f"{config.data}: every training case is left out by --one-zone drop; choose keep or remap")
+        preprocess = Preprocess(config.pixels, config.spacing, len(dataset.labels) + 1)
+        if not config.spacing:
+            preprocess = Preprocess.fit(scans["train"], config.pixels, len(dataset.labels) + 1)
+        samples, self.val_samples = (prepare(scans[part], preprocess) for part in ("train", "val"))
         self.facts = Facts(
-            channels=list(dataset.channels), labels=dataset.labels, spacing=spacing,
+            channels=list(dataset.channels), labels=dataset.labels, spacing=preprocess.spacing,
             num_slices=config.num_slices or max(len(sample.image) for sample in samples),
             split={part: [case.name for case in cases] for part, cases in parts.items()})
         self.batches = GlobalBatches(
@@ -181,7 +186,7 @@ class Trainer:
 
     def _restore(self):
         try:
-            state = torch.load(self.out / "resume.pt", map_location=self.accelerator.device, weights_only=True)
+            state = torch.load(self.out / "resume.pt", map_location="cpu", weights_only=True)  # each tensor finds its own device later
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise InputError(f"{self.out / 'resume.pt'}: is damaged ({str(error).splitlines()[0]}); train again into another --out") from error
         self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
@@ -207,14 +212,15 @@ def volume_loss():
     return loss
 
 
-def trainable(network):
-    """The parameters to optimise: all but the convolution biases that the next layer, an instance normalisation, cancels.
+def freeze_cancelled_biases(network):
+    """Take the convolution biases out of the training that the next layer, an instance normalisation, cancels.
 
     Their true gradient is zero. What is computed is rounding noise, which Adam would scale up to full steps.
     """
-    cancelled = {id(layer.bias) for block in network.modules() if isinstance(block, ConvBlock)
-                 for layer in block if isinstance(layer, torch.nn.Conv2d)}
-    return [parameter for parameter in network.parameters() if id(parameter) not in cancelled]
+    for block in network.modules():
+        for layer in block if isinstance(block, ConvBlock) else ():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.bias.requires_grad_(False)
 
 
 def one_cycle(done):
@@ -243,15 +249,3 @@ def _accelerator(config):
     if config.batch_size % accelerator.num_processes:
         raise InputError(f"--batch-size {config.batch_size}: must be a multiple of the {accelerator.num_processes} processes that share it")
     return accelerator
-
-
-def _same_config(asked, stored):
-    """The stored configuration of a run to be continued; only where the data lies and the time budget may be new."""
-    defaults = Config(data="", out="")
-    for name, value in vars(asked).items():
-        if name in ("data", "out", "minutes"):
-            setattr(stored, name, value or getattr(stored, name))
-        elif value not in (getattr(stored, name), getattr(defaults, name)):
-            raise InputError(f"--{name.replace('_', '-')} {value}: the run to continue has {getattr(stored, name)}; leave the option out, "
-                             "or start a new run")
-    return stored

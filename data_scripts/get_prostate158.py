@@ -11,7 +11,8 @@ from pathlib import Path
 from csam_lite.download import extract, fetch, whole_folder, zenodo_md5
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
-from csam_lite.sets import is_there, new_dataset, read_nifti, relabel, write_dataset
+from csam_lite.scan import read_nifti
+from csam_lite.sets import is_there, new_dataset, relabel, write_dataset
 
 from common import options, run
 

@@ -28,7 +28,7 @@ def test_every_parameter_moves_under_training(network, uncertain):
         loss_of(net(torch.randn(2, 6, 1, 16, 16))).backward()
         optimizer.step()
     still = [name for name, parameter in net.named_parameters() if torch.equal(parameter, before[name])]
-    assert not still
+    assert not still  # test_training.py asks the same of the trainer
 
 
 def test_released_draw_gives_the_slice_parameters_no_gradient():

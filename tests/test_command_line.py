@@ -39,7 +39,7 @@ def test_train_evaluate_predict_check(decathlon, tmp_path, capsys):
     assert train(decathlon, out) == 0
     assert main(["evaluate", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "| gland |" in printed and "Mean Dice over PZ, TZ" in printed
+    assert "| whole gland |" in printed and "Mean Dice over PZ, TZ" in printed
     assert len((out / "test.csv").read_text().splitlines()) == 1 + 3
     assert main(["evaluate", str(out), "--part", "all", "--data", str(decathlon), "--csv", str(tmp_path / "all.csv"), "--subjects"]) == 0
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 4 * 3
@@ -112,7 +112,7 @@ def test_check_lists_every_problem(decathlon, capsys):
 
 @pytest.mark.parametrize("what, match", [
     ("folder", "no such folder"), ("empty", "holds no scans"), ("no labels", "labelsTr/ has none"), ("json", "not a Decathlon description"),
-    ("unlabelled", "no masks"), ("orphan", "no image")])
+    ("unlabelled", "no masks"), ("orphan", "has a partner")])
 def test_bad_folders(decathlon, tmp_path, capsys, what, match):
     folder = decathlon
     if what == "folder":
@@ -136,7 +136,10 @@ def test_bad_folders(decathlon, tmp_path, capsys, what, match):
 
 @pytest.mark.parametrize("given, match", [
     (dict(network="vnet"), "--network vnet: choose one of"), (dict(attention="spatial"), "unknown attention"), (dict(pixels=4), "--pixels 4"),
-    (dict(epochs=0), "--epochs 0"), (dict(precision="fp16"), "needs a GPU"), (dict(folds=9, fold=9), "fold 9 of 9"), (dict(test=4), "too few")])
+    (dict(epochs=0), "--epochs 0"), (dict(precision="fp16"), "needs a GPU"), (dict(sampling="mean"), "--sampling mean"),
+    (dict(spacing=-1), "--spacing -1"), (dict(seed=-1), "--seed -1"), (dict(learning_rate="nan"), "--learning-rate nan"),
+    (dict(fold=1), "needs --folds"), (dict(network="unetpp", levels=1), "--levels 1"), (dict(network="unet3d", levels=2), "--levels 2"),
+    (dict(folds=9, fold=9), "fold 9 of 9"), (dict(test=4), "too few")])
 def test_bad_options(decathlon, tmp_path, capsys, given, match):
     assert match in fails(train(decathlon, tmp_path / "run", **given), capsys)
     assert not (tmp_path / "run").exists()
@@ -222,3 +225,35 @@ def test_code_is_clean():
     assert done.returncode == 0, done.stdout
 
 
+
+
+def test_resume_keeps_the_options_of_the_run(decathlon, tmp_path, capsys):
+    assert train(decathlon, tmp_path / "run", attention="none", epochs=2) == 0
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert "--attention all" in fails(main(["train", "--out", str(tmp_path / "run"), "--resume", "--attention", "all"]), capsys)
+    assert "holds no run" in fails(main(["train", "--data", str(decathlon), "--out", str(tmp_path / "typo"), "--resume"]), capsys)
+    assert "--data: is missing" in fails(main(["train", "--out", str(tmp_path / "new")]), capsys)
+
+
+def test_nothing_to_evaluate(decathlon, tmp_path, capsys):
+    assert train(decathlon, tmp_path / "run", test=0) == 0
+    assert "no patient is in its test part" in fails(main(["evaluate", str(tmp_path / "run")]), capsys)
+    assert main(["evaluate", str(tmp_path / "run"), "--part", "train"]) == 0
+
+
+def test_a_run_knows_its_data_from_any_folder(decathlon, tmp_path, monkeypatch):
+    monkeypatch.chdir(decathlon.parent)
+    assert train(decathlon.name, tmp_path / "run") == 0
+    monkeypatch.chdir("/")
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+
+
+def test_every_case_dropped(decathlon, tmp_path, capsys):
+    for path in (decathlon / "labelsTr").iterdir():
+        write_nifti(path, (nifti(path) > 0).astype(np.uint8))
+    assert "left out by --one-zone drop" in fails(train(decathlon, tmp_path / "run", one_zone="drop"), capsys)
+
+
+def test_a_place_that_cannot_be_written(decathlon, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert "cannot be written" in fails(train(decathlon, tmp_path / "file"), capsys)

@@ -38,8 +38,8 @@ attention = "none"
 def rows(values, metric="dice"):
     """Rows of two volumes a patient and two classes, all of the patient's value, and a union that must not count."""
     empty = dict.fromkeys(("dice", "hd95_mm", "assd_mm", "dice_apex", "dice_mid", "dice_base"), math.nan)
-    return [empty | {"case": f"p{i}_{visit}", "patient": f"p{i}", "class": name, metric: 9.0 if name == "all" else value + shift}
-            for i, value in enumerate(values) for visit, shift in (("a", 0.1), ("b", -0.1)) for name in ("RV", "LV", "all")]
+    return [empty | {"case": f"p{i}_{visit}", "patient": f"p{i}", "class": name, metric: 9.0 if name == "all classes" else value + shift}
+            for i, value in enumerate(values) for visit, shift in (("a", 0.1), ("b", -0.1)) for name in ("RV", "LV", "all classes")]
 
 
 def test_each_patient_counts_once():
@@ -88,7 +88,7 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
     assert {row["patients"] for row in differences} <= {1, 2, 3} and "dice_base" in {row["metric"] for row in differences}
     tested = []
     for run in ("plain-seed0-fold0", "plain-seed1-fold0", "all_gates-seed1-fold0"):
-        with open(tmp_path / "out" / run / "test.csv", newline="") as file:
+        with open(tmp_path / "out" / run / "held_out.csv", newline="") as file:
             tested.append({row["patient"] for row in csv.DictReader(file)})
     assert tested[0] == tested[1] == tested[2] and len(tested[0]) == 3  # the same patients for every network and seed
     again = compare(plan, progress=False)

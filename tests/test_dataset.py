@@ -91,7 +91,8 @@ def test_every_patient_is_tested_in_one_fold():
 
 
 def test_patients_are_read_from_names_or_given(decathlon):
-    names = {"patient001_frame12": "patient001", "SC-HF-I-01_ph08": "SC-HF-I-01", "prostate_18": "prostate_18", "p7_ED": "p7", "x-visit2": "x"}
+    names = {"patient001_frame12": "patient001", "p1_visit2_frame01": "p1", "sub-01_ses-01_T2w": "sub-01", "mri_scan_01": "mri_scan_01",
+             "SC-HF-I-01_ph08": "SC-HF-I-01", "prostate_18": "prostate_18", "p7_ED": "p7", "x-visit2": "x"}
     assert {name: patient_of(name) for name in names} == names
     info = json.loads((decathlon / "dataset.json").read_text())
     for entry in info["training"]:
@@ -135,3 +136,28 @@ def test_real_sets_pass_the_check(shared):
         if folder.is_dir():
             facts, problems = survey(folder, progress=False)
             assert not problems and facts, folder.name
+
+
+def test_duplicate_names_and_wide_labels_are_refused(decathlon):
+    info = json.loads((decathlon / "dataset.json").read_text())
+    (decathlon / "dataset.json").write_text(json.dumps(info | {"training": info["training"] * 2}))
+    with pytest.raises(InputError, match="several images are named a"):
+        find_dataset(decathlon)
+    (decathlon / "dataset.json").write_text(json.dumps(info | {"labels": {"0": "background", "1": "PZ", "300": "TZ"}}))
+    with pytest.raises(InputError, match="labels must be 0 to 255"):
+        find_dataset(decathlon)
+
+
+def test_a_transposed_mask_is_on_another_grid(tmp_path):
+    image, mask = blob((40, 40, 5), np.random.default_rng(0))
+    swapped = np.diag([0.5, 0.5, 3, 1.0])[:, [1, 0, 2, 3]]  # its affine is right, but its voxels do not lie on the image's
+    with pytest.raises(InputError, match="mm off the image's"):
+        read_scan(write_nifti(tmp_path / "i.nii.gz", image), write_nifti(tmp_path / "l.nii.gz", mask.swapaxes(0, 1), swapped))
+
+
+def test_check_lists_all_missing_files(decathlon):
+    (decathlon / "imagesTr" / "a.nii.gz").unlink()
+    (decathlon / "labelsTr" / "c.nii.gz").unlink()
+    assert [problem["case"] for problem in survey(decathlon, progress=False)[1]] == ["a", "c"]
+    with pytest.raises(InputError, match="a.nii.gz: is listed"):
+        find_dataset(decathlon, labelled=True)

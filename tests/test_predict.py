@@ -64,13 +64,13 @@ def test_what_cannot_be_predicted_is_said_and_nothing_is_written(run, phantoms, 
     out = tmp_path / "out"
     for arguments, match in [
         ((one_channel, out / "m.nii.gz"), r"has 1 channel.* trained on 2 \(T2, ADC\)"), ((image, out / "m.png"), "end in .nii.gz"),
-        ((image, image), "is the scan itself"), ((out / "none.nii.gz", out / "m.nii.gz"), "no such file"),
+        ((image, image), "need a name each"), ((out / "none.nii.gz", out / "m.nii.gz"), "no such file"),
     ]:
         with pytest.raises(InputError, match=match):
             predict_file(run, *arguments)
     run = load_run(run.folder)
     for csam in run.network.csam:
         csam.slice.normal = None  # as in a network trained without --uncertain
-    with pytest.raises(InputError, match="train with --uncertain"):
+    with pytest.raises(InputError, match="train one with --uncertain"):
         predict_file(run, image, out / "m.nii.gz", out / "u.nii.gz")
     assert not out.exists()

@@ -45,7 +45,7 @@ def test_axial_scans_of_any_orientation_come_out_alike_and_go_back_exactly(axes,
         return axis, np.sign((end - start)[axis])
 
     assert [direction(1, 0, 0), direction(0, 1, 0), direction(0, 0, 1)] == [(2, 1), (1, -1), (0, -1)]
-    write_like(scan.image[:, 0], scan, tmp_path / "back.nii.gz")
+    write_like(scan, {tmp_path / "back.nii.gz": scan.image[:, 0]})
     back = nibabel.load(tmp_path / "back.nii.gz")
     np.testing.assert_array_equal(back.get_fdata(dtype=np.float32), voxels)
     np.testing.assert_allclose(back.affine, affine, atol=1e-5)
