@@ -31,7 +31,7 @@ def plot_masks(scan, classes, prediction=None, channel=0, slices=9, title=""):
     across = min(len(shown), 5)
     down = -(-len(shown) // across)
     figure, axes = plt.subplots(down, across, figsize=(2.3 * across, 2.5 * down + 0.5), squeeze=False, layout="constrained")
-    low, high = np.percentile(scan.image[:, channel], (0.5, 99.5))
+    low, high = np.percentile(scan.image[(shown, channel)][(slice(None), *box)], (0.5, 99.5))
     for axis in axes.flat[len(shown):]:
         axis.axis("off")
     for axis, s in zip(axes.flat, shown):
