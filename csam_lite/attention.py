@@ -13,6 +13,10 @@ Axes, here and everywhere: B volumes, S slices, C channels, H and W pixels. A vo
 A gate weighs; it never moves information from one slice to another. What crosses the slices are the pooled
 statistics from which each gate is computed, and they are pooled from what the gate before has left.
 
+The last two gates are positive and the same for all channels, so they change places with pooling over channels:
+max_c (A F) = A max_c F. Hence both read F only through two maps over the channels, C times smaller than F, which are
+gated in its stead; F itself is multiplied once, at the end, by the product A_pos A_sl.
+
 Volumes of unlike depth share a batch through `mask` (B, S), True where a slice is real. Padding is invisible: it enters
 no statistic, its content (even NaN) reaches no real slice, and it leaves as zero. Every volume needs one real slice.
 """
@@ -27,7 +31,7 @@ SAMPLING = ("reparameterised", "released")
 
 
 class Attention(nn.Module):
-    """What the three attentions share: `y = x * sigmoid(logits(x))`.
+    """What the three attentions share: `y = x * gate`, `gate = sigmoid(logits)`.
 
     The sigmoid is a module, so that a forward hook on `.gate` can read the gate, or replace it (see record.py).
     """
@@ -38,17 +42,15 @@ class Attention(nn.Module):
 
     def forward(self, x, mask=None):
         """x (B, S, C, H, W), mask (B, S) bool or None -> the gated x, same shape. Raises ValueError on other shapes."""
-        if x.dim() != 5:
-            raise ValueError(f"expected x with axes (B, S, C, H, W), got shape {tuple(x.shape)}")
-        if mask is not None:
-            if mask.shape != x.shape[:2]:
-                raise ValueError(f"expected mask (B, S) = {tuple(x.shape[:2])}, got {tuple(mask.shape)}")
-            mask = mask.bool()
-            x = x.masked_fill(~mask[:, :, None, None, None], 0)
-        return x * self.gate(self.logits(x, mask)).to(x.dtype)
+        x, mask = without_padding(x, mask)
+        return x * self.gate(self.logits(*self.look(x), mask)).to(x.dtype)
 
-    def logits(self, x, mask):
-        """The gate before its sigmoid, in a shape that broadcasts to x. Padded slices of x are zero already."""
+    def look(self, x):
+        """All that `logits` wants to know of x: here its maximum and mean over the channels, (B, S, 1, H, W) each."""
+        return x.amax(2, keepdim=True), x.mean(2, keepdim=True)
+
+    def logits(self, highest, mean, mask):
+        """The gate before its sigmoid, in a shape that broadcasts to x. What was looked at is zero in padded slices."""
         raise NotImplementedError
 
 
@@ -67,8 +69,13 @@ class SemanticAttention(Attention):
         self.mlp[0].weight.data *= self.mlp[0].weight.data.sum(1, keepdim=True).sign()
         nn.init.zeros_(self.mlp[0].bias)
 
-    def logits(self, x, mask):
-        highest, mean = max_and_mean(x, (1, 3, 4), mask)  # (B, 1, C, 1, 1) each
+    def look(self, x):
+        """Maximum and mean of each channel in each slice, (B, S, C, 1, 1) each."""
+        # max() also finds where: over H, W in one run of memory that is cheap, and spares its backward the search that amax's makes.
+        return x.flatten(3).max(3).values[..., None, None], x.mean((3, 4), keepdim=True)
+
+    def logits(self, highest, mean, mask):
+        highest, mean = max_and_mean(highest, mean, 1, mask)  # (B, 1, C, 1, 1) each
         logits = self.mlp(highest.flatten(1)) + self.mlp(mean.flatten(1))  # (B, C)
         return logits[:, None, :, None, None]  # (B, 1, C, 1, 1)
 
@@ -86,8 +93,8 @@ class PositionalAttention(Attention):
             raise ValueError(f"kernel_size {kernel_size} must be odd, so that the map keeps its size")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
 
-    def logits(self, x, mask):
-        highest, mean = max_and_mean(x, (1, 2), mask)  # (B, 1, 1, H, W) each
+    def logits(self, highest, mean, mask):
+        highest, mean = max_and_mean(highest, mean, 1, mask)  # (B, 1, 1, H, W) each
         maps = torch.cat([highest, mean], dim=2).squeeze(1)  # (B, 2, H, W)
         return self.conv(maps).unsqueeze(1)  # (B, 1, 1, H, W)
 
@@ -116,10 +123,10 @@ class SliceAttention(Attention):
         self.mlp = nn.Sequential(nn.Linear(num_slices, hidden), nn.ReLU(), nn.Linear(hidden, num_slices))
         self.normal = LowRankNormal(num_slices, rank) if uncertain else None
 
-    def logits(self, x, mask):
-        slots = self.slots(x, mask)  # (B, S)
-        highest, mean = (p.flatten(1) for p in max_and_mean(x, (2, 3, 4)))  # (B, S) each; a padded slice gives 0
-        with torch.autocast(x.device.type, enabled=False):  # D numbers a volume: float32 costs nothing
+    def logits(self, highest, mean, mask):
+        slots = self.slots(*mean.shape[:2], mean.device, mask)  # (B, S)
+        highest, mean = (p.flatten(1) for p in max_and_mean(highest, mean, (3, 4)))  # (B, S) each; a padded slice gives 0
+        with torch.autocast(mean.device.type, enabled=False):  # D numbers a volume: float32 costs nothing
             z = self.mlp(self.stand(highest, slots)) + self.mlp(self.stand(mean, slots))  # (B, D)
             if self.normal is None:
                 s = z.gather(1, slots)  # (B, S)
@@ -133,10 +140,9 @@ class SliceAttention(Attention):
             s = s.masked_fill(~mask, -torch.inf)  # the gate of a padded slice is 0
         return s[:, :, None, None, None]  # (B, S, 1, 1, 1)
 
-    def slots(self, x, mask):
+    def slots(self, B, S, device, mask):
         """The slot (B, S) in which each slice stands: the span from the first to the last real slice is centred."""
-        B, S = x.shape[:2]
-        slice_index = torch.arange(S, device=x.device).expand(B, S)
+        slice_index = torch.arange(S, device=device).expand(B, S)
         first, last = 0, S - 1
         if mask is not None:
             first = slice_index.masked_fill(~mask, S).amin(1, keepdim=True)  # (B, 1)
@@ -208,16 +214,36 @@ class CSAM(nn.Module):
 
     def forward(self, x, mask=None):
         """x (B, S, C, H, W), mask (B, S) bool or None -> the gated x, same shape."""
-        for attention in (self.semantic, self.positional, self.slice):
-            if attention is not None:
-                x = attention(x, mask)
-        return x
+        x, mask = without_padding(x, mask)
+        if self.semantic is not None:
+            x = self.semantic(x, mask)
+        same_for_all_channels = [attention for attention in (self.positional, self.slice) if attention is not None]
+        if not same_for_all_channels:
+            return x
+        highest, mean = same_for_all_channels[0].look(x)  # (B, S, 1, H, W) each
+        gate = 1.0
+        for attention in same_for_all_channels:
+            own = attention.gate(attention.logits(highest, mean, mask)).to(x.dtype)
+            highest, mean, gate = highest * own, mean * own, gate * own
+        return x * gate
 
 
-def max_and_mean(x, dims, mask=None):
-    """Maximum and mean of x (B, S, C, H, W) over `dims`, dimensions kept. With `mask`, over real slices only (x is 0 elsewhere)."""
+def without_padding(x, mask):
+    """x (B, S, C, H, W) with zeros in its padded slices, and its mask (B, S) as bool. Raises ValueError on other shapes."""
+    if x.dim() != 5:
+        raise ValueError(f"expected x with axes (B, S, C, H, W), got shape {tuple(x.shape)}")
     if mask is None:
-        return x.amax(dims, keepdim=True), x.mean(dims, keepdim=True)
+        return x, None
+    if mask.shape != x.shape[:2]:
+        raise ValueError(f"expected mask (B, S) = {tuple(x.shape[:2])}, got {tuple(mask.shape)}")
+    mask = mask.bool()
+    return x.masked_fill(~mask[:, :, None, None, None], 0), mask
+
+
+def max_and_mean(highest, mean, dims, mask=None):
+    """Maximum of `highest` and mean of `mean` over `dims`, dimensions kept. With `mask`, over real slices only (both are 0 elsewhere)."""
+    if mask is None:
+        return highest.amax(dims, keepdim=True), mean.mean(dims, keepdim=True)
     real = mask[:, :, None, None, None]
     share = real.float().mean(1, keepdim=True)  # (B, 1, 1, 1, 1): the part of the stack that is real
-    return x.masked_fill(~real, -torch.inf).amax(dims, keepdim=True), x.mean(dims, keepdim=True) / share.to(x.dtype)
+    return highest.masked_fill(~real, -torch.inf).amax(dims, keepdim=True), mean.mean(dims, keepdim=True) / share.to(mean.dtype)
