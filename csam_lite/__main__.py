@@ -49,7 +49,7 @@ def run_evaluate(arguments):
     from csam_lite.table import markdown
 
     run = load_run(arguments.folder, arguments.weights)
-    rows = evaluate(run, arguments.data, arguments.part, arguments.one_zone)
+    rows = evaluate(run, arguments.data, arguments.part, arguments.one_zone, arguments.masks)
     path = Path(arguments.csv or run.folder / f"{arguments.part}.csv")
     write_rows(rows, path)
     print(markdown(rows) if arguments.subjects else markdown(summarise(rows)))
@@ -126,6 +126,7 @@ def _parser():
     evaluate.add_argument("--part", choices=("test", "val", "train", "all"), default="test", help="which part of the run's split (default: test)")
     evaluate.add_argument("--one-zone", choices=ONE_ZONE, help="as in train; the run's own choice if not given")
     evaluate.add_argument("--csv", help="file for the table of all subjects; PART.csv in RUN if not given")
+    evaluate.add_argument("--masks", metavar="DIR", help="also write the masks there")
     evaluate.add_argument("--subjects", action="store_true", help="print every subject")
 
     predict = command(run_predict, "predict", "segment one scan; the mask has the scan's own grid and affine")

@@ -5,12 +5,11 @@ from pathlib import Path
 import torch
 
 from csam_lite.dataset import find_dataset
-from csam_lite.errors import InputError
 from csam_lite.evaluate import evaluate, mean_dice, summarise, write_rows
 from csam_lite.files import whole_file
 from csam_lite.phantom import write_phantoms
 from csam_lite.plots import plot_gates, plot_history, plot_masks, save_figure
-from csam_lite.predict import predict_file, probabilities, segment
+from csam_lite.predict import probabilities, segment
 from csam_lite.record import record_gates
 from csam_lite.run import Config
 from csam_lite.table import markdown
@@ -27,9 +26,9 @@ def demo(folder="demo", volumes=32, seed=0, progress=True, **options):
     phantoms = write_phantoms(folder / "phantoms", count=volumes, seed=seed, progress=progress)
     config = Config(**{"data": str(phantoms), "out": str(folder / "run"), "base_channels": 8, "levels": 4, "pixels": 64, "epochs": 40,
                        "test": 0.25, "seed": seed} | options)
-    run = train(config, resume=(folder / "run").exists(), progress=progress)
+    run = train(config, resume=(folder / "run" / "config.json").exists(), progress=progress)
 
-    rows = evaluate(run, progress=progress)
+    rows = evaluate(run, masks=folder / "predictions", progress=progress)
     write_rows(rows, folder / "dice.csv")
     table = markdown(summarise(rows))
     with whole_file(folder / "dice.md") as part:
@@ -37,10 +36,6 @@ def demo(folder="demo", volumes=32, seed=0, progress=True, **options):
 
     dataset = find_dataset(phantoms)
     held_out = [case for case in dataset.cases if case.name in run.facts.split["test"]]
-    if not held_out:
-        raise InputError(f"{phantoms}: no phantom is held out; give more volumes")
-    for case in held_out:
-        predict_file(run, case.image, folder / "predictions" / f"{case.name}.nii.gz")
     draw(run, dataset, held_out[0], folder)
     if progress:
         print(f"\n{table}\n\nMean Dice over PZ and TZ on {len(held_out)} held-out phantoms: {mean_dice(rows):.3f}\n"

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 from csam_lite.dataset import find_dataset
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
-from csam_lite.predict import segment
+from csam_lite.predict import label_values, segment
+from csam_lite.scan import write_like
 
 UNIONS = ("whole gland", "all classes")  # rows of all classes together, not part of a mean over classes
 PROSTATE, OTHER = ("apex", "mid", "base"), ("inferior", "mid", "superior")  # names of the thirds, inferior to superior
@@ -21,12 +22,12 @@ PROSTATE, OTHER = ("apex", "mid", "base"), ("inferior", "mid", "superior")  # na
 warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
 
 
-def evaluate(run, data=None, part="test", one_zone=None, progress=True):
+def evaluate(run, data=None, part="test", one_zone=None, masks=None, progress=True):
     """Segment the cases of one part of the run's split, on each scan's own grid, and measure them.
 
     data: the folder, if it is not where it was in training. part: "test", "val", "train", or "all" for every labelled case of the
-    folder (then it may be another data set with the same labels). Returns the rows of `measure` for every case. Raises InputError for
-    unusable data or an empty part.
+    folder (then it may be another data set with the same labels). masks: a folder to write the masks to, CASE.nii.gz, on each scan's
+    grid. Returns the rows of `measure` for every case. Raises InputError for unusable data or an empty part.
     """
     if part != "all" and not run.facts.split[part]:
         raise InputError(f"{run.folder}: no patient is in its {part} part; use --part all, or train with --{part} above 0")
@@ -44,7 +45,10 @@ def evaluate(run, data=None, part="test", one_zone=None, progress=True):
     with tqdm(cases, desc="evaluating", unit="volume", disable=not progress) as bar:
         for case in bar:
             if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
-                measured = measure(segment(run, scan), scan.label, scan.spacing, dataset.classes, is_prostate=bool(dataset.zones))
+                mask = segment(run, scan)
+                if masks:
+                    write_like(scan, {Path(masks) / f"{case.name}.nii.gz": label_values(run, mask)})
+                measured = measure(mask, scan.label, scan.spacing, dataset.classes, is_prostate=bool(dataset.zones))
                 rows += [{"case": case.name, "patient": case.patient} | row for row in measured]
     if not rows:
         raise InputError(f"{dataset.root}: every case of the {part} part is left out by --one-zone drop; choose keep or remap")

@@ -36,6 +36,11 @@ def segment(run, scan):
     return _restore(run, scan, probabilities(run.network, _network_input(run, scan))).argmax(1).byte().numpy()
 
 
+def label_values(run, mask):
+    """mask (S, H, W) of classes 0..K-1 -> the same in the label values of the training data, uint8."""
+    return np.array([0, *run.facts.labels], np.uint8)[mask]
+
+
 def disagreement(run, scan, draws=20):
     """How much repeated draws of the slice gate disagree: the standard deviation over `draws` of the class probabilities, that of
     the class where it is largest, (S, H, W) float32 in [0, 0.5]. Zero where all draws agree.
@@ -70,8 +75,7 @@ def predict_file(run, image_path, mask_path, uncertainty_path=None, draws=20):
     if draws < 1:
         raise InputError(f"--draws {draws}: must be 1 or more")
     scan = read_scan(image_path)
-    values = np.array([0, *run.facts.labels], np.uint8)
-    mask = values[segment(run, scan)]
+    mask = label_values(run, segment(run, scan))
     uncertainty = disagreement(run, scan, draws) if uncertainty_path else None
     write_like(scan, {mask_path: mask} | ({uncertainty_path: uncertainty} if uncertainty_path else {}))
     return mask

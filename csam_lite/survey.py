@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from csam_lite.dataset import find_dataset
@@ -57,8 +58,6 @@ def _facts(dataset, scans, dropped):
 
 
 def _looks_like_a_mask(scan):
-    import numpy as np
-
     values = np.unique(scan.image)
     return len(values) <= 10 and bool((values == values.astype(int)).all())
 

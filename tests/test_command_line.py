@@ -41,10 +41,13 @@ def test_train_evaluate_predict_check(decathlon, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "| whole gland |" in printed and "Mean Dice over PZ, TZ" in printed
     assert len((out / "test.csv").read_text().splitlines()) == 1 + 3
-    assert main(["evaluate", str(out), "--part", "all", "--data", str(decathlon), "--csv", str(tmp_path / "all.csv"), "--subjects"]) == 0
+    given = ["--part", "all", "--data", str(decathlon), "--csv", str(tmp_path / "all.csv"), "--masks", str(tmp_path / "masks")]
+    assert main(["evaluate", str(out), *given, "--subjects"]) == 0
+    assert len(list((tmp_path / "masks").iterdir())) == 4
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 4 * 3
     image = decathlon / "imagesTr" / "a.nii.gz"
     assert main(["predict", str(image), str(tmp_path / "mask.nii.gz"), "--run", str(out)]) == 0
+    np.testing.assert_array_equal(nifti(tmp_path / "mask.nii.gz"), nifti(tmp_path / "masks" / "a.nii.gz"))
     assert nibabel.load(tmp_path / "mask.nii.gz").shape == nibabel.load(image).shape
     assert main(["check", str(decathlon)]) == 0
     assert "No problems found" in capsys.readouterr().out
