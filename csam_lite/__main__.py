@@ -1,4 +1,4 @@
-"""Command line: python -m csam_lite {demo,train,evaluate,predict,compare,check,phantom}. Each command is one call of a plain function."""
+"""Command line: python -m csam_lite {demo,train,evaluate,predict,compare,bench,check,phantom}. Each command is one call of a plain function."""
 
 import argparse
 import os
@@ -76,6 +76,16 @@ def run_compare(arguments):
         print(f"\n{markdown(differences)}")
 
 
+def run_bench(arguments):
+    import torch
+
+    from csam_lite.bench import bench
+    from csam_lite.table import markdown
+
+    rows = bench(arguments.slices, arguments.pixels, arguments.base_channels, arguments.levels, arguments.volumes, arguments.repeats)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n\n{markdown(rows)}")
+
+
 def run_check(arguments):
     from csam_lite.survey import survey
     from csam_lite.table import markdown
@@ -140,6 +150,11 @@ def _parser():
 
     comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")
     comparison.add_argument("plan", metavar="CONFIG", help="TOML file, described in csam_lite/compare.py")
+
+    bench = command(run_bench, "bench", "time CSAM and a training step against the plain network and the published formula")
+    for name, default, help in (("slices", 20, "S"), ("pixels", 128, "H and W"), ("base-channels", 16, "C of the finest level"),
+                                ("levels", 6, "scales of the U-Net"), ("volumes", 1, "B"), ("repeats", 7, "timed turns")):
+        bench.add_argument(f"--{name}", type=int, default=default, help=f"{help} (default: {default})")
 
     check = command(run_check, "check", "list every problem of a data set in one table")
     check.add_argument("folder", metavar="DIR", help="folder of the scans")
