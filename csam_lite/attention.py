@@ -17,10 +17,14 @@ The last two gates are positive and the same for all channels, so they change pl
 max_c (A F) = A max_c F. Hence both read F only through two maps over the channels, C times smaller than F, which are
 gated in its stead; F itself is multiplied once, at the end, by the product A_pos A_sl.
 
+What the paper leaves open stands in options whose defaults are the paper's: where the gates start (`start`), how
+far the draw of the slice gate may go (`noise`, `max_std`), and in which `form` the gates act on F.
+
 Volumes of unlike depth share a batch through `mask` (B, S), True where a slice is real. Padding is invisible: it enters
 no statistic, its content (even NaN) reaches no real slice, and it leaves as zero. Every volume needs one real slice.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -28,6 +32,7 @@ from torch import nn
 
 GATES = ("semantic", "positional", "slice")
 SAMPLING = ("reparameterised", "released")
+FORMS = ("product", "residual", "normalised")
 
 
 class Attention(nn.Module):
@@ -61,13 +66,14 @@ class SemanticAttention(Attention):
         A_sem = sigmoid( MLP(m) + MLP(a) ),   MLP: C -> C/r -> C   one MLP for both, ReLU inside
     """
 
-    def __init__(self, channels, reduction=16):
+    def __init__(self, channels, reduction=16, start=0.5):
         super().__init__()
         hidden = max(channels // reduction, 1)  # the released code gives 0 below 16 channels
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
         # Statistics are mostly positive and hidden units few (one below 32 channels): started below zero, a unit would never train.
         self.mlp[0].weight.data *= self.mlp[0].weight.data.sum(1, keepdim=True).sign()
         nn.init.zeros_(self.mlp[0].bias)
+        self.mlp[2].bias.data += logit(start) / 2  # it is added twice, once for m and once for a
 
     def look(self, x):
         """Maximum and mean of each channel in each slice, (B, S, C, 1, 1) each."""
@@ -87,11 +93,12 @@ class PositionalAttention(Attention):
         A_pos = sigmoid( Conv_{7x7}(P) )        2 -> 1 channel, zero padding
     """
 
-    def __init__(self, kernel_size=7):
+    def __init__(self, kernel_size=7, start=0.5):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {kernel_size} must be odd, so that the map keeps its size")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
+        self.conv.bias.data += logit(start)
 
     def logits(self, highest, mean, mask):
         highest, mean = max_and_mean(highest, mean, 1, mask)  # (B, 1, 1, H, W) each
@@ -111,17 +118,23 @@ class SliceAttention(Attention):
 
     `sampling="released"` is the draw as published: it cuts the graph, so that neither the MLP nor the normal ever gets
     a gradient, and it draws in evaluation too. It is here so that a lesson can show what it breaks.
+    `noise` scales the draw: s = mu + noise * (draw - mu); it is a plain attribute that a trainer may let grow from 0.
+    `max_std` bounds the standard deviation of each slice (see LowRankNormal).
     Raises ValueError for a volume deeper than `num_slices` (predict.py covers such a volume with windows).
     """
 
-    def __init__(self, num_slices, expansion=4, rank=5, uncertain=True, sampling="reparameterised"):
+    def __init__(self, num_slices, expansion=4, rank=5, uncertain=False, sampling="reparameterised", start=0.5, noise=1.0, max_std=math.inf):
         super().__init__()
         if sampling not in SAMPLING:
             raise ValueError(f"sampling {sampling!r} is not one of {SAMPLING}")
-        self.num_slices, self.sampling = num_slices, sampling
+        self.num_slices, self.sampling, self.noise = num_slices, sampling, noise
         hidden = expansion * num_slices
         self.mlp = nn.Sequential(nn.Linear(num_slices, hidden), nn.ReLU(), nn.Linear(hidden, num_slices))
-        self.normal = LowRankNormal(num_slices, rank) if uncertain else None
+        self.normal = LowRankNormal(num_slices, rank, max_std) if uncertain else None
+        if uncertain:
+            self.normal.mean.bias.data += logit(start)
+        else:
+            self.mlp[2].bias.data += logit(start) / 2  # added twice, once for the maximum and once for the mean
 
     def logits(self, highest, mean, mask):
         slots = self.slots(*mean.shape[:2], mean.device, mask)  # (B, S)
@@ -133,9 +146,9 @@ class SliceAttention(Attention):
             else:
                 normal = self.normal(z.relu(), slots)
                 if self.sampling == "released":
-                    s = normal.draw().detach()
+                    s = normal.draw(self.noise).detach()
                 else:
-                    s = normal.draw() if self.training else normal.mean
+                    s = normal.draw(self.noise) if self.training else normal.mean
         if mask is not None:
             s = s.masked_fill(~mask, -torch.inf)  # the gate of a padded slice is 0
         return s[:, :, None, None, None]  # (B, S, 1, 1, 1)
@@ -164,10 +177,13 @@ class LowRankNormal(nn.Module):
     r"""A normal distribution over slices, predicted from t = ReLU(z) (B, D):
 
         mu = W_mu t,   d = exp(W_d t),   W = reshape(W_f t, D x R)          covariance  W W^T + diag(d)
+
+    With a finite `max_std` M, slice i with variance v has it shrunk to v / (1 + v / M^2) < M^2: small ones hardly change.
     """
 
-    def __init__(self, num_slices, rank):
+    def __init__(self, num_slices, rank, max_std=math.inf):
         super().__init__()
+        self.max_std = max_std
         self.mean = nn.Linear(num_slices, num_slices)
         self.log_diag = nn.Linear(num_slices, num_slices)
         self.factor = nn.Linear(num_slices, num_slices * rank)
@@ -177,7 +193,9 @@ class LowRankNormal(nn.Module):
         factor = self.factor(t).unflatten(1, (t.shape[1], -1))  # (B, D, R)
         rows = slots[:, :, None].expand(-1, -1, factor.shape[2])  # (B, S, R)
         log_diag = self.log_diag(t).clamp(-10, 10)  # the released exp() overflows once activations are large
-        return SliceNormal(self.mean(t).gather(1, slots), log_diag.exp().gather(1, slots), factor.gather(1, rows))
+        mean, diag, factor = self.mean(t).gather(1, slots), log_diag.exp().gather(1, slots), factor.gather(1, rows)
+        shrink = 1 / (1 + (factor.square().sum(2) + diag) / self.max_std**2)  # (B, S); 1 where there is no bound
+        return SliceNormal(mean, diag * shrink, factor * shrink.sqrt()[:, :, None])
 
 
 class SliceNormal(NamedTuple):
@@ -187,11 +205,11 @@ class SliceNormal(NamedTuple):
     diag: torch.Tensor  # (B, S)
     factor: torch.Tensor  # (B, S, R)
 
-    def draw(self):
-        """One sample (B, S), differentiable in all three: no Cholesky factor is needed, so none can fail."""
+    def draw(self, noise=1.0):
+        """One sample (B, S), differentiable in all three: no Cholesky factor is needed, so none can fail. `noise` scales it."""
         common = torch.randn_like(self.factor[:, 0, :, None])  # (B, R, 1): what the slices share
         own = torch.randn_like(self.mean)  # (B, S)
-        return self.mean + (self.factor @ common).squeeze(2) + self.diag.sqrt() * own
+        return self.mean + noise * ((self.factor @ common).squeeze(2) + self.diag.sqrt() * own)
 
     @property
     def covariance(self):
@@ -202,19 +220,35 @@ class SliceNormal(NamedTuple):
 class CSAM(nn.Module):
     """Cross-Slice Attention Module: the semantic, positional and slice gates in this order, any of them switched off.
 
-    `num_slices` is the depth of the deepest volume it must see; `uncertain`, `rank` and `sampling` are SliceAttention's.
+    `num_slices` is the depth of the deepest volume it must see. `start` is the value near which all gates start. `form`:
+
+        product      F A                 the paper's; A is the product of the gates
+        residual     F + F A             a closed gate leaves F as it was
+        normalised   norm(F A)           zero mean and unit variance of each channel over its volume: no gate can starve what follows
+
+    `uncertain`, `rank`, `sampling`, `noise` and `max_std` are SliceAttention's.
     """
 
-    def __init__(self, num_slices, channels, semantic=True, positional=True, slice=True, uncertain=True, rank=5,
-                 sampling="reparameterised"):
+    def __init__(self, num_slices, channels, semantic=True, positional=True, slice=True, start=0.5, form="product", **slice_options):
         super().__init__()
-        self.semantic = SemanticAttention(channels) if semantic else None
-        self.positional = PositionalAttention() if positional else None
-        self.slice = SliceAttention(num_slices, rank=rank, uncertain=uncertain, sampling=sampling) if slice else None
+        if form not in FORMS:
+            raise ValueError(f"form {form!r} is not one of {FORMS}")
+        self.form = form
+        self.semantic = SemanticAttention(channels, start=start) if semantic else None
+        self.positional = PositionalAttention(start=start) if positional else None
+        self.slice = SliceAttention(num_slices, start=start, **slice_options) if slice else None
 
     def forward(self, x, mask=None):
         """x (B, S, C, H, W), mask (B, S) bool or None -> the gated x, same shape."""
         x, mask = without_padding(x, mask)
+        if not any(isinstance(part, Attention) for part in self.children()):
+            return x
+        gated = self.times_gates(x, mask)
+        if self.form == "residual":
+            return x + gated
+        return normalised(gated, mask) if self.form == "normalised" else gated
+
+    def times_gates(self, x, mask):
         if self.semantic is not None:
             x = self.semantic(x, mask)
         same_for_all_channels = [attention for attention in (self.positional, self.slice) if attention is not None]
@@ -240,10 +274,29 @@ def without_padding(x, mask):
     return x.masked_fill(~mask[:, :, None, None, None], 0), mask
 
 
+def normalised(x, mask=None):
+    """x (B, S, C, H, W) with zero mean and unit variance of each channel over the real slices of its volume; padding stays zero."""
+    centred = x - mean_over(x, (1, 3, 4), mask)
+    if mask is not None:
+        centred = centred * mask[:, :, None, None, None]
+    return centred * (mean_over(centred.square(), (1, 3, 4), mask) + 1e-5).rsqrt()
+
+
+def logit(gate):
+    """The number whose sigmoid is `gate`. Raises ValueError outside (0, 1)."""
+    if not 0 < gate < 1:
+        raise ValueError(f"start {gate} must lie between 0 and 1, both excluded")
+    return math.log(gate / (1 - gate))
+
+
 def max_and_mean(highest, mean, dims, mask=None):
     """Maximum of `highest` and mean of `mean` over `dims`, dimensions kept. With `mask`, over real slices only (both are 0 elsewhere)."""
-    if mask is None:
-        return highest.amax(dims, keepdim=True), mean.mean(dims, keepdim=True)
-    real = mask[:, :, None, None, None]
-    share = real.float().mean(1, keepdim=True)  # (B, 1, 1, 1, 1): the part of the stack that is real
-    return highest.masked_fill(~real, -torch.inf).amax(dims, keepdim=True), mean.mean(dims, keepdim=True) / share.to(mean.dtype)
+    if mask is not None:
+        highest = highest.masked_fill(~mask[:, :, None, None, None], -torch.inf)
+    return highest.amax(dims, keepdim=True), mean_over(mean, dims, mask)
+
+
+def mean_over(x, dims, mask=None):
+    """Mean of x over `dims`, the slices among them, dimensions kept. With `mask`, over real slices only (x is 0 elsewhere)."""
+    mean = x.mean(dims, keepdim=True)
+    return mean if mask is None else mean / mask.float().mean(1).to(mean.dtype)[:, None, None, None, None]  # by the part that is real

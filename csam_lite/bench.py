@@ -47,7 +47,7 @@ def bench(slices=20, pixels=128, base_channels=16, levels=6, volumes=1, repeats=
     rows = []
     for level in range(levels):
         C, P = base_channels * 2**level, pixels // 2**level
-        csam = CSAM(slices, C, uncertain=False)
+        csam = CSAM(slices, C)
         shape = (volumes, slices, C, P, P)
         rows += _race(f"module, {C} x {P} x {P}", {"published": Published(csam), "CSAM": csam}, shape, repeats)
     nets = {"plain": UNet(1, 3, slices, base_channels, levels, attention="none"), "CSAM": UNet(1, 3, slices, base_channels, levels)}

@@ -17,17 +17,17 @@ class SliceNetwork(nn.Module):
     """What U-Net and U-Net++ share: their blocks' widths, one CSAM per gated level, and the way through the slices.
 
     attention: which gates, "all", "none", "semantic+slice" or any iterable of names out of `GATES`.
-    uncertain, rank, sampling: see SliceAttention. The certain gate is the default here.
+    csam: further options of CSAM, e.g. uncertain=True, start=0.9, form="residual".
     Raises ValueError for an unknown gate, or an image too small for the number of levels.
     """
 
-    def __init__(self, num_slices, base_channels, levels, attention, uncertain, rank, sampling, gated_levels):
+    def __init__(self, num_slices, base_channels, levels, attention, csam, gated_levels):
         super().__init__()
         gates = {name: True for name in gate_names(attention)}
         self.num_slices, self.levels = num_slices, levels
         self.widths = [base_channels * 2**level for level in range(levels)]
         self.csam = nn.ModuleList(
-            CSAM(num_slices, width, **{name: name in gates for name in GATES}, uncertain=uncertain, rank=rank, sampling=sampling)
+            CSAM(num_slices, width, **{name: name in gates for name in GATES}, **csam)
             for width in self.widths[:gated_levels])
 
     def encode(self, blocks, x, mask):
@@ -51,9 +51,8 @@ class UNet(SliceNetwork):
     forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> logits (B, S, K, H, W), K = `num_classes` with background.
     """
 
-    def __init__(self, in_channels, num_classes, num_slices, base_channels=64, levels=5, attention=GATES, uncertain=False, rank=5,
-                 sampling="reparameterised"):
-        super().__init__(num_slices, base_channels, levels, attention, uncertain, rank, sampling, gated_levels=levels)
+    def __init__(self, in_channels, num_classes, num_slices, base_channels=64, levels=5, attention=GATES, **csam):
+        super().__init__(num_slices, base_channels, levels, attention, csam, gated_levels=levels)
         self.down = nn.ModuleList(ConvBlock(*pair) for pair in pairwise([in_channels, *self.widths]))
         self.up = nn.ModuleList(Up(*pair) for pair in pairwise(reversed(self.widths)))
         self.head = nn.Conv2d(base_channels, num_classes, 1)
@@ -75,9 +74,8 @@ class UNetPlusPlus(SliceNetwork):
     list of all levels - 1 columns' logits, whose losses are summed (deep supervision).
     """
 
-    def __init__(self, in_channels, num_classes, num_slices, base_channels=64, levels=5, attention=GATES, uncertain=False, rank=5,
-                 sampling="reparameterised"):
-        super().__init__(num_slices, base_channels, levels, attention, uncertain, rank, sampling, gated_levels=levels - 1)
+    def __init__(self, in_channels, num_classes, num_slices, base_channels=64, levels=5, attention=GATES, **csam):
+        super().__init__(num_slices, base_channels, levels, attention, csam, gated_levels=levels - 1)
         first = [ConvBlock(*pair) for pair in pairwise([in_channels, *self.widths])]
         self.nodes = nn.ModuleList(  # nodes[i][j] is X(i, j): it reads j earlier nodes of its level and one from below
             nn.ModuleList([first[i], *(ConvBlock(j * width + 2 * width, width) for j in range(1, levels - i))])

@@ -8,6 +8,7 @@
 """
 
 import json
+import math
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -33,6 +34,12 @@ class Config:
     attention: str = _option("gates: all, none, or names joined by +, e.g. semantic+slice", "all")
     uncertain: bool = _option("draw the slice gate from a normal distribution in training, as the paper does", False)
     sampling: str = _option("how it is drawn: reparameterised, or released (as published: gets no gradient)", "reparameterised")
+    gate_start: float = _option("value near which all gates start; 0.5 as published", 0.5)
+    gate_form: str = _option("how gates act on the features: product (as published), residual, normalised", "product")
+    gate_rate: float = _option("learning rate of the gates, as a multiple of the network's", 1.0)
+    noise: float = _option("scale of the draw: 1 as published, 0 draws the mean", 1.0)
+    noise_warmup: float = _option("part of the training over which the draw grows to its scale", 0.0)
+    max_std: float = _option("bound on the standard deviation of each slice's draw; 0: none, as published", 0.0)
     neighbours: int = _option("slices on each side that are given as extra channels (the cheap 2.5D; not for unet3d)", 0)
     base_channels: int = _option("channels of the finest level; each level below has twice as many", 16)
     levels: int = _option("number of scales", 5)
@@ -55,18 +62,20 @@ class Config:
     seed: int = _option("of the initial weights, the order of the volumes, the augmentation and the draws", 0)
 
     def __post_init__(self):
-        from csam_lite.attention import SAMPLING
+        from csam_lite.attention import FORMS, SAMPLING
         from csam_lite.networks import gate_names
 
-        for name, allowed in {"network": NETWORKS, "sampling": SAMPLING, "precision": PRECISIONS, "one_zone": ONE_ZONE}.items():
+        for name, allowed in {"network": NETWORKS, "sampling": SAMPLING, "gate_form": FORMS, "precision": PRECISIONS, "one_zone": ONE_ZONE}.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: choose one of {', '.join(allowed)}")
         least = {"base_channels": 1, "levels": {"unet": 1, "unetpp": 2, "unet3d": 3}[self.network], "pixels": 1, "epochs": 1, "batch_size": 1,
                  "neighbours": 0, "num_slices": 0, "spacing": 0, "minutes": 0, "test": 0, "val": 0, "folds": 0, "fold": 0, "workers": 0, "seed": 0,
-                 "split_seed": 0, "learning_rate": 1e-12}
+                 "split_seed": 0, "learning_rate": 1e-12, "gate_rate": 1e-12, "noise": 0, "noise_warmup": 0, "max_std": 0}
         for name, low in least.items():
             if not low <= getattr(self, name) < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be a number of {low} or more")
+        if not 0 < self.gate_start < 1:
+            raise InputError(f"--gate-start {self.gate_start}: must lie between 0 and 1, both excluded")
         if self.fold and not self.folds:
             raise InputError(f"--fold {self.fold}: needs --folds, the number of folds")
         if self.pixels < 2**self.levels:
@@ -105,7 +114,8 @@ def build_network(config, facts):
     if config.network == "unet3d":
         return UNet3D(*size)
     kind = UNet if config.network == "unet" else UNetPlusPlus
-    network = kind(*size, attention=config.attention, uncertain=config.uncertain, sampling=config.sampling)
+    network = kind(*size, attention=config.attention, uncertain=config.uncertain, sampling=config.sampling, start=config.gate_start,
+                   form=config.gate_form, noise=config.noise, max_std=config.max_std or math.inf)
     return NeighbourChannels(network, config.neighbours) if config.neighbours else network
 
 

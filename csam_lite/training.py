@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from csam_lite.attention import SliceAttention
 from csam_lite.batches import GlobalBatches, Volumes, collate, prepare, read_scans
 from csam_lite.dataset import find_dataset, split
 from csam_lite.errors import InputError
@@ -57,7 +58,7 @@ class Trainer:
         torch.manual_seed(self.config.seed)
         network = build_network(self.config, self.facts)
         freeze_cancelled_biases(network)
-        optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=self.config.learning_rate)
+        optimizer = torch.optim.Adam(parameter_groups(network, self.config.gate_rate), lr=self.config.learning_rate)
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.criterion = volume_loss()
         self.epoch, self.seconds, self.best, self.history = 0, 0.0, -math.inf, []
@@ -117,7 +118,8 @@ class Trainer:
                 break
             rate = self.config.learning_rate * one_cycle(done)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["times"]
+            set_noise(self.network, self.config.noise * min(done / self.config.noise_warmup if self.config.noise_warmup else 1, 1))
             losses.append(self._step(*batch))
             bar.update()
         if not losses:
@@ -221,6 +223,22 @@ def freeze_cancelled_biases(network):
         for layer in block if isinstance(block, ConvBlock) else ():
             if isinstance(layer, torch.nn.Conv2d):
                 layer.bias.requires_grad_(False)
+
+
+def parameter_groups(network, gate_rate):
+    """The parameters that train, the gates' apart from the others; "times" is what the learning rate of a group is multiplied by."""
+    groups = {True: [], False: []}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups["csam." in name].append(parameter)
+    return [{"params": groups[is_gate], "times": times} for is_gate, times in ((False, 1.0), (True, gate_rate)) if groups[is_gate]]
+
+
+def set_noise(network, noise):
+    """Scale the draw of every slice gate."""
+    for module in network.modules():
+        if isinstance(module, SliceAttention):
+            module.noise = noise
 
 
 def one_cycle(done):

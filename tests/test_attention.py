@@ -63,7 +63,8 @@ def test_a_changed_slice_changes_the_others(gate):
 
 MODULES = {
     "semantic": lambda: SemanticAttention(8), "positional": lambda: PositionalAttention(), "slice": lambda: SliceAttention(6),
-    "csam": lambda: CSAM(6, 8), "csam_certain": lambda: CSAM(6, 8, uncertain=False),
+    "csam": lambda: CSAM(6, 8, uncertain=True), "csam_certain": lambda: CSAM(6, 8),
+    "residual": lambda: CSAM(6, 8, form="residual"), "normalised": lambda: CSAM(6, 8, form="normalised"),
 }
 
 
@@ -110,7 +111,7 @@ def test_thin_features_and_single_slices():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, None])
 def test_the_draw_survives_large_activations_in_float32(dtype):
-    csam = CSAM(6, 8)
+    csam = CSAM(6, 8, uncertain=True)
     drawn = []
     csam.slice.normal.register_forward_hook(lambda module, inputs, normal: drawn.append(normal.draw()))
     x = 1000 * torch.randn(2, 6, 8, 4, 4, dtype=dtype or torch.float32).requires_grad_()
@@ -122,7 +123,7 @@ def test_the_draw_survives_large_activations_in_float32(dtype):
 
 
 def test_draws_follow_the_normal_they_are_drawn_from():
-    attention = SliceAttention(5, rank=2)
+    attention = SliceAttention(5, rank=2, uncertain=True)
     normals = []
     attention.normal.register_forward_hook(lambda module, inputs, normal: normals.append(normal))
     attention(torch.randn(1, 4, 3, 8, 8).expand(4000, -1, -1, -1, -1))
@@ -132,7 +133,7 @@ def test_draws_follow_the_normal_they_are_drawn_from():
 
 
 def test_gradients_against_finite_differences():
-    for module in (SemanticAttention(3), PositionalAttention(), SliceAttention(4, uncertain=False), SliceAttention(4).eval()):
+    for module in (SemanticAttention(3), PositionalAttention(), SliceAttention(4), SliceAttention(4, uncertain=True).eval()):
         x = torch.randn(2, 3, 3, 4, 4, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(module.double(), (x, torch.tensor([[1, 1, 1], [1, 1, 0]]).bool()))
 
@@ -162,18 +163,18 @@ def test_attention_names_any_subset():
 def test_parameter_counts_of_the_paper_notes():
     def count(module):
         return sum(p.numel() for p in module.parameters())
-    assert [count(CSAM(20, c)) for c in (64, 512)] == [6919, 39651]
+    assert [count(CSAM(20, c, uncertain=True)) for c in (64, 512)] == [6919, 39651]
     with torch.device("meta"):  # counts need no memory
         assert count(UNet(1, 3, 20, attention="none")) == 34_512_323
         assert count(UNet(1, 3, 20, uncertain=True)) - 34_512_323 == 208_395
         assert count(UNet(1, 3, 20, levels=6, uncertain=True)) - count(UNet(1, 3, 20, levels=6, attention="none")) == 741_198
         assert count(UNetPlusPlus(1, 3, 20, attention="none")) == 36_614_604
-        without_deepest = 208_395 - count(CSAM(20, 1024))
+        without_deepest = 208_395 - count(CSAM(20, 1024, uncertain=True))
         assert count(UNetPlusPlus(1, 3, 20, uncertain=True)) - 36_614_604 == without_deepest
 
 
 def test_recorded_gates_have_named_axes_and_explain_the_output():
-    csam, x = CSAM(6, 8).eval(), torch.randn(2, 6, 8, 5, 7)
+    csam, x = CSAM(6, 8, uncertain=True).eval(), torch.randn(2, 6, 8, 5, 7)
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     with record_gates(torch.nn.Sequential(csam)) as record:  # any module that holds a CSAM
         csam(x, mask)

@@ -52,8 +52,8 @@ def assert_same(golden, name, module, x, twin):
 def test_attentions_and_csam(golden):
     S, C = golden["x"].shape[:2]
     for name, module in {
-        "semantic": SemanticAttention(C), "positional": PositionalAttention(), "slice": SliceAttention(S, uncertain=False),
-        "csam": CSAM(S, C, uncertain=False),
+        "semantic": SemanticAttention(C), "positional": PositionalAttention(), "slice": SliceAttention(S),
+        "csam": CSAM(S, C),
     }.items():
         assert_same(golden, name, module, golden["x"], copy(golden, [(module, f"{name}/")]))
 
