@@ -70,7 +70,7 @@ def run_compare(arguments):
     from csam_lite.compare import compare
     from csam_lite.table import markdown
 
-    scores, differences = compare(arguments.plan)
+    scores, differences = compare(arguments.plan, arguments.data, arguments.out, arguments.hours)
     print(f"\n{markdown(scores)}")
     if differences:
         print(f"\n{markdown(differences)}")
@@ -106,7 +106,7 @@ def run_phantom(arguments):
 
 
 def _parser():
-    from csam_lite.run import ONE_ZONE, Config
+    from csam_lite.run import ONE_ZONE, SHIPPED, Config
 
     parser = argparse.ArgumentParser("csam_lite", description="Cross-slice attention for anisotropic volumes.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -149,7 +149,11 @@ def _parser():
         added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run (default: best)")
 
     comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")
-    comparison.add_argument("plan", metavar="CONFIG", help="TOML file, described in csam_lite/compare.py")
+    comparison.add_argument("plan", metavar="CONFIG", help="TOML file as csam_lite/compare.py describes, or a shipped plan: "
+                            + ", ".join(sorted(path.stem for path in SHIPPED.glob("*.toml"))))
+    comparison.add_argument("--data", help="folder of the scans, in place of the plan's")
+    comparison.add_argument("--out", help="folder for runs, tables and pictures, in place of the plan's")
+    comparison.add_argument("--hours", type=float, help="as many epochs, the same for all, as fit by steps timed here, in place of the plan's")
 
     bench = command(run_bench, "bench", "time CSAM and a training step against the plain network and the published formula")
     for name, default, help in (("slices", 20, "S"), ("pixels", 128, "H and W"), ("base-channels", 16, "C of the finest level"),

@@ -10,8 +10,9 @@ from scipy.stats import wilcoxon
 
 from csam_lite import UNet
 from csam_lite.baselines import NeighbourChannels
-from csam_lite.compare import against, compare, holm, per_patient
+from csam_lite.compare import affordable_epochs, compare, read_plan
 from csam_lite.errors import InputError
+from csam_lite.paired import against, holm, per_patient
 
 PLAN = """
 data = "{data}"
@@ -91,6 +92,8 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
         with open(tmp_path / "out" / run / "held_out.csv", newline="") as file:
             tested.append({row["patient"] for row in csv.DictReader(file)})
     assert tested[0] == tested[1] == tested[2] and len(tested[0]) == 3  # the same patients for every network and seed
+    assert all(row["ms/step"] > 0 and row["peak MB"] > 1 and 0 <= row["ece"] <= 1 for row in scores)
+    assert all((tmp_path / "out" / f"{name}.png").stat().st_size > 5000 for name in ("differences", "stack", "reliability"))
     again = compare(plan, progress=False)
     assert len(trained) == 5 and again == (scores, differences)
     plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="attention = 'slice'"))
@@ -130,3 +133,29 @@ def test_neighbours_as_channels():
     changed[:, 3] += 1
     moved = (net(volume) - net(changed)).abs().amax((0, 2, 3, 4)) > 0
     assert moved.tolist() == [False, True, True, True, True, True]  # two slices on either side, no further
+
+
+def test_every_experiment_that_ships_is_a_plan():
+    from csam_lite.run import SHIPPED, Config
+
+    plans = sorted(SHIPPED.glob("*.toml"))
+    assert plans
+    for path in plans:
+        plan = read_plan(path.stem, data="scans", out="runs")
+        assert plan["data"] == "scans" and plan["reference"] in plan["networks"]
+        for own in plan["networks"].values():
+            Config(data="scans", out="runs", **plan["options"] | own)
+
+
+def test_hours_buy_epochs(phantoms, tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="").replace("epochs = 1", "batch_size = 2"))
+    plan = read_plan(path, hours=1.0)
+    costs = {"plain": {"ms/step": 1000}, "all gates": {"ms/step": 3000}}
+    steps = 2 * 2 * (1 + 3)  # 3 volumes in batches of 2; two seeds; one second and three
+    assert affordable_epochs(plan, costs) == int(0.8 * 3600 / (steps / 1))
+    with pytest.raises(InputError, match="one epoch of all 4 runs takes"):
+        affordable_epochs(plan | {"hours": 1e-4}, costs)
+    with pytest.raises(InputError, match="gives hours and epochs"):
+        path.write_text("hours = 1\n" + PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
+        read_plan(path)
