@@ -79,11 +79,18 @@ def run_compare(arguments):
 def run_bench(arguments):
     import torch
 
-    from csam_lite.bench import bench
+    from csam_lite.bench import bench, growth, slopes
+    from csam_lite.plots import plot_growth, save_figure
     from csam_lite.table import markdown
 
-    rows = bench(arguments.slices, arguments.pixels, arguments.base_channels, arguments.levels, arguments.volumes, arguments.repeats)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n\n{markdown(rows)}")
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name() if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}\n")
+    print(markdown(bench(arguments.slices, arguments.pixels, arguments.base_channels, arguments.levels, arguments.volumes, arguments.repeats,
+                         arguments.compile)))
+    if arguments.growth:
+        rows = growth(repeats=arguments.repeats)
+        found = slopes(rows)
+        save_figure(plot_growth(rows, found), arguments.growth)
+        print(f"\n{markdown(rows)}\n\nSlopes: {', '.join(f'{axis} {slope:.2f}' for axis, slope in found.items())}. Picture: {arguments.growth}")
 
 
 def run_check(arguments):
@@ -159,6 +166,9 @@ def _parser():
     for name, default, help in (("slices", 20, "S"), ("pixels", 128, "H and W"), ("base-channels", 16, "C of the finest level"),
                                 ("levels", 6, "scales of the U-Net"), ("volumes", 1, "B"), ("repeats", 7, "timed turns")):
         bench.add_argument(f"--{name}", type=int, default=default, help=f"{help} (default: {default})")
+
+    bench.add_argument("--compile", action="store_true", help="also time the module under torch.compile (starts slowly)")
+    bench.add_argument("--growth", metavar="PICTURE", help="also time how the cost grows with slices, pixels, channels, volumes; draw it there")
 
     check = command(run_check, "check", "list every problem of a data set in one table")
     check.add_argument("folder", metavar="DIR", help="folder of the scans")

@@ -39,7 +39,7 @@ from csam_lite.errors import InputError
 from csam_lite.evaluate import UNIONS, mean_dice, measure_scan, measure_slices, reliability_of_classes, segmented, summarise, write_rows
 from csam_lite.files import whole_file
 from csam_lite.paired import against
-from csam_lite.run import SHIPPED, Config, Facts, build_network, load_description, load_run
+from csam_lite.run import SHIPPED, Config, Facts, build_network, chosen_dataset, load_description, load_run
 from csam_lite.table import markdown
 
 
@@ -160,7 +160,7 @@ def costs(plan, progress=True):
 
 def usual(config):
     """(Facts as a run on config.data would find them, but for its split and spacing; median number of slices)."""
-    dataset = find_dataset(config.data, labelled=True)
+    dataset = chosen_dataset(config)
     depths = [dataset.depth(case) for case in dataset.cases]
     return Facts(list(dataset.channels), dataset.labels, config.num_slices or max(depths), 1.0, {}), int(np.median(depths))
 

@@ -38,6 +38,7 @@ class Dataset:
     labels: dict
     channels: tuple
     remapped: frozenset = frozenset()
+    stored_channels: tuple = ()  # of the files, where `only_channels` has chosen some of them
 
     @property
     def classes(self):
@@ -53,6 +54,12 @@ class Dataset:
         """Number of slices of a case."""
         return number_of_slices(case.image)
 
+    def only_channels(self, names):
+        """The same cases, of which only the channels with these names are read, in this order. Raises InputError for an unknown one."""
+        if unknown := [name for name in names if name not in self.channels]:
+            raise InputError(f"{self.root}: has no channel {', '.join(unknown)}; it has {', '.join(self.channels)}")
+        return replace(self, channels=tuple(names), stored_channels=self.stored_channels or self.channels)
+
     def read(self, case, one_zone="error"):
         """Read a case as a Scan whose label holds the classes 0..K-1. See `read_scan` for the errors.
 
@@ -60,9 +67,11 @@ class Dataset:
         InputError, "remap" turns a lone PZ into TZ, "keep" takes it as it is, "drop" returns None.
         """
         scan = read_scan(case.image, case.label, self.labels)
-        if scan.image.shape[1] != len(self.channels):
-            raise InputError(f"{case.image}: has {scan.image.shape[1]} channel(s), the set has {len(self.channels)} ({', '.join(self.channels)}); "
+        stored = self.stored_channels or self.channels
+        if scan.image.shape[1] != len(stored):
+            raise InputError(f"{case.image}: has {scan.image.shape[1]} channel(s), the set has {len(stored)} ({', '.join(stored)}); "
                              "correct the file, or modality in dataset.json")
+        scan.image = scan.image[:, [stored.index(name) for name in self.channels]]
         if case.label is None:
             return scan
         present = set(np.unique(scan.label)) - {0}

@@ -49,6 +49,8 @@ def segmented(run, data=None, part="test", one_zone=None, progress=True):
         dataset = replace(dataset, labels=run.facts.labels)  # a plain folder has no names of its own
     if dataset.labels != run.facts.labels:
         raise InputError(f"{dataset.root}: its labels {dataset.labels} are not those of the training {run.facts.labels}; unify them first")
+    if dataset.channels != tuple(run.facts.channels) and set(run.facts.channels) < set(dataset.channels):
+        dataset = dataset.only_channels(run.facts.channels)
     chosen = None if part == "all" else set(run.facts.split[part])
     cases = [case for case in dataset.cases if chosen is None or case.name in chosen]
     if not cases or (chosen and len(cases) < len(chosen)):

@@ -174,6 +174,19 @@ def plot_reliability(tables):
     return figure
 
 
+def plot_growth(rows, slopes):
+    """Figure of `bench.growth`: time over number of voxels, both logarithmic, a line for each axis that grew, with its slope."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(5.5, 4), layout="constrained")
+    for colour, mark, (name, slope) in zip(COLOURS, "os^D", slopes.items()):
+        voxels, times = np.array([(row["voxels"], row["milliseconds"]) for row in rows if row["axis"] == name]).T
+        axis.loglog(voxels, times, marker=mark, color=colour, label=f"{name}: slope {slope:.2f}")
+    axis.set(xlabel="voxels of F (B S C H W)", ylabel="forward + backward of CSAM (ms)")
+    axis.legend(frameon=False)
+    return figure
+
+
 def save_figure(figure, path, dpi=110):
     """Write a figure, whole or not at all, and close it."""
     import matplotlib.pyplot as plt

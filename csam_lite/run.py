@@ -12,7 +12,7 @@ import math
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
-from csam_lite.dataset import ONE_ZONE
+from csam_lite.dataset import ONE_ZONE, find_dataset
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 
@@ -31,6 +31,7 @@ class Config:
 
     data: str = _option("folder with the scans (Decathlon layout, or images/ and labels/)")
     out: str = _option("folder for this run")
+    channels: str = _option("which channels to use, names joined by +, e.g. T2; all if not given", "")
     network: str = _option("unet or unetpp; without gates, to compare with: unet2d, unet3d (MONAI's), self_attention (across slices)", "unet")
     attention: str = _option("gates: all, none, or names joined by +, e.g. semantic+slice", "all")
     uncertain: bool = _option("draw the slice gate from a normal distribution in training, as the paper does", False)
@@ -105,6 +106,12 @@ class Facts:
     def num_classes(self):
         """With background."""
         return len(self.labels) + 1
+
+
+def chosen_dataset(config):
+    """The labelled cases of config.data with the channels that config.channels names. Raises InputError."""
+    dataset = find_dataset(config.data, labelled=True)
+    return dataset.only_channels(config.channels.split("+")) if config.channels else dataset
 
 
 def build_network(config, facts):

@@ -14,13 +14,13 @@ from tqdm.auto import tqdm
 
 from csam_lite.attention import SliceAttention
 from csam_lite.batches import GlobalBatches, Volumes, collate, prepare, read_scans
-from csam_lite.dataset import find_dataset, split
+from csam_lite.dataset import split
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 from csam_lite.networks import ConvBlock
 from csam_lite.predict import probabilities
 from csam_lite.preprocess import Preprocess
-from csam_lite.run import Facts, build_network, load_description, load_run, save_description
+from csam_lite.run import Facts, build_network, chosen_dataset, load_description, load_run, save_description
 
 
 def train(config, resume=False, progress=True):
@@ -71,7 +71,7 @@ class Trainer:
 
     def _read_data(self):
         config = self.config
-        dataset = find_dataset(config.data, labelled=True)
+        dataset = chosen_dataset(config)
         parts = dict(zip(("train", "val", "test"), split(dataset.cases, config.split_seed, config.test, config.val, config.folds, config.fold)))
         scans = {part: read_scans(dataset, parts[part], config.one_zone, self.progress) for part in ("train", "val")}
         if not scans["train"]:

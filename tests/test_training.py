@@ -128,6 +128,7 @@ def test_learning_rate_rises_then_falls_to_zero():
 @pytest.mark.parametrize("options", [
     dict(network="unet3d"), dict(network="unetpp", attention="slice"), dict(attention="none"), dict(uncertain=True, sampling="released"),
     dict(num_slices=8, augment=False), dict(attention="none", neighbours=1), dict(network="unet2d"), dict(network="self_attention"),
+    dict(channels="T2"),
     dict(gate_form="normalised", gate_start=0.9, gate_rate=0.1), dict(uncertain=True, max_std=0.5, noise=0.3)],
     ids=lambda options: "-".join(map(str, options.values())))
 def test_every_network_trains_and_segments_under_the_same_trainer(phantoms, tmp_path, options):
