@@ -20,18 +20,21 @@ The file is TOML:
 
 Every run is a folder `out/NETWORK-seedS-foldF` as `train` leaves it, with the scores of its held-out patients in held_out.csv. Finished runs
 are kept, interrupted ones go on, so an experiment can be done in several sittings. The held-out patients are read once, at its end.
+The same command started several times shares the runs out, one process for each GPU (CUDA_VISIBLE_DEVICES) or CPU core (OMP_NUM_THREADS).
 The package ships the plans of the README's tables in `experiments/`: their name does for the file's, `data` and `out` are given with them.
 """
 
 import csv
 import hashlib
 import json
+import time
 import tomllib
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from csam_lite import __version__
 from csam_lite.dataset import find_dataset, split
@@ -53,21 +56,17 @@ def compare(path, data=None, out=None, hours=None, progress=True):
     """
     plan = read_plan(path, data, out, hours)
     out = Path(plan["out"])
-    facts = _keep(out / "experiment.json", {"csam_lite": __version__, "data": data_digest(plan["data"])})
-    if "costs" not in facts:
-        facts |= {"costs": costs(plan, progress)} | _machine()
-        _write_json(out / "experiment.json", facts)
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / ".lock"):  # the first process measures, others wait and read
+        facts = _facts(plan, out / "experiment.json", progress)
     if plan["hours"]:
-        plan["options"]["epochs"] = facts.setdefault("epochs", affordable_epochs(plan, facts["costs"]))
-        _write_json(out / "experiment.json", facts)
-    found = defaultdict(lambda: Found([], [], {}))
-    folders = {}
+        plan["options"]["epochs"] = facts["epochs"]
     todo = list(configs(plan))
-    for number, (network, seed, config) in enumerate(todo, 1):
+    _run_all([config for _, _, config in todo], progress)
+    found, folders = defaultdict(lambda: Found([], [], {})), {}
+    for network, seed, config in todo:
         folders[network] = Path(config.out)
-        if progress:
-            print(f"[{number}/{len(todo)}] {folders[network].name}", flush=True)
-        found[network].add(_one(config, progress), seed)
+        found[network].add(_held_out(config), seed)
     scores = [_score(network, own.subjects, folders[network]) | facts["costs"][network] for network, own in found.items()]
     differences = against({network: own.subjects for network, own in found.items()}, plan["reference"])
     about = ", ".join(f"{name} {value}" for name, value in facts.items() if isinstance(value, (str, int)))
@@ -190,21 +189,47 @@ def data_digest(folder):
     return digest.hexdigest()
 
 
-def _one(config, progress):
-    """What the held-out patients of one run gave, trained first where it is not finished."""
+def _run_all(configs, progress):
+    """Train and measure every run that no other process has done, or is doing; return when all are done."""
     from csam_lite.training import train
 
-    path = Path(config.out) / "held_out.csv"
-    if path.exists():
-        stored = load_description(config.out)[0]
-        if changed := [name for name, value in asdict(config).items() if name not in ("data", "out") and getattr(stored, name) != value]:
-            raise InputError(f"{config.out}: was run with another {changed[0]} ({getattr(stored, changed[0])}); "
-                             "choose another out for the experiment, or delete this run")
-    else:
-        train(config, resume=(Path(config.out) / "config.json").exists(), progress=progress)
-        _read_held_out(config, progress)
-    details = json.loads((path.parent / "held_out.json").read_text(encoding="utf-8"))
-    return Found(_read_rows(path), details["slices"], {name: np.array(table) for name, table in details["reliability"].items()})
+    waiting, told = list(configs), None
+    while waiting:
+        busy = []
+        for config in waiting:
+            folder = Path(config.out)
+            try:
+                with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+                    if _is_done(config):
+                        continue
+                    if progress:
+                        print(f"[{configs.index(config) + 1}/{len(configs)}] {folder.name}", flush=True)
+                    train(config, resume=(folder / "config.json").exists(), progress=progress)
+                    _read_held_out(config, progress)
+            except Timeout:
+                busy.append(config)
+        if busy and busy != told and progress:
+            print(f"waiting for other processes: {', '.join(Path(config.out).name for config in busy)}", flush=True)
+        time.sleep(2 if busy else 0)
+        waiting = told = busy
+
+
+def _is_done(config):
+    """Whether the run is finished; raises InputError where it was another one."""
+    if not (Path(config.out) / "held_out.csv").exists():
+        return False
+    stored = load_description(config.out)[0]
+    if changed := [name for name, value in asdict(config).items() if name not in ("data", "out") and getattr(stored, name) != value]:
+        raise InputError(f"{config.out}: was run with another {changed[0]} ({getattr(stored, changed[0])}); "
+                         "choose another out for the experiment, or delete this run")
+    return True
+
+
+def _held_out(config):
+    """What the held-out patients of a finished run gave."""
+    folder = Path(config.out)
+    details = json.loads((folder / "held_out.json").read_text(encoding="utf-8"))
+    return Found(_read_rows(folder / "held_out.csv"), details["slices"], {name: np.array(table) for name, table in details["reliability"].items()})
 
 
 def _read_held_out(config, progress):
@@ -256,14 +281,20 @@ def _machine():
     return {"torch": torch.__version__, "machine": device, "date": date.today().isoformat()}
 
 
-def _keep(path, facts):
-    """The facts of an experiment: written at its first start, later read again; its data must be the same."""
-    if not path.exists():
-        _write_json(path, facts)
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    if stored.get("data") != facts["data"]:
-        raise InputError(f"{path.parent}: was started on other data (md5 {stored.get('data')}); choose another out for the experiment")
-    return stored
+def _facts(plan, path, progress):
+    """Data, versions, machine and costs of an experiment: found at its first start, later read again; its data must be the same."""
+    digest = data_digest(plan["data"])
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if facts.get("data", digest) != digest:
+        raise InputError(f"{path.parent}: was started on other data (md5 {facts['data']}); choose another out for the experiment")
+    if not facts:
+        facts = {"csam_lite": __version__, "data": digest, "costs": {}} | _machine()
+    if set(plan["networks"]) - set(facts["costs"]):  # at the first start, or when a network was added
+        facts["costs"] = costs(plan, progress)
+    if plan["hours"] and "epochs" not in facts:
+        facts["epochs"] = affordable_epochs(plan, facts["costs"])
+    _write_json(path, facts)
+    return facts
 
 
 def _write_json(path, content):

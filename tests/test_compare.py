@@ -2,6 +2,9 @@
 
 import csv
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -99,6 +102,22 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
     plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="attention = 'slice'"))
     with pytest.raises(InputError, match="was run with another attention"):
         compare(plan, progress=False)
+
+
+def test_two_processes_share_the_runs(phantoms, tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
+    command = [sys.executable, "-m", "csam_lite", "compare", str(plan)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            for _ in range(2)]
+    begun = []
+    for process in both:
+        out, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error[-2000:]
+        begun.append([line.split()[1] for line in out.splitlines() if line.startswith("[")])
+        assert "| all gates |" in out
+    assert len(begun[0] + begun[1]) == len(set(begun[0] + begun[1])) == 4  # each run once, by one of them
+    assert begun[0] and begun[1]
 
 
 @pytest.mark.parametrize("text, match", [
