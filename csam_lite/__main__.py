@@ -113,7 +113,7 @@ def run_phantom(arguments):
 
 
 def _parser():
-    from csam_lite.run import ONE_ZONE, SHIPPED, Config
+    from csam_lite.run import ONE_ZONE, PRETRAINED, SHIPPED, Config
 
     parser = argparse.ArgumentParser("csam_lite", description="Cross-slice attention for anisotropic volumes.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -149,7 +149,8 @@ def _parser():
     predict = command(run_predict, "predict", "segment one scan; the mask has the scan's own grid and affine")
     predict.add_argument("image", metavar="IN", help="NIfTI scan")
     predict.add_argument("mask", metavar="OUT", help="NIfTI mask to write")
-    predict.add_argument("--run", dest="folder", required=True, metavar="RUN", help="folder of the run")
+    predict.add_argument("--run", dest="folder", metavar="RUN", default=PRETRAINED,
+                         help="folder of the run (default: the network that ships, for T2 prostate scans, trained on phantoms)")
     predict.add_argument("--uncertainty", metavar="MAP", help="also write a map of how much repeated draws disagree")
     predict.add_argument("--draws", type=int, default=20, help="number of draws for the map (default: 20)")
     for added in (evaluate, predict):

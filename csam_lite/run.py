@@ -17,6 +17,7 @@ from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 
 NETWORKS = ("unet", "unetpp", "unet2d", "unet3d", "self_attention")
+PRETRAINED = Path(__file__).parent / "pretrained"
 SHIPPED = Path(__file__).parent / "experiments"  # plans for `compare`
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -38,7 +39,7 @@ class Config:
     sampling: str = _option("how it is drawn: reparameterised, or released (as published: gets no gradient)", "reparameterised")
     gate_start: float = _option("value near which all gates start; 0.5 as published", 0.5)
     gate_form: str = _option("how gates act on the features: product (as published), residual, normalised", "product")
-    gate_rate: float = _option("learning rate of the gates, as a multiple of the network's", 1.0)
+    gate_rate: float = _option("learning rate of the gates, as a multiple of the network's; 1 as published", 0.1)
     noise: float = _option("scale of the draw: 1 as published, 0 draws the mean", 1.0)
     noise_warmup: float = _option("part of the training over which the draw grows to its scale", 0.0)
     max_std: float = _option("bound on the standard deviation of each slice's draw; 0: none, as published", 0.0)
@@ -164,6 +165,14 @@ def load_description(folder):
         return Config(**{name: value for name, value in stored["config"].items() if name in known}), facts
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not a run's description ({error}); train again") from error
+
+
+def pretrained():
+    """The Run that ships: a small CSAM U-Net for PZ and TZ on T2 prostate MRI, trained on phantoms alone (README, "Shipped weights").
+
+    It is made for lessons and as a start for training. It was never shown a patient, and is no tool for one.
+    """
+    return load_run(PRETRAINED)
 
 
 def load_run(folder, weights="best"):
