@@ -66,14 +66,14 @@ class SemanticAttention(Attention):
         A_sem = sigmoid( MLP(m) + MLP(a) ),   MLP: C -> C/r -> C   one MLP for both, ReLU inside
     """
 
-    def __init__(self, channels, reduction=16, start=0.5):
+    def __init__(self, channels, reduction=16, start=None):
         super().__init__()
         hidden = max(channels // reduction, 1)  # the released code gives 0 below 16 channels
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
         # Statistics are mostly positive and hidden units few (one below 32 channels): started below zero, a unit would never train.
         self.mlp[0].weight.data *= self.mlp[0].weight.data.sum(1, keepdim=True).sign()
         nn.init.zeros_(self.mlp[0].bias)
-        self.mlp[2].bias.data += logit(start) / 2  # it is added twice, once for m and once for a
+        start_quietly(self.mlp[2], start, times=2)  # the MLP is added twice, for m and for a
 
     def look(self, x):
         """Maximum and mean of each channel in each slice, (B, S, C, 1, 1) each."""
@@ -93,12 +93,12 @@ class PositionalAttention(Attention):
         A_pos = sigmoid( Conv_{7x7}(P) )        2 -> 1 channel, zero padding
     """
 
-    def __init__(self, kernel_size=7, start=0.5):
+    def __init__(self, kernel_size=7, start=None):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {kernel_size} must be odd, so that the map keeps its size")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
-        self.conv.bias.data += logit(start)
+        start_quietly(self.conv, start)
 
     def logits(self, highest, mean, mask):
         highest, mean = max_and_mean(highest, mean, 1, mask)  # (B, 1, 1, H, W) each
@@ -123,7 +123,7 @@ class SliceAttention(Attention):
     Raises ValueError for a volume deeper than `num_slices` (predict.py covers such a volume with windows).
     """
 
-    def __init__(self, num_slices, expansion=4, rank=5, uncertain=False, sampling="reparameterised", start=0.5, noise=1.0, max_std=math.inf):
+    def __init__(self, num_slices, expansion=4, rank=5, uncertain=False, sampling="reparameterised", start=None, noise=1.0, max_std=math.inf):
         super().__init__()
         if sampling not in SAMPLING:
             raise ValueError(f"sampling {sampling!r} is not one of {SAMPLING}")
@@ -132,9 +132,9 @@ class SliceAttention(Attention):
         self.mlp = nn.Sequential(nn.Linear(num_slices, hidden), nn.ReLU(), nn.Linear(hidden, num_slices))
         self.normal = LowRankNormal(num_slices, rank, max_std) if uncertain else None
         if uncertain:
-            self.normal.mean.bias.data += logit(start)
+            start_quietly(self.normal.mean, start)
         else:
-            self.mlp[2].bias.data += logit(start) / 2  # added twice, once for the maximum and once for the mean
+            start_quietly(self.mlp[2], start, times=2)  # added twice, for the maximum and the mean
 
     def logits(self, highest, mean, mask):
         slots = centred_slots(*mean.shape[:2], self.num_slices, mean.device, mask)  # (B, S)
@@ -206,7 +206,8 @@ class SliceNormal(NamedTuple):
 class CSAM(nn.Module):
     """Cross-Slice Attention Module: the semantic, positional and slice gates in this order, any of them switched off.
 
-    `num_slices` is the depth of the deepest volume it must see. `start` is the value near which all gates start. `form`:
+    `num_slices` is the depth of the deepest volume it must see. `start` is the value of all gates at the start of a training; None
+    leaves them to the layers' random weights, as published (see `start_quietly`). `form`:
 
         product      F A                 the paper's; A is the product of the gates
         residual     F + F A             a closed gate leaves F as it was
@@ -215,7 +216,7 @@ class CSAM(nn.Module):
     `uncertain`, `rank`, `sampling`, `noise` and `max_std` are SliceAttention's.
     """
 
-    def __init__(self, num_slices, channels, semantic=True, positional=True, slice=True, start=0.5, form="product", **slice_options):
+    def __init__(self, num_slices, channels, semantic=True, positional=True, slice=True, start=None, form="product", **slice_options):
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"form {form!r} is not one of {FORMS}")
@@ -288,11 +289,18 @@ def normalised(x, mask=None):
     return centred * (mean_over(centred.square(), (1, 3, 4), mask) + 1e-5).rsqrt()
 
 
-def logit(gate):
-    """The number whose sigmoid is `gate`. Raises ValueError outside (0, 1)."""
-    if not 0 < gate < 1:
-        raise ValueError(f"start {gate} must lie between 0 and 1, both excluded")
-    return math.log(gate / (1 - gate))
+def start_quietly(last, start, times=1):
+    """Let a gate start at the value `start` for every input: no weights in its `last` layer, which is added up `times`, and a bias for it.
+
+    With the usual random weights the pooled maxima (5 and more) give a channel a logit of -10 or 10: the semantic gate starts by closing
+    channels at random, beyond the reach of a gradient. None leaves the layer as it is. Raises ValueError for a start outside (0, 1).
+    """
+    if start is None:
+        return
+    if not 0 < start < 1:
+        raise ValueError(f"start {start} must lie between 0 and 1, both excluded")
+    nn.init.zeros_(last.weight)
+    nn.init.constant_(last.bias, math.log(start / (1 - start)) / times)
 
 
 def centred_slots(B, S, num_slices, device, mask=None):

@@ -21,14 +21,16 @@ class SliceNetwork(nn.Module):
     Raises ValueError for an unknown gate, or an image too small for the number of levels.
     """
 
-    def __init__(self, num_slices, base_channels, levels, attention, csam, gated_levels):
+    def __init__(self, num_slices, base_channels, levels):
         super().__init__()
-        gates = {name: True for name in gate_names(attention)}
         self.num_slices, self.levels = num_slices, levels
         self.widths = [base_channels * 2**level for level in range(levels)]
+
+    def add_gates(self, attention, csam, gated_levels):
+        """One CSAM for each gated level. Last of all, so that with one seed the convolutions start alike whatever the gates."""
+        gates = gate_names(attention)
         self.csam = nn.ModuleList(
-            CSAM(num_slices, width, **{name: name in gates for name in GATES}, **csam)
-            for width in self.widths[:gated_levels])
+            CSAM(self.num_slices, width, **{name: name in gates for name in GATES}, **csam) for width in self.widths[:gated_levels])
 
     def encode(self, blocks, x, mask):
         """Features of each level, finest first, as they come and gated, from x (B, S, C, H, W). The path down is not gated."""
@@ -52,10 +54,11 @@ class UNet(SliceNetwork):
     """
 
     def __init__(self, in_channels, num_classes, num_slices, base_channels=64, levels=5, attention=GATES, **csam):
-        super().__init__(num_slices, base_channels, levels, attention, csam, gated_levels=levels)
+        super().__init__(num_slices, base_channels, levels)
         self.down = nn.ModuleList(ConvBlock(*pair) for pair in pairwise([in_channels, *self.widths]))
         self.up = nn.ModuleList(Up(*pair) for pair in pairwise(reversed(self.widths)))
         self.heads = nn.ModuleList([nn.Conv2d(base_channels, num_classes, 1)])
+        self.add_gates(attention, csam, gated_levels=levels)
 
     def forward(self, x, mask=None):
         *skips, features = self.encode(self.down, x, mask)[1]
@@ -75,12 +78,13 @@ class UNetPlusPlus(SliceNetwork):
     """
 
     def __init__(self, in_channels, num_classes, num_slices, base_channels=64, levels=5, attention=GATES, **csam):
-        super().__init__(num_slices, base_channels, levels, attention, csam, gated_levels=levels - 1)
+        super().__init__(num_slices, base_channels, levels)
         first = [ConvBlock(*pair) for pair in pairwise([in_channels, *self.widths])]
         self.nodes = nn.ModuleList(  # nodes[i][j] is X(i, j): it reads j earlier nodes of its level and one from below
             nn.ModuleList([first[i], *(ConvBlock(j * width + 2 * width, width) for j in range(1, levels - i))])
             for i, width in enumerate(self.widths))
         self.heads = nn.ModuleList(nn.Conv2d(base_channels, num_classes, 1) for _ in range(levels - 1))
+        self.add_gates(attention, csam, gated_levels=levels - 1)
 
     def forward(self, x, mask=None):
         column, gated = self.encode([level[0] for level in self.nodes], x, mask)  # X(i, 0)

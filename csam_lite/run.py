@@ -37,7 +37,7 @@ class Config:
     attention: str = _option("gates: all, none, or names joined by +, e.g. semantic+slice", "all")
     uncertain: bool = _option("draw the slice gate from a normal distribution in training, as the paper does", False)
     sampling: str = _option("how it is drawn: reparameterised, or released (as published: gets no gradient)", "reparameterised")
-    gate_start: float = _option("value near which all gates start; 0.5 as published", 0.5)
+    gate_start: float = _option("value at which all gates start; 0: at random, as published", 0.9)
     gate_form: str = _option("how gates act on the features: product (as published), residual, normalised", "product")
     gate_rate: float = _option("learning rate of the gates, as a multiple of the network's; 1 as published", 0.1)
     noise: float = _option("scale of the draw: 1 as published, 0 draws the mean", 1.0)
@@ -79,8 +79,8 @@ class Config:
         for name, low in least.items():
             if not low <= getattr(self, name) < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be a number of {low} or more")
-        if not 0 < self.gate_start < 1:
-            raise InputError(f"--gate-start {self.gate_start}: must lie between 0 and 1, both excluded")
+        if not 0 <= self.gate_start < 1:
+            raise InputError(f"--gate-start {self.gate_start}: must lie between 0 and 1, or be 0 for a start at random")
         if self.fold and not self.folds:
             raise InputError(f"--fold {self.fold}: needs --folds, the number of folds")
         if self.pixels < 2**self.levels:
@@ -125,7 +125,7 @@ def build_network(config, facts):
     if baseline := {"unet2d": UNet2D, "unet3d": UNet3D, "self_attention": SelfAttentionUNet}.get(config.network):
         return baseline(*size)
     kind = UNet if config.network == "unet" else UNetPlusPlus
-    network = kind(*size, attention=config.attention, uncertain=config.uncertain, sampling=config.sampling, start=config.gate_start,
+    network = kind(*size, attention=config.attention, uncertain=config.uncertain, sampling=config.sampling, start=config.gate_start or None,
                    form=config.gate_form, noise=config.noise, max_std=config.max_std or math.inf)
     return NeighbourChannels(network, config.neighbours) if config.neighbours else network
 
