@@ -292,8 +292,8 @@ def normalised(x, mask=None):
 def start_quietly(last, start, times=1):
     """Let a gate start at the value `start` for every input: no weights in its `last` layer, which is added up `times`, and a bias for it.
 
-    With the usual random weights the pooled maxima (5 and more) give a channel a logit of -10 or 10: the semantic gate starts by closing
-    channels at random, beyond the reach of a gradient. None leaves the layer as it is. Raises ValueError for a start outside (0, 1).
+    With the usual random weights, the pooled maxima being well above 1, a fifth of the channels start with a semantic gate below 0.1 or
+    above 0.9, by chance. None leaves the layer as it is. Raises ValueError for a start outside (0, 1).
     """
     if start is None:
         return

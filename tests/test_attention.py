@@ -208,19 +208,44 @@ def test_csam_plugs_into_a_monai_network():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.csam.parameters())
 
 
-@pytest.mark.parametrize("make", [lambda start: SemanticAttention(8, start=start), lambda start: PositionalAttention(start=start),
-                                  lambda start: SliceAttention(6, start=start), lambda start: SliceAttention(6, uncertain=True, start=start)],
-                         ids=["semantic", "positional", "slice", "slice drawn"])
-def test_start_moves_where_the_gates_start(make):
-    x, logits = torch.rand(2, 6, 8, 16, 16), {}
-    for start in (0.5, 0.9):
-        torch.manual_seed(0)
-        attention = make(start).eval()
-        logits[start] = attention.logits(*attention.look(x), None)
-    torch.testing.assert_close(logits[0.9], logits[0.5] + torch.tensor(0.9).logit())
+@pytest.mark.parametrize("uncertain", [False, True])
+def test_a_quiet_start_is_the_same_for_every_input_and_trains(uncertain):
+    csam, x = CSAM(6, 8, uncertain=uncertain, start=0.9), torch.randn(2, 6, 8, 16, 16)
+    with record_gates(torch.nn.Sequential(csam.eval())) as record:
+        csam(100 * x)
+    for kind in ("semantic", "positional", "slice"):
+        values = torch.as_tensor(record["0"][kind].values)
+        torch.testing.assert_close(values, torch.full_like(values, 0.9))
+    csam.train()
+    optimizer = torch.optim.Adam(csam.parameters(), lr=1e-2)
+    before = {name: parameter.detach().clone() for name, parameter in csam.named_parameters()}
+    for _ in range(3):  # the last layers move first, then the others get gradients through them
+        optimizer.zero_grad()
+        (csam(x) * x).mean().backward()
+        optimizer.step()
+    assert not [name for name, parameter in csam.named_parameters() if torch.equal(parameter, before[name])]
     for bad in (0, 1):
         with pytest.raises(ValueError, match="must lie between 0 and 1"):
-            make(bad)
+            CSAM(6, 8, start=bad)
+
+
+def test_a_start_at_random_closes_channels_before_the_training():
+    x, closed = torch.randn(1, 10, 16, 32, 32).relu(), []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        attention = SemanticAttention(16)
+        gate = attention.logits(*attention.look(x), None).sigmoid()
+        closed.append(((gate < 0.1) | (gate > 0.9)).float().mean().item())
+    assert sum(closed) / len(closed) > 0.1  # why `start` exists
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_convolutions_start_alike_whatever_the_gates(network):
+    weights = []
+    for attention in ("none", "slice", "all"):
+        torch.manual_seed(3)
+        weights.append({name: value for name, value in small(network, attention=attention).state_dict().items() if not name.startswith("csam.")})
+    assert all(torch.equal(weights[0][name], other[name]) for other in weights[1:] for name in weights[0])
 
 
 def test_forms_are_what_they_say():
