@@ -113,7 +113,8 @@ def run_phantom(arguments):
 
 
 def _parser():
-    from csam_lite.run import ONE_ZONE, PRETRAINED, SHIPPED, Config
+    from csam_lite.plan import SHIPPED
+    from csam_lite.run import ONE_ZONE, PRETRAINED, Config
 
     parser = argparse.ArgumentParser("csam_lite", description="Cross-slice attention for anisotropic volumes.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -157,7 +158,7 @@ def _parser():
         added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run (default: best)")
 
     comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")
-    comparison.add_argument("plan", metavar="CONFIG", help="TOML file as csam_lite/compare.py describes, or a shipped plan: "
+    comparison.add_argument("plan", metavar="CONFIG", help="TOML file as csam_lite/plan.py describes, or a shipped plan: "
                             + ", ".join(sorted(path.stem for path in SHIPPED.glob("*.toml"))))
     comparison.add_argument("--data", help="folder of the scans, in place of the plan's")
     comparison.add_argument("--out", help="folder for runs, tables and pictures, in place of the plan's")

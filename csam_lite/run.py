@@ -18,7 +18,6 @@ from csam_lite.files import whole_file
 
 NETWORKS = ("unet", "unetpp", "unet2d", "unet3d", "self_attention")
 PRETRAINED = Path(__file__).parent / "pretrained"
-SHIPPED = Path(__file__).parent / "experiments"  # plans for `compare`
 PRECISIONS = ("no", "bf16", "fp16")
 
 

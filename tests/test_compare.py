@@ -13,9 +13,11 @@ from scipy.stats import wilcoxon
 
 from csam_lite import UNet
 from csam_lite.baselines import NeighbourChannels
-from csam_lite.compare import affordable_epochs, compare, read_plan
+from csam_lite.compare import compare
 from csam_lite.errors import InputError
 from csam_lite.paired import against, holm, per_patient
+from csam_lite.plan import SHIPPED, affordable_epochs, read_plan
+from csam_lite.run import Config
 
 PLAN = """
 data = "{data}"
@@ -155,8 +157,6 @@ def test_neighbours_as_channels():
 
 
 def test_every_experiment_that_ships_is_a_plan():
-    from csam_lite.run import SHIPPED, Config
-
     plans = sorted(SHIPPED.glob("*.toml"))
     assert plans
     for path in plans:
