@@ -95,7 +95,7 @@ class Examination:
             windows.append(Window(start, stop, record))
 
         with evaluating(self.network):
-            mask = self.restore(self._ask(during), 1.0).argmax(1).byte().numpy()
+            mask = self.restore(self._ask(during), 1.0).numpy().argmax(1).astype(np.uint8)  # torch's argmax takes ten times as long here
         return Answer(mask, windows)
 
     @cached_property

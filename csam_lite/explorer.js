@@ -143,6 +143,7 @@ export function isDark(document) {
 }
 
 const pixel = (r, g, b) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0; // as canvases keep it, little-endian
+const greyPixel = (v) => pixel(v, v, v);
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
 // ------------------------------------------------------------------------------------------------------------- parts of the page
@@ -187,28 +188,44 @@ class Ink {
   }
 }
 
-/** Pixels of an image in one canvas, one for one, stretched to true proportions; lines and letters in a second one on top. */
+/** Pixels of a box of an image in one canvas, one for one, stretched to true proportions; lines and letters in a second one on top. */
 class Picture {
-  constructor(name, W, H, aspect, drawInk) {
-    this.pixels = make("canvas", { className: "pixels", width: W, height: H });
+  constructor(name, drawInk) {
+    this.pixels = make("canvas", { className: "pixels" });
     this.context = this.pixels.getContext("2d", { willReadFrequently: true });
-    this.data = this.context.createImageData(W, H);
-    this.words = new Uint32Array(this.data.data.buffer);
     this.ink = new Ink("ink", drawInk || (() => {}));
-    this.box = make("div", { className: "picture", "data-part": name }, this.pixels, this.ink.canvas);
-    this.box.style.aspectRatio = String(aspect);
-    this.W = W;
-    this.H = H;
+    this.element = make("div", { className: "picture", "data-part": name }, this.pixels, this.ink.canvas);
   }
 
-  show() {
+  /** Show the box [left, top, width, height], in pixels of the image, each `ratio` times as wide as high. */
+  frame(box, ratio) {
+    [this.left, this.top, this.W, this.H] = box;
+    this.pixels.width = this.W;
+    this.pixels.height = this.H;
+    this.data = this.context.createImageData(this.W, this.H);
+    this.words = new Uint32Array(this.data.data.buffer);
+    this.element.style.aspectRatio = String((this.W * ratio) / this.H);
+    this.element.classList.toggle("blocky", Math.max(this.W, this.H) < 200); // few pixels are shown as what they are
+    return this;
+  }
+
+  /** Colour each pixel: colour(index in an image `across` pixels wide, x, y). */
+  paint(across, colour) {
+    const { left, top, W, H, words } = this;
+    for (let y = top, i = 0; y < top + H; y++) for (let x = left; x < left + W; x++, i++) words[i] = colour(y * across + x, x, y);
     this.context.putImageData(this.data, 0, 0);
+    this.ink.redraw();
   }
 
-  /** Where an event points, in pixels of the image. */
+  /** The pixel of the image under a pointer; it may lie outside. */
   at(event) {
-    const box = this.box.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * this.W, ((event.clientY - box.top) / box.height) * this.H];
+    const box = this.element.getBoundingClientRect();
+    return [this.left + Math.floor(((event.clientX - box.left) / box.width) * this.W), this.top + Math.floor(((event.clientY - box.top) / box.height) * this.H)];
+  }
+
+  /** A point of the image on the ink, of w x h CSS pixels. */
+  place(x, y, w, h) {
+    return [((x - this.left) / this.W) * w, ((y - this.top) / this.H) * h];
   }
 }
 
@@ -245,8 +262,10 @@ class Explorer {
     this.level = 0;
     this.hovered = 0; // rank of the semantic bar whose feature map is shown
     this.fill = 0.2;
-    this.gateOpacity = 0.6;
-    this.shown = { label: true, prediction: true, cross: true };
+    this.veil = 0.6; // opacity of maps over the image
+    this.shown = { label: true, prediction: true, cross: true, zoom: false };
+    const [x, y] = [Math.max(Math.floor(left), 0), Math.max(Math.floor(top), 0)];
+    this.field = [x, y, Math.min(Math.ceil(right), this.W) - x, Math.min(Math.ceil(bottom), this.H) - y]; // what the network reads of the image
     this.windows = facts.channels.map(({ dark, bright }) => ({ width: bright - dark, level: (dark + bright) / 2 }));
     this.changes = {}; // {"csam.0": {"slice": "one", "mean" or a list}}
     this.asked = 0;
@@ -295,8 +314,8 @@ class Explorer {
       return [input, make("label", { className: "field" }, make("span", { textContent: text }), input)];
     };
     const tick = (name, text, swatch) => {
-      const input = make("input", { type: "checkbox", checked: true, "data-part": `show-${name}` });
-      input.addEventListener("change", () => { this.shown[name] = input.checked; this.drawSlice(); this.drawMaps(); this.drawStrips(); });
+      const input = make("input", { type: "checkbox", checked: this.shown[name], "data-part": `show-${name}` });
+      input.addEventListener("change", () => { this.shown[name] = input.checked; this.frame(); this.drawAll(); });
       return make("label", { className: "tick" }, input, ...(swatch ? [swatch] : []), make("span", { textContent: text }));
     };
 
@@ -305,10 +324,10 @@ class Explorer {
     this.slider = slider;
     this.readout = make("output", { className: "readout", "data-part": "readout" });
     sliderField.append(this.readout);
-    this.main = new Picture("slice", W, H, (W * wide) / (H * high), (g, w, h) => this.inkSlice(g, w, h));
-    Object.assign(this.main.box, { tabIndex: 0 });
+    this.main = new Picture("slice", (g, w, h) => this.inkSlice(g, w, h));
+    this.main.element.tabIndex = 0;
     for (const [name, value] of Object.entries({ role: "slider", "aria-label": "slice of the volume", "aria-orientation": "vertical",
-      "aria-valuemin": 1, "aria-valuemax": S })) this.main.box.setAttribute(name, value);
+      "aria-valuemin": 1, "aria-valuemax": S })) this.main.element.setAttribute(name, value);
     this.values = make("div", { className: "values", "data-part": "values" });
     this.contrast = make("span", { className: "contrast", "data-part": "contrast" });
     const reset = make("button", { type: "button", textContent: "reset", title: "double click on the picture does the same", "data-part": "reset-window" });
@@ -320,11 +339,13 @@ class Explorer {
       controls.append(make("label", { className: "field" }, make("span", { textContent: "channel" }), select));
     }
     controls.append(make("div", { className: "field" }, this.contrast, reset));
-    const line = (style, colour) => { const box = make("i", { className: "line" }); box.style.borderTop = `2px ${style} ${colour}`; return box; };
+    const line = (colour) => { const box = make("i", { className: "line" }); box.style.borderColor = colour; return box; };
     const shown = make("div", { className: "controls" });
-    if (this.arrays.label) shown.append(tick("label", "reference", line("dashed", "currentColor")));
-    shown.append(tick("prediction", "prediction", line("solid", facts.classes[0]?.colour || "gray")), tick("cross", "cross"));
-    shown.append(number("opacity", "fill", { min: 0, max: 1, step: 0.05, value: this.fill }, (fill) => { this.fill = fill; this.drawSlice(); })[1]);
+    if (this.arrays.label) shown.append(tick("label", "reference", line("#ffffff")));
+    shown.append(tick("prediction", "prediction", line(facts.classes[0]?.colour || "gray")), tick("cross", "cross"));
+    if (this.field[2] < W || this.field[3] < H) shown.append(tick("zoom", "only what the network reads"));
+    shown.append(number("opacity", "mask opacity", { min: 0, max: 1, step: 0.05, value: this.fill }, (fill) => { this.fill = fill; this.drawSlice(); })[1]);
+    shown.append(number("veil", "map opacity", { min: 0, max: 1, step: 0.05, value: this.veil }, (veil) => { this.veil = veil; this.drawMaps(); })[1]);
     const classes = make("div", { className: "classes" }, ...facts.classes.map(({ name, colour }) => {
       const dot = make("i", { className: "dot" });
       dot.style.background = colour;
@@ -334,9 +355,9 @@ class Explorer {
     // The strips, at the picture's own scale: their width is theirs in mm.
     const widest = Math.max(W * wide, H * high);
     const strip = (kind, across, step) => {
-      const picture = new Picture(kind, across, S, (across * step) / (S * deep), (g, w, h) => this.inkStrip(kind, g, w, h));
-      picture.box.style.width = `${(100 * across * step) / widest}%`;
-      picture.box.classList.add("blocky");
+      const picture = new Picture(kind, (g, w, h) => this.inkStrip(kind, g, w, h)).frame([0, 0, across, S], step / deep);
+      picture.element.style.width = `${(100 * across * step) / widest}%`;
+      picture.element.classList.add("blocky");
       return picture;
     };
     this.strips = { coronal: strip("coronal", W, wide), sagittal: strip("sagittal", H, high) };
@@ -346,12 +367,11 @@ class Explorer {
     // Uncertainty.
     const maps = [];
     if (this.arrays.uncertainty) {
-      this.doubt = new Picture("uncertainty", W, H, (W * wide) / (H * high), (g, w, h) => this.inkMap(g, w, h));
+      this.doubt = new Picture("uncertainty", (g, w, h) => this.inkMap(g, w, h));
       this.doubtScale = new Scale(this.arrays.cividis.data, "standard deviation of the class probability");
-      this.doubtMost = Math.max(...this.arrays.uncertainty.data.reduce((most, v) => (v > most[0] ? [v] : most), [1])) / 510;
-      this.doubtScale.set(0, this.doubtMost);
+      this.doubtScale.set(0, facts.uncertainty);
       this.doubtValue = make("div", { className: "values" });
-      maps.push(this.panel("uncertainty", `Uncertainty: ${facts.draws} draws of the slice gate`, this.doubt.box, this.doubtScale.box, this.doubtValue));
+      maps.push(this.panel("uncertainty", `Uncertainty: ${facts.draws} draws of the slice gate`, this.doubt.element, this.doubtScale.box, this.doubtValue));
     }
 
     // The gates of one scale.
@@ -362,7 +382,7 @@ class Explorer {
     }));
     const gates = [];
     if (facts.levels.length) {
-      this.position = new Picture("positional", W, H, (W * wide) / (H * high), (g, w, h) => this.inkMap(g, w, h));
+      this.position = new Picture("positional", (g, w, h) => this.inkMap(g, w, h));
       this.positionScale = new Scale(this.arrays.cividis.data, "gate, no unit");
       this.positionValue = make("div", { className: "values", "data-part": "positional-value" });
       this.channels = new Ink("bars", (g, w, h) => this.inkSemantic(g, w, h));
@@ -384,7 +404,7 @@ class Explorer {
       this.covarianceName = make("div", { className: "values" });
       this.sliceValue = make("div", { className: "values", "data-part": "slice-value" });
       this.parts = {
-        positional: this.panel("positional", "Positional gate over the image", this.position.box, this.positionScale.box, this.positionValue),
+        positional: this.panel("positional", "Positional gate over the image", this.position.element, this.positionScale.box, this.positionValue),
         semantic: this.panel("semantic", "Semantic gate: channels, sorted", this.channels.canvas,
           make("div", { className: "pair" }, this.feature, make("div", {}, this.featureName, this.featureScale.box))),
         slice: this.panel("slice", "Slice gate along the stack", this.slices.canvas, this.sliceValue,
@@ -413,15 +433,22 @@ class Explorer {
       make("header", {}, make("strong", { textContent: facts.title }), classes),
       make("div", { className: "columns" },
         make("section", { className: "views" },
-          this.figure("slice", this.main.box, this.values, controls, shown)),
+          this.figure("slice", this.main.element, this.values, controls, shown), change),
         make("section", { className: "cuts" },
-          ...Object.entries(this.strips).map(([kind, picture]) => this.figure(kind, this.stripNames[kind], picture.box)), ...maps),
+          ...Object.entries(this.strips).map(([kind, picture]) => this.figure(kind, this.stripNames[kind], picture.element)), ...maps),
         make("section", { className: "gates" }, ...(facts.levels.length > 0 ? [this.scales] : []), ...gates)),
-      change, help);
+      help);
     this.letters = letters && { top: opposite(letters[1]), bottom: letters[1], left: opposite(letters[2]), right: letters[2], up: letters[0], down: opposite(letters[0]) };
     this.unit = mm;
-    if (W < 200) for (const picture of [this.main, this.doubt, this.position]) picture?.box.classList.add("blocky");
+    this.frame();
     this.inks = [this.main.ink, this.strips.coronal.ink, this.strips.sagittal.ink, this.doubt?.ink, this.position?.ink, this.channels, this.slices].filter(Boolean);
+  }
+
+  /** What part of the image each picture shows: the maps no more than the network reads. */
+  frame() {
+    const [, high, wide] = this.facts.spacing;
+    this.main.frame(this.shown.zoom ? this.field : [0, 0, this.W, this.H], wide / high);
+    for (const picture of [this.doubt, this.position]) picture?.frame(this.field, wide / high);
   }
 
   figure(name, ...children) {
@@ -445,7 +472,7 @@ class Explorer {
   listen() {
     this.stop = new AbortController();
     const on = (target, names, listener, options = {}) => names.split(" ").forEach((name) => target.addEventListener(name, listener, { signal: this.stop.signal, ...options }));
-    const { box } = this.main;
+    const box = this.main.element;
     let rolled = 0;
     on(box, "wheel", (event) => {
       if (event.ctrlKey) return; // the page's own zoom
@@ -468,23 +495,25 @@ class Explorer {
       } else if (event.button === 0) this.moveCross(event);
     });
     on(box, "pointermove", (event) => {
-      const [x, y] = this.main.at(event).map(Math.floor);
-      if (x >= 0 && y >= 0 && x < this.W && y < this.H) this.say(x, y);
       if (this.drag) {
         const { width, level, step } = this.drag;
         this.setWindow(width + (event.clientX - this.drag.x) * step, level + (event.clientY - this.drag.y) * step);
       } else if (event.buttons === 1 && event.pointerType === "mouse") this.moveCross(event);
     });
     on(box, "pointerup pointercancel", () => (this.drag = null));
+    for (const picture of [this.main, this.doubt, this.position]) if (picture) on(picture.element, "pointermove", (event) => {
+      const [x, y] = picture.at(event);
+      if (x >= 0 && y >= 0 && x < this.W && y < this.H) this.say(x, y);
+    });
     for (const [kind, picture] of Object.entries(this.strips)) {
       const point = (event) => {
         if (event.type === "pointermove" && event.buttons !== 1) return;
-        const [across, down] = picture.at(event).map(Math.floor);
+        const [across, down] = picture.at(event);
         this.cross[kind === "coronal" ? 0 : 1] = Math.min(Math.max(across, 0), picture.W - 1);
         this.setSlice(Math.min(Math.max(this.S - 1 - down, 0), this.S - 1));
         this.drawStrips();
       };
-      on(picture.box, "pointerdown pointermove", point);
+      on(picture.element, "pointerdown pointermove", point);
     }
     if (this.channels) {
       on(this.channels.canvas, "pointermove pointerdown", (event) => {
@@ -540,7 +569,7 @@ class Explorer {
   }
 
   moveCross(event) {
-    const [x, y] = this.main.at(event).map(Math.floor);
+    const [x, y] = this.main.at(event);
     this.cross = [Math.min(Math.max(x, 0), this.W - 1), Math.min(Math.max(y, 0), this.H - 1)];
     this.drawStrips();
     this.main.ink.redraw();
@@ -705,23 +734,20 @@ class Explorer {
   }
 
   drawSlice() {
-    const { words } = this.main, grey = this.greyTable();
+    const grey = this.greyTable();
     const image = plane(this.stored(), this.volume, "slice", this.slice);
     const mask = this.shown.prediction && this.mask("prediction");
     const tables = this.facts.classes.map(({ colour }) => {
       const [r, g, b] = rgb(colour), a = this.fill, mix = (c, v) => Math.round(v * (1 - a) + c * a);
       return Uint32Array.from({ length: 256 }, (_, v) => pixel(mix(r, v), mix(g, v), mix(b, v)));
     });
-    tables.unshift(Uint32Array.from({ length: 256 }, (_, v) => pixel(v, v, v)));
-    if (!mask) for (let i = 0; i < words.length; i++) words[i] = tables[0][grey[image[i]]];
-    else for (let i = 0; i < words.length; i++) words[i] = tables[mask[i]][grey[image[i]]];
-    this.main.show();
-    this.main.ink.redraw();
+    tables.unshift(Uint32Array.from({ length: 256 }, (_, v) => greyPixel(v)));
+    this.main.paint(this.W, mask ? (i) => tables[mask[i]][grey[image[i]]] : (i) => tables[0][grey[image[i]]]);
     const text = `${this.slice + 1} of ${this.S}`;
     this.slider.value = this.slice + 1;
     this.readout.textContent = text;
-    this.main.box.setAttribute("aria-valuenow", this.slice + 1);
-    this.main.box.setAttribute("aria-valuetext", `slice ${text}`);
+    this.main.element.setAttribute("aria-valuenow", this.slice + 1);
+    this.main.element.setAttribute("aria-valuetext", `slice ${text}`);
     const { width, level } = this.windows[this.channel];
     this.contrast.textContent = `window ${plain(width)}, level ${plain(level)}`;
     if (!this.values.textContent) this.values.textContent = "point at a pixel for its values";
@@ -732,7 +758,17 @@ class Explorer {
     const i = (this.slice * this.H + y) * this.W + x, of = (name) => this.arrays[name]?.data[i], name = (k) => (k ? this.facts.classes[k - 1].name : "background");
     const parts = [`column ${x + 1}, row ${y + 1}: ${this.facts.channels[this.channel].name} ${plain(this.intensity(x, y))}`, `prediction ${name(of("prediction"))}`];
     if (this.arrays.label) parts.push(`reference ${name(of("label"))}`);
+    if (this.doubt) parts.push(`uncertainty ${plain(of("uncertainty") / 510)}`);
+    const gate = this.gate("positional"), at = gate && this.inField(x, y, gate.shape);
+    if (at >= 0) parts.push(`positional gate ${plain(gate.data[at])}`);
     this.values.textContent = parts.join("; ");
+  }
+
+  /** Where in a map (h, w) of what the network reads the pixel x, y of the image lies; -1 outside. */
+  inField(x, y, [h, w]) {
+    const [left, top, right, bottom] = this.facts.field;
+    const column = Math.floor(((x + 0.5 - left) / (right - left)) * w), row = Math.floor(((y + 0.5 - top) / (bottom - top)) * h);
+    return column >= 0 && row >= 0 && column < w && row < h ? row * w + column : -1;
   }
 
   drawStrips() {
@@ -740,9 +776,7 @@ class Explorer {
     for (const [kind, picture] of Object.entries(this.strips)) {
       const index = kind === "coronal" ? this.cross[1] : this.cross[0];
       const cut = plane(this.stored(), this.volume, kind, index);
-      for (let i = 0; i < cut.length; i++) picture.words[i] = pixel(grey[cut[i]], grey[cut[i]], grey[cut[i]]);
-      picture.show();
-      picture.ink.redraw();
+      picture.paint(picture.W, (i) => greyPixel(grey[cut[i]]));
       const name = this.letters && this.letters.up !== "S" ? (kind === "coronal" ? "Cut along the rows" : "Cut along the columns") : kind[0].toUpperCase() + kind.slice(1);
       this.stripNames[kind].textContent = `${name}, ${kind === "coronal" ? "row" : "column"} ${index + 1}`;
     }
@@ -753,34 +787,22 @@ class Explorer {
     const grey = this.greyTable(), image = plane(this.stored(), this.volume, "slice", this.slice);
     const table = this.arrays.cividis.data;
     if (this.doubt) {
-      const doubt = this.mask("uncertainty"), { words } = this.doubt, most = this.doubtMost * 510;
-      for (let i = 0; i < words.length; i++) words[i] = this.mix(grey[image[i]], table, shade(doubt[i], 0, most));
-      this.doubt.show();
-      this.doubt.ink.redraw();
-      let highest = 0;
-      for (const value of doubt) if (value > highest) highest = value;
-      this.doubtValue.textContent = `highest in this slice: ${plain(highest / 510)}`;
+      const doubt = this.mask("uncertainty"), most = this.facts.uncertainty * 510;
+      this.doubt.paint(this.W, (i) => this.mix(grey[image[i]], table, shade(doubt[i], 0, most)));
+      this.doubtValue.textContent = `highest in this slice: ${plain(doubt.reduce((a, b) => Math.max(a, b), 0) / 510)}`;
     }
     const gate = this.gate("positional");
     if (!gate) return;
-    const [low, high] = range(gate.data), [h, w] = gate.shape, [left, top, right, bottom] = this.facts.field;
-    const columns = Array.from({ length: this.W }, (_, x) => Math.floor(((x + 0.5 - left) / (right - left)) * w));
-    const { words } = this.position;
-    for (let y = 0, i = 0; y < this.H; y++) {
-      const row = Math.floor(((y + 0.5 - top) / (bottom - top)) * h);
-      for (let x = 0; x < this.W; x++, i++) {
-        const column = columns[x], g = grey[image[i]];
-        words[i] = row < 0 || row >= h || column < 0 || column >= w ? pixel(g, g, g) : this.mix(g, table, shade(gate.data[row * w + column], low, high));
-      }
-    }
-    this.position.show();
-    this.position.ink.redraw();
+    const [low, high] = range(gate.data);
+    const places = this.cached(`places ${gate.shape}`, () => Int32Array.from({ length: this.W * this.H },
+      (_, i) => this.inField(i % this.W, Math.floor(i / this.W), gate.shape)));
+    this.position.paint(this.W, (i) => places[i] < 0 ? greyPixel(grey[image[i]]) : this.mix(grey[image[i]], table, shade(gate.data[places[i]], low, high)));
     this.positionScale.set(low, high);
     this.positionValue.textContent = `between ${plain(low)} and ${plain(high)}, mean ${plain(gate.data.reduce((a, b) => a + b, 0) / gate.data.length)}`;
   }
 
   mix(grey, table, row) {
-    const a = this.gateOpacity, mix = (c) => Math.round(grey * (1 - a) + c * a);
+    const a = this.veil, mix = (c) => Math.round(grey * (1 - a) + c * a);
     return pixel(mix(table[3 * row]), mix(table[3 * row + 1]), mix(table[3 * row + 2]));
   }
 
@@ -805,12 +827,11 @@ class Explorer {
     }
   }
 
-  /** A picture of h x w values in `box`, made anew only where its size changes. */
-  small(box, name, w, h, aspect) {
+  /** A picture of w x h values in `box`, made anew only where its size changes. */
+  small(box, name, w, h, ratio) {
     if (box.picture?.W !== w || box.picture?.H !== h) {
-      box.picture = new Picture(name, w, h, aspect);
-      box.picture.box.classList.add("blocky");
-      box.replaceChildren(box.picture.box);
+      box.picture = new Picture(name).frame([0, 0, w, h], ratio);
+      box.replaceChildren(box.picture.element);
     }
     return box.picture;
   }
@@ -821,10 +842,9 @@ class Explorer {
     const channel = this.order[this.hovered], [S, C, h, w] = maps.shape, s = S > 1 ? this.slice : 0;
     const low = this.arrays[`${this.scale.name}/low`].data[channel], high = this.arrays[`${this.scale.name}/high`].data[channel];
     const [left, top, right, bottom] = this.facts.field, [, tall, wide] = this.facts.spacing;
-    const picture = this.small(this.feature, "feature", w, h, ((right - left) * wide) / ((bottom - top) * tall));
+    const picture = this.small(this.feature, "feature", w, h, ((right - left) * wide * h) / ((bottom - top) * tall * w));
     const values = maps.data.subarray((s * C + channel) * h * w, (s * C + channel + 1) * h * w), table = this.arrays.cividis.data;
-    for (let i = 0; i < values.length; i++) picture.words[i] = pixel(...table.subarray(3 * values[i], 3 * values[i] + 3));
-    picture.show();
+    picture.paint(w, (i) => pixel(...table.subarray(3 * values[i], 3 * values[i] + 3)));
     this.featureScale.set(low, high);
     const text = `channel ${channel}, gate ${plain(gate.data[channel])}`;
     this.featureName.textContent = `${text}; feature map, ${S > 1 ? `slice ${this.slice + 1}` : "mean over the stack"}`;
@@ -838,11 +858,10 @@ class Explorer {
     if (!covariance) return;
     const [n] = covariance.shape, most = covariance.data.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-12);
     const picture = this.small(this.covariance, "covariance", n, n, 1), table = this.arrays.PuOr.data;
-    for (let i = 0; i < n * n; i++) {
+    picture.paint(n, (i) => {
       const row = shade(covariance.data[i], -most, most);
-      picture.words[i] = pixel(...table.subarray(3 * row, 3 * row + 3));
-    }
-    picture.show();
+      return pixel(...table.subarray(3 * row, 3 * row + 3));
+    });
     this.covarianceScale.set(-most, most);
     const [start, stop] = this.facts.windows[this.window];
     this.covarianceName.textContent = `slice by slice, ${start + 1} to ${stop}, from the upper left`;
@@ -868,16 +887,16 @@ class Explorer {
 
   // Ink: what is drawn with lines and letters.
 
-  trace(g, mask, key, W, H, w, h, style) {
+  trace(g, picture, mask, key, W, H, w, h, style) {
     this.facts.classes.forEach(({ colour }, k) => {
       const lines = this.cached(`${key} ${k}`, () => outlines(mask, W, H, k + 1));
       if (!lines.length) return;
       const path = new Path2D();
       for (const line of lines) {
-        for (let i = 0; i < line.length; i += 2) path[i ? "lineTo" : "moveTo"]((line[i] / W) * w, (line[i + 1] / H) * h);
+        for (let i = 0; i < line.length; i += 2) path[i ? "lineTo" : "moveTo"](...picture.place(line[i], line[i + 1], w, h));
         path.closePath();
       }
-      g.setLineDash(style === "label" ? [5, 3] : style === "before" ? [1.5, 2.5] : []);
+      g.setLineDash(style === "before" ? [1.5, 2.5] : []);
       g.strokeStyle = "rgb(0 0 0 / 60%)"; // a dark rim keeps light lines legible on light tissue
       g.lineWidth = style === "label" ? 2.6 : 3;
       g.stroke(path);
@@ -888,15 +907,15 @@ class Explorer {
     g.setLineDash([]);
   }
 
-  traceAll(g, kind, index, W, H, w, h) {
-    const cut = (from) => plane(from.data, this.volume, kind, index);
+  /** The outlines of all masks in one plane (W x H) of the volume. */
+  traceAll(g, picture, kind, index, W, H, w, h) {
+    const trace = (name, from) => this.trace(g, picture, plane(from.data, this.volume, kind, index), `${name} ${kind} ${index}`, W, H, w, h, name);
     if (this.shown.prediction) {
       const { prediction } = this.arrays;
-      this.trace(g, cut(prediction), `prediction ${kind} ${index}`, W, H, w, h, "prediction");
-      if (prediction !== this.trained.prediction && Object.keys(this.changes).length)
-        this.trace(g, cut(this.trained.prediction), `before ${kind} ${index}`, W, H, w, h, "before");
+      trace("prediction", prediction);
+      if (prediction !== this.trained.prediction && Object.keys(this.changes).length) trace("before", this.trained.prediction);
     }
-    if (this.shown.label && this.arrays.label) this.trace(g, cut(this.arrays.label), `label ${kind} ${index}`, W, H, w, h, "label");
+    if (this.shown.label && this.arrays.label) trace("label", this.arrays.label);
   }
 
   letter(g, text, x, y, align = "center", size = 13) {
@@ -912,9 +931,16 @@ class Explorer {
   }
 
   inkSlice(g, w, h) {
-    this.traceAll(g, "slice", this.slice, this.W, this.H, w, h);
+    this.traceAll(g, this.main, "slice", this.slice, this.W, this.H, w, h);
+    if (!this.shown.zoom && (this.field[2] < this.W || this.field[3] < this.H)) {
+      const [x, y] = this.main.place(this.field[0], this.field[1], w, h), [right, bottom] = this.main.place(this.field[0] + this.field[2], this.field[1] + this.field[3], w, h);
+      g.strokeStyle = "rgb(255 255 255 / 45%)";
+      g.setLineDash([2, 4]);
+      g.strokeRect(x, y, right - x, bottom - y);
+      g.setLineDash([]);
+    }
     if (this.shown.cross) {
-      const [x, y] = [((this.cross[0] + 0.5) / this.W) * w, ((this.cross[1] + 0.5) / this.H) * h];
+      const [x, y] = this.main.place(this.cross[0] + 0.5, this.cross[1] + 0.5, w, h);
       g.strokeStyle = "rgb(255 255 255 / 55%)";
       g.lineWidth = 1;
       g.beginPath();
@@ -925,7 +951,7 @@ class Explorer {
       const { top, bottom, left, right } = this.letters;
       [[top, w / 2, 12], [bottom, w / 2, h - 12], [left, 12, h / 2], [right, w - 12, h / 2]].forEach(([text, x, y]) => this.letter(g, text, x, y));
     }
-    const total = this.W * this.facts.spacing[2], length = roundLength(total / 4), px = (length / total) * w;
+    const total = this.main.W * this.facts.spacing[2], length = roundLength(total / 4), px = (length / total) * w;
     g.lineWidth = 5;
     for (const [colour, thick] of [["rgb(0 0 0 / 75%)", 5], ["#ffffff", 2.5]]) {
       g.strokeStyle = colour;
@@ -939,12 +965,12 @@ class Explorer {
   }
 
   inkMap(g, w, h) {
-    this.traceAll(g, "slice", this.slice, this.W, this.H, w, h);
+    this.traceAll(g, this.position || this.doubt, "slice", this.slice, this.W, this.H, w, h); // both show the same box
   }
 
   inkStrip(kind, g, w, h) {
     const across = kind === "coronal" ? this.W : this.H;
-    this.traceAll(g, kind, kind === "coronal" ? this.cross[1] : this.cross[0], across, this.S, w, h);
+    this.traceAll(g, this.strips[kind], kind, kind === "coronal" ? this.cross[1] : this.cross[0], across, this.S, w, h);
     const y = ((this.S - 0.5 - this.slice) / this.S) * h, half = h / this.S / 2;
     g.strokeStyle = "#F0E442";
     g.lineWidth = 1.2;
@@ -1044,10 +1070,16 @@ async function open(root, packed, ask) {
   }
 }
 
+function bytesOf(letters) {
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
+  return bytes;
+}
+
 /** The saved page. */
 export async function openPage() {
   const text = document.getElementById("packed").textContent;
-  const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : bytesOf(atob(text));
   window.explorer = await open(document.getElementById("explorer"), packed, null);
 }
 
