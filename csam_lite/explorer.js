@@ -53,7 +53,7 @@ export function plane(data, [S, H, W], kind, index) {
 /** Closed outlines of the pixels (W x H) of `mask` that equal k: lists [x, y, x, y, ...], half-way between pixels inside and outside. */
 export function outlines(mask, W, H, k) {
   const inside = (x, y) => x >= 0 && y >= 0 && x < W && y < H && mask[y * W + x] === k;
-  // Around each corner of pixels four pixels meet: a b above, d c below. Of each pattern the ways through, the inside on the right.
+  // Around each corner of pixels four pixels meet: a b above, d c below. Of each pattern the ways through, the inside on the left.
   const T = 0, R = 1, B = 2, L = 3;
   const ways = [[], [B, L], [R, B], [R, L], [T, R], [T, R, B, L], [T, B], [T, L],
     [L, T], [B, T], [L, T, R, B], [R, T], [L, R], [B, R], [L, B], []];
@@ -438,7 +438,9 @@ class Explorer {
           ...Object.entries(this.strips).map(([kind, picture]) => this.figure(kind, this.stripNames[kind], picture.element)), ...maps),
         make("section", { className: "gates" }, ...(facts.levels.length > 0 ? [this.scales] : []), ...gates)),
       help);
+    const names = { L: "left", R: "right", A: "anterior", P: "posterior", S: "superior", I: "inferior" };
     this.letters = letters && { top: opposite(letters[1]), bottom: letters[1], left: opposite(letters[2]), right: letters[2], up: letters[0], down: opposite(letters[0]) };
+    if (letters) this.main.element.setAttribute("aria-label", `slice of the volume, ${names[this.letters.top]} at the top, ${names[this.letters.right]} on the right`);
     this.unit = mm;
     this.frame();
     this.inks = [this.main.ink, this.strips.coronal.ink, this.strips.sagittal.ink, this.doubt?.ink, this.position?.ink, this.channels, this.slices].filter(Boolean);

@@ -136,12 +136,12 @@ def description(examination):
         arrays["uncertainty"] = np.round(view.uncertainty * 510).astype(np.uint8)  # a standard deviation of probabilities ends at 0.5
     levels = []
     for name, csam in view.network.named_modules():
-        if isinstance(csam, CSAM) and name in view.feature_maps:
+        gates = list(answer.windows[0].record.get(name, ()))
+        if gates:
             maps, size = view.feature_maps[name]
             low, high = maps.min((0, 2, 3)), maps.max((0, 2, 3))
             steps = (maps - low[:, None, None]) / np.maximum(high - low, 1e-12)[:, None, None]
             arrays |= {f"{name}/maps": np.round(255 * steps).astype(np.uint8), f"{name}/low": low, f"{name}/high": high}
-            gates = list(answer.windows[0].record.get(name, ()))
             levels.append({"name": name, "size": list(size), "gates": gates, "form": csam.form})
     facts = {
         "title": view.title, "spacing": list(view.spacing), "unit": view.unit, "directions": view.directions, "field": list(view.field),
