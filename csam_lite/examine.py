@@ -34,9 +34,10 @@ class Window:
 
 @dataclass
 class Answer:
-    """What the network said: mask (S, H, W) uint8 of classes 0..K-1, and its gates in each Window."""
+    """What the network said: mask (S, H, W) uint8 of classes 0..K-1, K, and its gates in each Window."""
 
     mask: np.ndarray
+    num_classes: int
     windows: list
 
     def window(self, s):
@@ -85,23 +86,30 @@ class Examination:
         overrides: as `override_gates` takes them; an array for a slice gate is (S,) for the whole volume. Raises InputError where the
         network cannot read the volume.
         """
-        windows = []
+        return self._look(overrides or {})
 
-        @contextmanager
-        def during(start, stop):
-            within = {key: value[start:stop] if key[1] == "slice" and np.ndim(value) == 1 else value for key, value in (overrides or {}).items()}
-            with override_gates(self.network, within), record_gates(self.network) as record:
-                yield
-            windows.append(Window(start, stop, record))
-
-        with evaluating(self.network):
-            mask = self.restore(self._ask(during), 1.0).numpy().argmax(1).astype(np.uint8)  # torch's argmax takes ten times as long here
-        return Answer(mask, windows)
-
-    @cached_property
+    @property
     def as_trained(self):
         """The Answer without any override."""
-        return self.answer()
+        return self._first_look[0]
+
+    @property
+    def feature_maps(self):
+        """Name of the CSAM -> Maps of what it reads, made small enough to keep them all: at most 64 pixels a side."""
+        return self._first_look[1]
+
+    @cached_property
+    def _first_look(self):
+        maps, sizes = {}, {}
+
+        def keep(name, start, inputs):
+            seen = inputs[0][0].float()  # (S, C, h, w)
+            sizes[name] = tuple(seen.shape[2:])
+            small = F.adaptive_avg_pool2d(seen, [min(n, MAP_PIXELS) for n in seen.shape[2:]]).cpu()
+            maps.setdefault(name, torch.zeros(len(self.x), *small.shape[1:]))[start:start + len(small)] = small
+
+        answer = self._look({}, keep)
+        return answer, {name: Maps(_within(values, MAP_VALUES).numpy(), sizes[name]) for name, values in maps.items()}
 
     @cached_property
     def uncertainty(self):
@@ -111,31 +119,6 @@ class Examination:
             return None
         with evaluating(self.network):
             return self.restore(spread(self.network, self.x, self.draws), 0.0).amax(1).numpy()
-
-    @cached_property
-    def feature_maps(self):
-        """Name of the CSAM -> Maps of what it reads, made small enough to keep them all: at most 64 pixels a side."""
-        maps, sizes = {}, {}
-
-        def keep(name, start):
-            def hook(module, inputs):
-                seen = inputs[0][0].float()  # (S, C, h, w)
-                sizes[name] = tuple(seen.shape[2:])
-                small = F.adaptive_avg_pool2d(seen, [min(n, MAP_PIXELS) for n in seen.shape[2:]]).cpu()
-                maps.setdefault(name, torch.zeros(len(self.x), *small.shape[1:]))[start:start + len(small)] = small
-            return hook
-
-        @contextmanager
-        def during(start, stop):
-            with ExitStack() as stack:
-                for name, module in self.network.named_modules():
-                    if isinstance(module, CSAM):
-                        stack.callback(module.register_forward_pre_hook(keep(name, start)).remove)
-                yield
-
-        with evaluating(self.network):
-            self._ask(during)
-        return {name: Maps(_within(values, MAP_VALUES).numpy(), sizes[name]) for name, values in maps.items()}
 
     @property
     def busiest_slice(self):
@@ -151,12 +134,31 @@ class Examination:
             return [float(2 * ((mask == k) & (self.label == k)).sum() / np.float64((mask == k).sum() + (self.label == k).sum()))
                     for k in range(1, len(self.classes) + 1)]
 
-    def _ask(self, during):
-        try:
-            return probabilities(self.network, self.x, during)
-        except (ValueError, RuntimeError, TypeError) as error:
-            raise InputError(f"{self.title}: the network cannot read a volume of shape {tuple(self.x.shape)} (S, C, H, W): "
-                             f"{str(error).splitlines()[0]}; give it the channels and the size it was built for") from error
+    def _look(self, overrides, keep=None):
+        """The Answer; keep(name, start, inputs) is called with what each CSAM reads of the slices from `start` on."""
+        windows = []
+
+        @contextmanager
+        def during(start, stop):
+            within = {key: value[start:stop] if key[1] == "slice" and np.ndim(value) == 1 else value for key, value in overrides.items()}
+            with ExitStack() as stack:
+                stack.enter_context(override_gates(self.network, within))
+                for name, module in self.network.named_modules() if keep else ():
+                    if isinstance(module, CSAM):
+                        hook = module.register_forward_pre_hook(lambda module, inputs, name=name: keep(name, start, inputs))
+                        stack.callback(hook.remove)
+                record = stack.enter_context(record_gates(self.network))
+                yield
+            windows.append(Window(start, stop, record))
+
+        with evaluating(self.network):
+            try:
+                found = probabilities(self.network, self.x, during)
+            except (ValueError, RuntimeError, TypeError) as error:
+                raise InputError(f"{self.title}: the network cannot read a volume of shape {tuple(self.x.shape)} (S, C, H, W): "
+                                 f"{str(error).splitlines()[0]}; give it the channels and the size it was built for") from error
+        # numpy's argmax, since torch's takes ten times as long over an axis of three
+        return Answer(self.restore(found, 1.0).numpy().argmax(1).astype(np.uint8), found.shape[1], windows)
 
 
 def examine(run_or_network, volume, label=None, spacing=None, classes=None, draws=20):
@@ -228,8 +230,7 @@ def _of_tensor(network, volume, label, spacing, classes, draws):
         label = label.astype(np.uint8)
     found = Examination(network, x, x.numpy(), tuple(spacing or (1, 1, 1)), "mm" if spacing else "px", None, (0, 0, W, H),
                         lambda values, background: values, label, tuple(f"channel {c}" for c in range(C)), (), type(network).__name__, draws)
-    with evaluating(network):
-        K = found._ask(None).shape[1]
+    K = found.as_trained.num_classes
     if K < 2 or classes and len(classes) != K - 1:
         raise InputError(f"{found.title}: answers {K} class(es) with background, {len(classes or ())} name(s) are given; "
                          "it needs at least two classes, and a name for each but the background")

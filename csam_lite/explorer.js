@@ -50,9 +50,19 @@ export function plane(data, [S, H, W], kind, index) {
   return out;
 }
 
-/** Closed outlines of the pixels (W x H) of `mask` that equal k: lists [x, y, x, y, ...], half-way between pixels inside and outside. */
-export function outlines(mask, W, H, k) {
+/**
+ * Closed outlines of the pixels (W x H) of `mask` that equal k: lists [x, y, x, y, ...], half-way between pixels inside and outside.
+ * None where they would have more than `most` points: speckle, as from an untrained network, is slow to outline and tells nothing.
+ */
+export function outlines(mask, W, H, k, most = 8000) {
   const inside = (x, y) => x >= 0 && y >= 0 && x < W && y < H && mask[y * W + x] === k;
+  let [first, last, leftmost, rightmost] = [H, -1, W, -1]; // rows and columns that hold k
+  for (let y = 0, i = 0; y < H; y++) for (let x = 0; x < W; x++, i++) if (mask[i] === k) {
+    if (y < first) first = y;
+    last = y;
+    if (x < leftmost) leftmost = x;
+    if (x > rightmost) rightmost = x;
+  }
   // Around each corner of pixels four pixels meet: a b above, d c below. Of each pattern the ways through, the inside on the left.
   const T = 0, R = 1, B = 2, L = 3;
   const ways = [[], [B, L], [R, B], [R, L], [T, R], [T, R, B, L], [T, B], [T, L],
@@ -64,14 +74,15 @@ export function outlines(mask, W, H, k) {
     const from = (y + 1) * wide + x + 1;
     return side === T ? 2 * from : side === B ? 2 * (from + wide) : side === L ? 2 * from + 1 : 2 * (from + 1) + 1;
   };
-  for (let y = -1; y < H; y++) {
-    let code = (inside(-1, y) ? 8 : 0) | (inside(-1, y + 1) ? 1 : 0);
-    for (let x = -1; x < W; x++) {
+  for (let y = first - 1; y <= last; y++) {
+    let code = 0; // a column further left holds none
+    for (let x = leftmost - 1; x <= rightmost; x++) {
       code = (code & 9) | (inside(x + 1, y) ? 4 : 0) | (inside(x + 1, y + 1) ? 2 : 0);
       const way = ways[code];
       for (let i = 0; i < way.length; i += 2) next.set(point(x, y, way[i]), point(x, y, way[i + 1]));
       code = (code & 4 ? 8 : 0) | (code & 2 ? 1 : 0);
     }
+    if (next.size > most) return [];
   }
   const lines = [];
   while (next.size) {
@@ -275,6 +286,7 @@ class Explorer {
     this.listen();
     this.setTheme();
     this.setLevel(0);
+    this.opened = performance.now(); // milliseconds after the page was asked for, for the tests
   }
 
   // What the arrays hold.
@@ -474,6 +486,7 @@ class Explorer {
   listen() {
     this.stop = new AbortController();
     const on = (target, names, listener, options = {}) => names.split(" ").forEach((name) => target.addEventListener(name, listener, { signal: this.stop.signal, ...options }));
+    on(this.root, "keydown", (event) => event.stopPropagation()); // a notebook would take keys that are meant for a slider or a list
     const box = this.main.element;
     let rolled = 0;
     on(box, "wheel", (event) => {
@@ -556,7 +569,6 @@ class Explorer {
     else if (to !== undefined) this.setSlice(Math.min(Math.max(to, 0), this.S - 1));
     else return;
     event.preventDefault();
-    event.stopPropagation();
   }
 
   setSlice(s) {
@@ -694,7 +706,6 @@ class Explorer {
     const gate = this.gate("slice"), step = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key], aside = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!gate || !(aside || (step && this.ask))) return;
     event.preventDefault();
-    event.stopPropagation();
     if (aside) this.setSlice(Math.min(Math.max(this.slice + aside, 0), this.S - 1));
     else this.lift(this.slice, this.barHeight(this.slice) + step);
   }
@@ -1064,7 +1075,7 @@ function range(values) {
 /** Show what `unpack` cannot read as a line, never as a blank. */
 async function open(root, packed, ask) {
   try {
-    return new Explorer(root, await unpack(packed), ask);
+    return (root.explorer = new Explorer(root, await unpack(packed), ask));
   } catch (error) {
     root.textContent = `The explorer could not open: ${error.message || error}. It needs a browser of 2023 or newer.`;
     console.error(error);
@@ -1082,7 +1093,7 @@ function bytesOf(letters) {
 export async function openPage() {
   const text = document.getElementById("packed").textContent;
   const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : bytesOf(atob(text));
-  window.explorer = await open(document.getElementById("explorer"), packed, null);
+  await open(document.getElementById("explorer"), packed, null);
 }
 
 /** The notebook widget, as anywidget wants it. */
@@ -1094,7 +1105,6 @@ export default {
     const hear = (message, buffers) => opened.then((explorer) => explorer?.hear(message, buffers));
     const opened = open(root, bytes, (question) => model.send(question));
     model.on("msg:custom", hear);
-    opened.then((explorer) => (root.explorer = explorer));
     return () => {
       model.off("msg:custom", hear);
       opened.then((explorer) => explorer?.close());

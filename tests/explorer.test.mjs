@@ -56,6 +56,7 @@ test("outlines run half-way between inside and outside and enclose what they sho
   assert.equal(area(ring), 9 - 0.5 - 0.5); // the hole is cut too
   assert.equal(outlines([1, 0, 0, 1], 2, 2, 1).length, 2); // two pixels at a corner stay two
   assert.deepEqual(outlines([1, 1], 2, 1, 3), []);
+  assert.deepEqual(outlines([1, 0, 1, 0, 1], 5, 1, 1, 11), []); // three pixels have twelve points: too many
 });
 
 test("random masks: every outline is closed and the area is that of the pixels, up to cut corners", () => {
