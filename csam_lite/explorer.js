@@ -652,13 +652,14 @@ class Explorer {
   async hear(message, buffers) {
     if (message.id !== this.asked) return;
     clearTimeout(this.patience);
-    this.waiting = false;
     if (message.kind === "error") {
+      this.waiting = false;
       this.status.textContent = `The network could not answer: ${message.text}`;
       return;
     }
     const bytes = buffers[0];
     const { facts, arrays } = await unpack(new Uint8Array(bytes.buffer || bytes, bytes.byteOffset || 0, bytes.byteLength));
+    this.waiting = false;
     Object.assign(this.arrays, arrays);
     this.cache.clear();
     this.drawAll();

@@ -5,6 +5,7 @@ Times are those of the browser. They stand, after a run, in .pytest_cache/v/csam
 
 import base64
 import statistics
+import time
 
 import matplotlib
 import numpy as np
@@ -126,7 +127,15 @@ def bars(page, part, count):
 
 
 def ready(page):
-    page.wait_for_function("document.querySelector('.csam-explorer')?.explorer", timeout=60_000)
+    until(page, "!!document.querySelector('.csam-explorer')?.explorer", seconds=60)
+
+
+def until(page, condition, seconds=20):
+    """Wait for a condition in the page. (Playwright's own wait compiles it in the page, which a saved page forbids.)"""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"waited {seconds} s for {condition}"
+        time.sleep(0.02)
 
 
 def middle(page, part):
@@ -151,7 +160,7 @@ def check_views(page, view, but=0.0):
     for notch, step in ((120, 1), (-120, -1), (-120, -1)):
         page.mouse.wheel(0, notch)
         s += step
-        page.wait_for_function(f"document.querySelector('.csam-explorer').explorer.slice === {s}")
+        until(page, f"document.querySelector('.csam-explorer').explorer.slice === {s}")
     same(pixels(page, "slice"), slice_picture(view, s, window, mask), but)
     picture = page.locator('[data-part="slice"]')  # the keys
     for key, to in (("ArrowUp", s + 1), ("ArrowRight", s + 2), ("ArrowDown", s + 1), ("End", S - 1), ("ArrowUp", S - 1), ("PageDown", S - 6)):
@@ -219,30 +228,37 @@ def check_views(page, view, but=0.0):
     return s
 
 
-STEPS = """async count => {
-  const picture = document.querySelector('[data-part="slice"]'), canvas = picture.querySelector("canvas.pixels"), times = [];
-  const seen = () => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.reduce((a, v) => (a * 31 + v) | 0, 0);
-  window.stepTimes = [];
-  let before = seen();
-  addEventListener("keydown", event => setTimeout(() => {
-    const time = performance.now() - event.timeStamp, now = seen();
-    if (now !== before) window.stepTimes.push(time);
+SEEN = """window.seen = () => {  // a number that tells one picture of the slice from another
+  const canvas = document.querySelector('[data-part="slice"] canvas.pixels'), H = canvas.height;
+  const { data } = canvas.getContext("2d").getImageData(0, Math.floor(H / 3), canvas.width, Math.ceil(H / 3));
+  let sum = 0;
+  for (let i = 0; i < data.length; i += 4) sum = (sum * 31 + data[i] + data[i + 2]) | 0;
+  return sum;
+}"""
+STEPS = """() => {
+  const picture = document.querySelector('[data-part="slice"]');
+  window.steps = [];
+  let before = window.seen();
+  picture.addEventListener("keydown", event => {  // after the explorer's own listener
+    const changed = performance.now() - event.timeStamp, now = window.seen();
+    if (now !== before) requestAnimationFrame(() => setTimeout(() => window.steps.push([changed, performance.now() - event.timeStamp])));
     before = now;
-  }), true);
+  });
 }"""
 
 
-def step_times(page, s, S, steps=30):
-    """Milliseconds from key press to changed pixels, one a step."""
-    page.evaluate(STEPS)
+def step_times(page, S, steps=30):
+    """Median milliseconds from key press to changed pixels of the slice, and to the end of the frame that shows them with all linked views."""
     picture = page.locator('[data-part="slice"]')
     picture.press("Home")
+    page.evaluate(SEEN)
+    page.evaluate(STEPS)
     for i in range(steps):
         picture.press("ArrowUp" if i // (S - 1) % 2 == 0 else "ArrowDown")
-        page.wait_for_timeout(20)
-    times = page.evaluate("window.stepTimes")
+        page.wait_for_timeout(40)
+    times = page.evaluate("window.steps")
     assert len(times) >= steps - 2  # every step changed the picture
-    return times
+    return [round(statistics.median(one), 1) for one in zip(*times)]
 
 
 def note(request, **figures):
@@ -268,7 +284,8 @@ def test_the_saved_page(view, tmp_path, request):
         same(pixels(page, "slice"), picture)
         page.locator('[data-part="show-prediction"]').uncheck()
         same(pixels(page, "slice"), slice_picture(view, s, window_of(view, 1), np.zeros_like(view.label), channel=1))
-        note(request, saved_page_step_ms=(step := round(statistics.median(step_times(page, s, len(view.image))), 1)))
+        step, frame = step_times(page, len(view.image))
+        note(request, saved_page_step_ms=step, saved_page_frame_ms=frame)
         assert step <= STEP_MS
 
 
@@ -345,8 +362,7 @@ def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, request, colab):
             canvas = page.locator('canvas[data-part="slices"]')
             canvas.scroll_into_view_if_needed()
             box, S = canvas.bounding_box(), len(view.image)
-            x, y = (box["x"] + 34 + (at + 0.5) * (box["width"] - 42) / S for at in (s, s)), box["y"] + 8 + 0.7 * (box["height"] - 38)
-            x = next(x)
+            x, y = box["x"] + 34 + (s + 0.5) * (box["width"] - 42) / S, box["y"] + 8 + 0.7 * (box["height"] - 38)
             page.mouse.move(x, y)
             page.mouse.down()
             page.mouse.move(x, y + 5)
@@ -367,40 +383,38 @@ def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, request, colab):
             answered(page, changed=False)
             page.locator('[data-part="scale-0"]').check()
 
-            times = intervention_times(page)
-            steps = step_times(page, s, S)
+            times, (step, frame) = intervention_times(page), step_times(page, S)
             name = "colab" if colab else "newest"
-            figures = {f"{name}_step_ms": round(statistics.median(steps), 1), f"{name}_intervention_ms": round(statistics.median(times))}
-            note(request, **figures)
+            answer = round(statistics.median(times))
+            note(request, **{f"{name}_step_ms": step, f"{name}_frame_ms": frame, f"{name}_intervention_ms": answer})
             assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").count() == 0
-            assert statistics.median(steps) <= STEP_MS and statistics.median(times) <= INTERVENTION_MS
+            assert step <= STEP_MS and answer <= INTERVENTION_MS
 
 
 def answered(page, changed=True):
     """Wait until the kernel has answered all questions."""
-    page.wait_for_function("(() => { const e = document.querySelector('.csam-explorer').explorer; return !e.waiting && !e.again; })()")
+    until(page, "(() => { const e = document.querySelector('.csam-explorer').explorer; return !e.waiting && !e.again; })()")
     assert ("changed:" if changed else "as trained") in page.locator('[data-part="status"]').inner_text()
 
 
 def intervention_times(page, times=9):
     """Milliseconds from choosing what stands in the positional gate's stead to changed pixels of the slice."""
     found = []
+    page.evaluate(SEEN)
     for turn in range(times):
         page.evaluate("""() => {
-          const canvas = document.querySelector('[data-part="slice"] canvas.pixels');
-          const seen = () => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.reduce((a, v) => (a * 31 + v) | 0, 0);
-          const before = seen();
+          const before = window.seen();
           window.took = null;
           addEventListener("change", event => {
             const timer = setInterval(() => {
-              if (seen() === before) return;
+              if (window.seen() === before) return;
               clearInterval(timer);
               window.took = performance.now() - event.timeStamp;
-            }, 5);
+            }, 10);
           }, { capture: true, once: true });
         }""")
         page.locator('[data-part="change-positional"]').select_option("" if turn % 2 else "one")
-        page.wait_for_function("window.took !== null", timeout=20_000)
+        until(page, "window.took !== null")
         found.append(page.evaluate("window.took"))
     return found
 
@@ -411,7 +425,7 @@ def test_a_large_volume_opens_fast(tmp_path, request):
     depth, y, x = np.ogrid[-1:1:60j, -1:1:320j, -1:1:320j]
     radius = np.hypot(x, y) + 0.3 * depth**2 + 0.05 * np.sin(9 * np.arctan2(x, y))
     label = (radius < 0.7).astype(np.uint8) + (radius < 0.4)
-    volume = (1000 + 300 * label + rng.normal(0, 30, label.shape)).round()[:, None]  # whole numbers with noise, as scanners store them
+    volume = (1000 + 300.0 * label + rng.normal(0, 30, label.shape)).round()[:, None]  # whole numbers with noise, as scanners store them
     net = UNet(1, 3, num_slices=60, base_channels=8, levels=5, uncertain=True).eval()
     view = examine(net, volume, label, spacing=(3, 0.5, 0.5), draws=1)
     view.as_trained.mask[:] = np.roll(label, 5, 2)  # as a trained network would answer
@@ -421,11 +435,11 @@ def test_a_large_volume_opens_fast(tmp_path, request):
         page.goto(f"file://{tmp_path / 'large.html'}")
         ready(page)
         opened = page.evaluate("document.querySelector('.csam-explorer').explorer.opened")
-        steps = step_times(page, 30, 60)
-        note(request, large_page_mb=round(megabytes, 1), large_open_ms=round(opened), large_step_ms=round(statistics.median(steps), 1))
+        step, frame = step_times(page, 60)
+        note(request, large_page_mb=round(megabytes, 1), large_open_ms=round(opened), large_step_ms=step, large_frame_ms=frame)
         page.locator('[data-part="slice"]').press("End")
         same(pixels(page, "slice"), slice_picture(view, 59, window_of(view), view.as_trained.mask))
-    assert megabytes <= PAGE_MB and opened <= OPEN_MS and statistics.median(steps) <= STEP_MS
+    assert megabytes <= PAGE_MB and opened <= OPEN_MS and step <= STEP_MS
 
 
 @pytest.mark.parametrize("given", ["no gates", "one slice", "deep", "flat"])
