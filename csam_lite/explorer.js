@@ -54,7 +54,7 @@ export function plane(data, [S, H, W], kind, index) {
  * Closed outlines of the pixels (W x H) of `mask` that equal k: lists [x, y, x, y, ...], half-way between pixels inside and outside.
  * None where they would have more than `most` points: speckle, as from an untrained network, is slow to outline and tells nothing.
  */
-export function outlines(mask, W, H, k, most = 8000) {
+export function outlines(mask, W, H, k, most = 4000) {
   const inside = (x, y) => x >= 0 && y >= 0 && x < W && y < H && mask[y * W + x] === k;
   let [first, last, leftmost, rightmost] = [H, -1, W, -1]; // rows and columns that hold k
   for (let y = 0, i = 0; y < H; y++) for (let x = 0; x < W; x++, i++) if (mask[i] === k) {
@@ -89,9 +89,11 @@ export function outlines(mask, W, H, k, most = 8000) {
     const line = [];
     let at = next.keys().next().value;
     while (next.has(at)) {
-      const to = next.get(at);
-      const vertical = at & 1, from = at >> 1, x = (from % wide) - 1, y = Math.floor(from / wide) - 1;
-      line.push(x + (vertical ? 0.5 : 1), y + (vertical ? 1 : 0.5));
+      const to = next.get(at), vertical = at & 1, from = at >> 1;
+      const x = (from % wide) - (vertical ? 0.5 : 0), y = Math.floor(from / wide) - (vertical ? 0 : 0.5), n = line.length;
+      const straight = n >= 4 && (x - line[n - 2]) * (line[n - 1] - line[n - 3]) === (y - line[n - 1]) * (line[n - 2] - line[n - 4]);
+      if (straight) line.splice(n - 2, 2); // the point before lies between
+      line.push(x, y);
       next.delete(at);
       at = to;
     }
@@ -225,7 +227,6 @@ class Picture {
     const { left, top, W, H, words } = this;
     for (let y = top, i = 0; y < top + H; y++) for (let x = left; x < left + W; x++, i++) words[i] = colour(y * across + x, x, y);
     this.context.putImageData(this.data, 0, 0);
-    this.ink.redraw();
   }
 
   /** The pixel of the image under a pointer; it may lie outside. */
@@ -282,6 +283,7 @@ class Explorer {
     this.asked = 0;
     this.waiting = false;
     this.cache = new Map();
+    this.pending = new Set();
     this.build();
     this.listen();
     this.setTheme();
@@ -526,7 +528,7 @@ class Explorer {
         const [across, down] = picture.at(event);
         this.cross[kind === "coronal" ? 0 : 1] = Math.min(Math.max(across, 0), picture.W - 1);
         this.setSlice(Math.min(Math.max(this.S - 1 - down, 0), this.S - 1));
-        this.drawStrips();
+        this.soon("drawStrips", "inkMain");
       };
       on(picture.element, "pointerdown pointermove", point);
     }
@@ -576,25 +578,30 @@ class Explorer {
     const window = this.window;
     this.slice = s;
     this.drawSlice();
-    this.drawMaps();
-    Object.values(this.strips).forEach((picture) => picture.ink.redraw());
-    if (window !== this.window) this.drawLevel();
-    else { this.slices?.redraw(); this.drawFeature(); this.describeSlices(); }
+    this.soon("drawMaps", "inkStrips", ...(window === this.window ? ["drawSliceOfGates"] : ["drawLevel"]));
+  }
+
+  /** Draw what is linked to the slice before the next frame: once, however many events come until then. */
+  soon(...methods) {
+    if (!this.pending.size) requestAnimationFrame(() => {
+      const now = [...this.pending];
+      this.pending.clear();
+      for (const method of now) this[method]();
+    });
+    for (const method of methods) this.pending.add(method);
   }
 
   moveCross(event) {
     const [x, y] = this.main.at(event);
     this.cross = [Math.min(Math.max(x, 0), this.W - 1), Math.min(Math.max(y, 0), this.H - 1)];
-    this.drawStrips();
-    this.main.ink.redraw();
+    this.soon("drawStrips", "inkMain");
   }
 
   setWindow(width, level) {
     const { dark, bright } = this.facts.channels[this.channel];
     this.windows[this.channel] = { width: Math.max(width, (bright - dark) / 500), level };
     this.drawSlice();
-    this.drawMaps();
-    this.drawStrips();
+    this.soon("drawMaps", "drawStrips");
   }
 
   resetWindow() {
@@ -757,6 +764,7 @@ class Explorer {
     });
     tables.unshift(Uint32Array.from({ length: 256 }, (_, v) => greyPixel(v)));
     this.main.paint(this.W, mask ? (i) => tables[mask[i]][grey[image[i]]] : (i) => tables[0][grey[image[i]]]);
+    this.soon("inkMain");
     const text = `${this.slice + 1} of ${this.S}`;
     this.slider.value = this.slice + 1;
     this.readout.textContent = text;
@@ -791,6 +799,7 @@ class Explorer {
       const index = kind === "coronal" ? this.cross[1] : this.cross[0];
       const cut = plane(this.stored(), this.volume, kind, index);
       picture.paint(picture.W, (i) => greyPixel(grey[cut[i]]));
+      picture.ink.redraw();
       const name = this.letters && this.letters.up !== "S" ? (kind === "coronal" ? "Cut along the rows" : "Cut along the columns") : kind[0].toUpperCase() + kind.slice(1);
       this.stripNames[kind].textContent = `${name}, ${kind === "coronal" ? "row" : "column"} ${index + 1}`;
     }
@@ -803,6 +812,7 @@ class Explorer {
     if (this.doubt) {
       const doubt = this.mask("uncertainty"), most = this.facts.uncertainty * 510;
       this.doubt.paint(this.W, (i) => this.mix(grey[image[i]], table, shade(doubt[i], 0, most)));
+      this.doubt.ink.redraw();
       this.doubtValue.textContent = `highest in this slice: ${plain(doubt.reduce((a, b) => Math.max(a, b), 0) / 510)}`;
     }
     const gate = this.gate("positional");
@@ -811,6 +821,7 @@ class Explorer {
     const places = this.cached(`places ${gate.shape}`, () => Int32Array.from({ length: this.W * this.H },
       (_, i) => this.inField(i % this.W, Math.floor(i / this.W), gate.shape)));
     this.position.paint(this.W, (i) => places[i] < 0 ? greyPixel(grey[image[i]]) : this.mix(grey[image[i]], table, shade(gate.data[places[i]], low, high)));
+    this.position.ink.redraw();
     this.positionScale.set(low, high);
     this.positionValue.textContent = `between ${plain(low)} and ${plain(high)}, mean ${plain(gate.data.reduce((a, b) => a + b, 0) / gate.data.length)}`;
   }
@@ -840,6 +851,15 @@ class Explorer {
       select.value = Array.isArray(value) ? "hand" : value;
     }
   }
+
+  drawSliceOfGates() {
+    this.slices?.redraw();
+    this.drawFeature();
+    this.describeSlices();
+  }
+
+  inkMain() { this.main.ink.redraw(); }
+  inkStrips() { for (const picture of Object.values(this.strips)) picture.ink.redraw(); }
 
   /** A picture of w x h values in `box`, made anew only where its size changes. */
   small(box, name, w, h, ratio) {

@@ -85,13 +85,15 @@ def over_the_image(view, gate):
 
 # What the page shows.
 
-PIXELS = """part => {
+FRAME = "await new Promise(done => requestAnimationFrame(() => setTimeout(done)));"  # linked views are drawn before the next frame
+PIXELS = """async part => {
+  FRAME
   const canvas = document.querySelector(`[data-part="${part}"] canvas.pixels`);
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   let letters = "";
   for (let i = 0; i < data.length; i += 4) letters += String.fromCharCode(data[i], data[i + 1], data[i + 2]);
   return [canvas.height, canvas.width, btoa(letters)];
-}"""
+}""".replace("FRAME", FRAME)
 
 
 def pixels(page, part):
@@ -108,7 +110,8 @@ def same(found, expected, but=0.0):
 
 def bars(page, part, count):
     """Heights 0..1 of the bars in a canvas, read from its colours."""
-    found = page.evaluate("""([part, count]) => {
+    found = page.evaluate("""async ([part, count]) => {
+      FRAME
       const canvas = document.querySelector(`canvas[data-part="${part}"]`), context = canvas.getContext("2d");
       const sharp = canvas.width / canvas.clientWidth, [left, right, top, bottom] = [34, 8, 8, 30].map(n => n * sharp);
       const height = canvas.height - top - bottom, step = (canvas.width - left - right) / count;
@@ -122,7 +125,7 @@ def bars(page, part, count):
           if (colours.some(c => Math.abs(c[0] - data[y]) + Math.abs(c[1] - data[y + 1]) + Math.abs(c[2] - data[y + 2]) < 40)) filled++;
         return filled / Math.round(height);
       });
-    }""", [part, count])
+    }""".replace("FRAME", FRAME), [part, count])
     return np.array(found)
 
 
@@ -297,11 +300,12 @@ def test_outlines_letters_and_scale_bar_are_on_the_picture(view, tmp_path):
         ready(page)
         page.locator('[data-part="show-prediction"]').uncheck()
         page.locator('[data-part="show-cross"]').uncheck()
-        ink = page.evaluate("""() => {
+        ink = page.evaluate("""async () => {
+          FRAME
           const explorer = document.querySelector(".csam-explorer").explorer, { canvas, context } = explorer.main.ink;
           const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
           return [canvas.height, canvas.width, Array.from({ length: data.length / 4 }, (_, i) => data[4 * i] > 200 && data[4 * i + 3] > 200 ? 1 : 0)];
-        }""")
+        }""".replace("FRAME", FRAME))
         white = np.array(ink[2]).reshape(ink[:2])
         reference = view.label[view.busiest_slice]
         H, W = reference.shape
@@ -426,7 +430,7 @@ def test_a_large_volume_opens_fast(tmp_path, request):
     radius = np.hypot(x, y) + 0.3 * depth**2 + 0.05 * np.sin(9 * np.arctan2(x, y))
     label = (radius < 0.7).astype(np.uint8) + (radius < 0.4)
     volume = (1000 + 300.0 * label + rng.normal(0, 30, label.shape)).round()[:, None]  # whole numbers with noise, as scanners store them
-    net = UNet(1, 3, num_slices=60, base_channels=8, levels=5, uncertain=True).eval()
+    net = UNet(1, 3, num_slices=60, base_channels=4, levels=5, uncertain=True).eval()
     view = examine(net, volume, label, spacing=(3, 0.5, 0.5), draws=1)
     view.as_trained.mask[:] = np.roll(label, 5, 2)  # as a trained network would answer
     Explorer(view).save(tmp_path / "large.html")
