@@ -78,7 +78,7 @@ def run_compare(arguments):
     from csam_lite.compare import compare
     from csam_lite.table import markdown
 
-    scores, differences = compare(arguments.plan)
+    scores, differences = compare(arguments.plan, arguments.data, arguments.out, arguments.hours)
     print(f"\n{markdown(scores)}")
     if differences:
         print(f"\n{markdown(differences)}")
@@ -87,11 +87,18 @@ def run_compare(arguments):
 def run_bench(arguments):
     import torch
 
-    from csam_lite.bench import bench
+    from csam_lite.bench import bench, growth, slopes
+    from csam_lite.plots import plot_growth, save_figure
     from csam_lite.table import markdown
 
-    rows = bench(arguments.slices, arguments.pixels, arguments.base_channels, arguments.levels, arguments.volumes, arguments.repeats)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n\n{markdown(rows)}")
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name() if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}\n")
+    print(markdown(bench(arguments.slices, arguments.pixels, arguments.base_channels, arguments.levels, arguments.volumes, arguments.repeats,
+                         arguments.compile)))
+    if arguments.growth:
+        rows = growth(repeats=arguments.repeats)
+        found = slopes(rows)
+        save_figure(plot_growth(rows, found), arguments.growth)
+        print(f"\n{markdown(rows)}\n\nSlopes: {', '.join(f'{axis} {slope:.2f}' for axis, slope in found.items())}. Picture: {arguments.growth}")
 
 
 def run_check(arguments):
@@ -114,7 +121,7 @@ def run_phantom(arguments):
 
 
 def _parser():
-    from csam_lite.run import ONE_ZONE, Config
+    from csam_lite.run import ONE_ZONE, PRETRAINED, SHIPPED, Config
 
     parser = argparse.ArgumentParser("csam_lite", description="Cross-slice attention for anisotropic volumes.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -150,7 +157,8 @@ def _parser():
     predict = command(run_predict, "predict", "segment one scan; the mask has the scan's own grid and affine")
     predict.add_argument("image", metavar="IN", help="NIfTI scan")
     predict.add_argument("mask", metavar="OUT", help="NIfTI mask to write")
-    predict.add_argument("--run", dest="folder", required=True, metavar="RUN", help="folder of the run")
+    predict.add_argument("--run", dest="folder", metavar="RUN", default=PRETRAINED,
+                         help="folder of the run (default: the network that ships, for T2 prostate scans, trained on phantoms)")
     predict.add_argument("--uncertainty", metavar="MAP", help="also write a map of how much repeated draws disagree")
     predict.add_argument("--draws", type=int, default=20, help="number of draws for the map (default: 20)")
 
@@ -164,12 +172,19 @@ def _parser():
         added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run (default: best)")
 
     comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")
-    comparison.add_argument("plan", metavar="CONFIG", help="TOML file, described in csam_lite/compare.py")
+    comparison.add_argument("plan", metavar="CONFIG", help="TOML file as csam_lite/compare.py describes, or a shipped plan: "
+                            + ", ".join(sorted(path.stem for path in SHIPPED.glob("*.toml"))))
+    comparison.add_argument("--data", help="folder of the scans, in place of the plan's")
+    comparison.add_argument("--out", help="folder for runs, tables and pictures, in place of the plan's")
+    comparison.add_argument("--hours", type=float, help="as many epochs, the same for all, as fit by steps timed here, in place of the plan's")
 
     bench = command(run_bench, "bench", "time CSAM and a training step against the plain network and the published formula")
     for name, default, help in (("slices", 20, "S"), ("pixels", 128, "H and W"), ("base-channels", 16, "C of the finest level"),
                                 ("levels", 6, "scales of the U-Net"), ("volumes", 1, "B"), ("repeats", 7, "timed turns")):
         bench.add_argument(f"--{name}", type=int, default=default, help=f"{help} (default: {default})")
+
+    bench.add_argument("--compile", action="store_true", help="also time the module under torch.compile (starts slowly)")
+    bench.add_argument("--growth", metavar="PICTURE", help="also time how the cost grows with slices, pixels, channels, volumes; draw it there")
 
     check = command(run_check, "check", "list every problem of a data set in one table")
     check.add_argument("folder", metavar="DIR", help="folder of the scans")

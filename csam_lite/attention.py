@@ -137,7 +137,7 @@ class SliceAttention(Attention):
             self.mlp[2].bias.data += logit(start) / 2  # added twice, once for the maximum and once for the mean
 
     def logits(self, highest, mean, mask):
-        slots = self.slots(*mean.shape[:2], mean.device, mask)  # (B, S)
+        slots = centred_slots(*mean.shape[:2], self.num_slices, mean.device, mask)  # (B, S)
         highest, mean = (p.flatten(1) for p in max_and_mean(highest, mean, (3, 4)))  # (B, S) each; a padded slice gives 0
         with torch.autocast(mean.device.type, enabled=False):  # D numbers a volume: float32 costs nothing
             z = self.mlp(self.stand(highest, slots)) + self.mlp(self.stand(mean, slots))  # (B, D)
@@ -152,20 +152,6 @@ class SliceAttention(Attention):
         if mask is not None:
             s = s.masked_fill(~mask, -torch.inf)  # the gate of a padded slice is 0
         return s[:, :, None, None, None]  # (B, S, 1, 1, 1)
-
-    def slots(self, B, S, device, mask):
-        """The slot (B, S) in which each slice stands: the span from the first to the last real slice is centred."""
-        slice_index = torch.arange(S, device=device).expand(B, S)
-        first, last = 0, S - 1
-        if mask is not None:
-            first = slice_index.masked_fill(~mask, S).amin(1, keepdim=True)  # (B, 1)
-            last = slice_index.masked_fill(~mask, -1).amax(1, keepdim=True)
-        span = last - first + 1
-        if S > self.num_slices and bool(torch.as_tensor(span > self.num_slices).any()):
-            raise ValueError(f"a volume of {int(torch.as_tensor(span).max())} slices is deeper than num_slices={self.num_slices}; "
-                             "predict it in windows (csam_lite.predict) or build the network with more slices")
-        slots = slice_index - first + (self.num_slices - span) // 2
-        return slots.clamp(0, self.num_slices - 1)  # only padding is clamped
 
     def stand(self, values, slots):
         """Per-slice `values` (B, S) in their slots (B, D), zero elsewhere. Padding adds the 0 that it pooled."""
@@ -287,6 +273,24 @@ def logit(gate):
     if not 0 < gate < 1:
         raise ValueError(f"start {gate} must lie between 0 and 1, both excluded")
     return math.log(gate / (1 - gate))
+
+
+def centred_slots(B, S, num_slices, device, mask=None):
+    """The slot (B, S), of `num_slices`, in which each slice stands: the span from the first to the last real slice is centred.
+
+    Raises ValueError for a volume deeper than num_slices.
+    """
+    slice_index = torch.arange(S, device=device).expand(B, S)
+    first, last = 0, S - 1
+    if mask is not None:
+        first = slice_index.masked_fill(~mask, S).amin(1, keepdim=True)  # (B, 1)
+        last = slice_index.masked_fill(~mask, -1).amax(1, keepdim=True)
+    span = last - first + 1
+    if S > num_slices and bool(torch.as_tensor(span > num_slices).any()):
+        raise ValueError(f"a volume of {int(torch.as_tensor(span).max())} slices is deeper than num_slices={num_slices}; "
+                         "predict it in windows (csam_lite.predict) or build the network with more slices")
+    slots = slice_index - first + (num_slices - span) // 2
+    return slots.clamp(0, num_slices - 1)  # only padding is clamped
 
 
 def max_and_mean(highest, mean, dims, mask=None):

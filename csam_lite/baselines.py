@@ -1,8 +1,12 @@
-"""What CSAM is compared with, under the same trainer: MONAI's 3D U-Net, and neighbouring slices as extra channels."""
+"""What CSAM is compared with, under the same trainer: MONAI's 2D and 3D U-Nets, neighbouring slices as extra channels, and
+self-attention across slices."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from csam_lite.attention import centred_slots, without_padding
+from csam_lite.networks import UNet
 
 
 class NeighbourChannels(nn.Module):
@@ -16,6 +20,11 @@ class NeighbourChannels(nn.Module):
         super().__init__()
         self.network, self.neighbours, self.num_slices = network, neighbours, network.num_slices
 
+    @property
+    def heads(self):
+        """The layers that give logits."""
+        return self.network.heads
+
     def forward(self, x, mask=None):
         B, S = x.shape[:2]
         real = torch.ones(B, S, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
@@ -24,6 +33,77 @@ class NeighbourChannels(nn.Module):
         volume = torch.arange(B, device=x.device)[:, None]
         stack = [x[volume, (at + step).clamp(first, last)] for step in range(-self.neighbours, self.neighbours + 1)]
         return self.network(torch.cat(stack, dim=2), mask)
+
+
+class SelfAttentionUNet(UNet):
+    """The plain U-Net whose skip connections and bottleneck pass through SliceSelfAttention instead of a CSAM."""
+
+    def __init__(self, in_channels, num_classes, num_slices, base_channels=64, levels=5, heads=4):
+        super().__init__(in_channels, num_classes, num_slices, base_channels, levels, attention="none")
+        self.csam = nn.ModuleList(SliceSelfAttention(num_slices, width, heads) for width in self.widths)
+
+
+class SliceSelfAttention(nn.Module):
+    r"""Self-attention in which a slice is a word: what CSAM does without, and what it costs in parameters.
+
+    Written from the description of CAT-Net (Hung et al., IEEE Transactions on Medical Imaging 2022), one block:
+
+        Q, K, V = Conv_{3x3}(norm(F) + e)     e: a learned vector for each slice's place in the stack
+        F <- F + Conv_{3x3}( softmax(Q K^T / sqrt(d)) V )     S x S weights for each head, d numbers in a slice's Q of one head
+
+    Unlike a gate it moves features from slice to slice. x (B, S, C, H, W), mask (B, S) bool or None -> the same shape. Raises
+    ValueError for a volume deeper than `num_slices`, or channels that are no multiple of `heads`.
+    """
+
+    def __init__(self, num_slices, channels, heads=4):
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels are no multiple of {heads} heads")
+        self.num_slices, self.heads = num_slices, heads
+        self.norm = nn.InstanceNorm2d(channels)
+        self.place = nn.Embedding(num_slices, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 3, padding=1)
+        self.out = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x, mask=None):
+        x, mask = without_padding(x, mask)
+        B, S, C, H, W = x.shape
+        place = self.place(centred_slots(B, S, self.num_slices, x.device, mask))[..., None, None]  # (B, S, C, 1, 1)
+        features = self.norm(x.flatten(0, 1)) + place.flatten(0, 1)  # (B*S, C, H, W)
+        q, k, v = self.qkv(features).view(B, S, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, S, d) each
+        real = None if mask is None else mask[:, None, None]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=real)  # (B, heads, S, d)
+        moved = self.out(mixed.transpose(1, 2).reshape(B * S, C, H, W)).view_as(x)
+        return without_padding(x + moved, mask)[0]
+
+
+class UNet2D(nn.Module):
+    """MONAI's DynUNet on single slices: a 2D baseline by other hands.
+
+    forward: x (B, S, Cin, H, W), mask (B, S) bool or None (not needed: no slice sees another) -> logits (B, S, K, H, W).
+    """
+
+    def __init__(self, in_channels, num_classes, num_slices, base_channels=32, levels=5):
+        super().__init__()
+        from monai.networks.nets import DynUNet
+
+        self.num_slices, self.levels, self.multiple = num_slices, levels, 2 ** (levels - 1)
+        strides = [1] + [2] * (levels - 1)
+        self.network = DynUNet(
+            2, in_channels, num_classes, [3] * levels, strides, upsample_kernel_size=strides[1:], norm_name="instance",
+            filters=[min(base_channels * 2**level, 512) for level in range(levels)])
+
+    @property
+    def heads(self):
+        """The layers that give logits."""
+        return [self.network.output_block.conv.conv]
+
+    def forward(self, x, mask=None):
+        x, _ = without_padding(x, mask)
+        B, S, _, H, W = x.shape
+        bottom, right = (-size % self.multiple for size in (H, W))
+        extended = F.pad(x.flatten(0, 1), (0, right, 0, bottom), mode="replicate")
+        return self.network(extended)[:, :, :H, :W].unflatten(0, (B, S))
 
 
 class UNet3D(nn.Module):
@@ -44,6 +124,11 @@ class UNet3D(nn.Module):
         self.network = DynUNet(
             3, in_channels, num_classes, kernels, strides, upsample_kernel_size=strides[1:], norm_name="instance",
             filters=[min(base_channels * 2**level, 320) for level in range(levels)])
+
+    @property
+    def heads(self):
+        """The layers that give logits."""
+        return [self.network.output_block.conv.conv]
 
     def forward(self, x, mask=None):
         real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask.bool()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from csam_lite.errors import InputError
-from csam_lite.scan import read_nifti, read_scan
+from csam_lite.scan import number_of_slices, read_nifti, read_scan
 
 ONE_ZONE = ("error", "drop", "remap", "keep")
 _ZONES = ({"pz", "peripheral zone", "peripheral"}, {"tz", "transition zone", "transitional zone", "cg", "central gland"})
@@ -38,6 +38,7 @@ class Dataset:
     labels: dict
     channels: tuple
     remapped: frozenset = frozenset()
+    stored_channels: tuple = ()  # of the files, where `only_channels` has chosen some of them
 
     @property
     def classes(self):
@@ -47,8 +48,17 @@ class Dataset:
     @property
     def zones(self):
         """(value of PZ, value of TZ), or None where the labels are not the two prostate zones."""
-        found = [[value for value, name in self.labels.items() if name.lower() in names] for names in _ZONES]
-        return tuple(values[0] for values in found) if all(found) else None
+        return zones(self.labels)
+
+    def depth(self, case):
+        """Number of slices of a case."""
+        return number_of_slices(case.image)
+
+    def only_channels(self, names):
+        """The same cases, of which only the channels with these names are read, in this order. Raises InputError for an unknown one."""
+        if unknown := [name for name in names if name not in self.channels]:
+            raise InputError(f"{self.root}: has no channel {', '.join(unknown)}; it has {', '.join(self.channels)}")
+        return replace(self, channels=tuple(names), stored_channels=self.stored_channels or self.channels)
 
     def read(self, case, one_zone="error"):
         """Read a case as a Scan whose label holds the classes 0..K-1. See `read_scan` for the errors.
@@ -57,9 +67,11 @@ class Dataset:
         InputError, "remap" turns a lone PZ into TZ, "keep" takes it as it is, "drop" returns None.
         """
         scan = read_scan(case.image, case.label, self.labels)
-        if scan.image.shape[1] != len(self.channels):
-            raise InputError(f"{case.image}: has {scan.image.shape[1]} channel(s), the set has {len(self.channels)} ({', '.join(self.channels)}); "
+        stored = self.stored_channels or self.channels
+        if scan.image.shape[1] != len(stored):
+            raise InputError(f"{case.image}: has {scan.image.shape[1]} channel(s), the set has {len(stored)} ({', '.join(stored)}); "
                              "correct the file, or modality in dataset.json")
+        scan.image = scan.image[:, [stored.index(name) for name in self.channels]]
         if case.label is None:
             return scan
         present = set(np.unique(scan.label)) - {0}
@@ -131,6 +143,12 @@ def split(cases, seed, test=0.2, val=0.1, folds=None, fold=0):
         raise InputError(f"{len(patients)} patients ({', '.join(patients[:3])} ...) are too few for {len(tested)} to test and {number(val)} to "
                          'validate; lower --test or --val, or name the patients ("patient" in each entry of dataset.json)')
     return tuple([case for case in cases if case.patient in part] for part in parts)
+
+
+def zones(labels):
+    """(value of PZ, value of TZ) in {value: name}, or None where the names are not those of the two prostate zones."""
+    found = [[value for value, name in labels.items() if name.lower() in names] for names in _ZONES]
+    return tuple(values[0] for values in found) if all(found) else None
 
 
 def patient_of(name):

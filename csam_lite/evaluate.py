@@ -1,4 +1,4 @@
-"""How good a mask is: Dice, surface distances in mm, volume, and Dice by third of the organ, subject by subject."""
+"""How good a mask is: Dice, surface distances in mm, volume, Dice by third of the organ, calibration, subject by subject."""
 
 import csv
 import math
@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from csam_lite.dataset import find_dataset
+from csam_lite.calibration import calibration_error, organ_box, reliability
+from csam_lite.dataset import find_dataset, zones
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
-from csam_lite.predict import label_values, segment
+from csam_lite.predict import class_probabilities, label_values
 from csam_lite.scan import write_like
 
 UNIONS = ("whole gland", "all classes")  # rows of all classes together, not part of a mean over classes
@@ -23,11 +24,23 @@ warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWa
 
 
 def evaluate(run, data=None, part="test", one_zone=None, masks=None, progress=True):
-    """Segment the cases of one part of the run's split, on each scan's own grid, and measure them.
+    """Segment the cases of one part of the run's split, on each scan's own grid, and measure them: the rows of `measure` for every case.
+
+    masks: a folder to write the masks to, CASE.nii.gz, on each scan's grid. The rest, and the errors, are `segmented`'s.
+    """
+    rows = []
+    for case, scan, probabilities in segmented(run, data, part, one_zone, progress):
+        if masks:
+            write_like(scan, {Path(masks) / f"{case.name}.nii.gz": label_values(run, probabilities.argmax(1).astype(np.uint8))})
+        rows += [{"case": case.name, "patient": case.patient} | row for row in measure_scan(run, scan, probabilities)]
+    return rows
+
+
+def segmented(run, data=None, part="test", one_zone=None, progress=True):
+    """Yield (case, scan, class probabilities (S, K, H, W) on its own grid) for the cases of one part of the run's split.
 
     data: the folder, if it is not where it was in training. part: "test", "val", "train", or "all" for every labelled case of the
-    folder (then it may be another data set with the same labels). masks: a folder to write the masks to, CASE.nii.gz, on each scan's
-    grid. Returns the rows of `measure` for every case. Raises InputError for unusable data or an empty part.
+    folder (then it may be another data set with the same labels). Raises InputError for unusable data or an empty part.
     """
     if part != "all" and not run.facts.split[part]:
         raise InputError(f"{run.folder}: no patient is in its {part} part; use --part all, or train with --{part} above 0")
@@ -36,22 +49,50 @@ def evaluate(run, data=None, part="test", one_zone=None, masks=None, progress=Tr
         dataset = replace(dataset, labels=run.facts.labels)  # a plain folder has no names of its own
     if dataset.labels != run.facts.labels:
         raise InputError(f"{dataset.root}: its labels {dataset.labels} are not those of the training {run.facts.labels}; unify them first")
+    if dataset.channels != tuple(run.facts.channels) and set(run.facts.channels) < set(dataset.channels):
+        dataset = dataset.only_channels(run.facts.channels)
     chosen = None if part == "all" else set(run.facts.split[part])
     cases = [case for case in dataset.cases if chosen is None or case.name in chosen]
     if not cases or (chosen and len(cases) < len(chosen)):
         raise InputError(f"{dataset.root}: holds {len(cases)} of the {len(chosen or ())} cases of the run's {part} part; "
                          "give the folder of the training, or --part all")
-    rows = []
+    found = False
     with tqdm(cases, desc="evaluating", unit="volume", disable=not progress) as bar:
         for case in bar:
             if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
-                mask = segment(run, scan)
-                if masks:
-                    write_like(scan, {Path(masks) / f"{case.name}.nii.gz": label_values(run, mask)})
-                measured = measure(mask, scan.label, scan.spacing, dataset.classes, is_prostate=bool(dataset.zones))
-                rows += [{"case": case.name, "patient": case.patient} | row for row in measured]
-    if not rows:
+                found = True
+                yield case, scan, class_probabilities(run, scan)
+    if not found:
         raise InputError(f"{dataset.root}: every case of the {part} part is left out by --one-zone drop; choose keep or remap")
+
+
+def measure_scan(run, scan, probabilities):
+    """The rows of `measure` for a labelled scan, each with "ece": how far the probability of that class is from its frequency (calibration.py)."""
+    mask = probabilities.argmax(1)
+    rows = measure(mask, scan.label, scan.spacing, run.facts.labels.values(), is_prostate=bool(zones(run.facts.labels)))
+    tables = reliability_of_classes(probabilities, scan.label)
+    union = organ_box(mask, scan.label)
+    together = reliability(1 - probabilities[:, 0][union], scan.label[union] > 0)
+    return [row | {"ece": calibration_error(table)} for row, table in zip(rows, [*tables, together])]
+
+
+def reliability_of_classes(probabilities, label):
+    """A reliability table for each class but background, of probabilities (S, K, H, W) and label (S, H, W), inside the organ's box."""
+    box = organ_box(probabilities.argmax(1), label)
+    return [reliability(probabilities[:, k][box], label[box] == k) for k in range(1, probabilities.shape[1])]
+
+
+def measure_slices(mask, reference, classes):
+    """Dice slice by slice: a row of class, position, dice for each slice that holds the class in the reference.
+
+    position: 0 at the most inferior such slice, 1 at the most superior; 0.5 where there is only one.
+    """
+    rows = []
+    for k, label in enumerate(classes, 1):
+        held = np.flatnonzero((reference == k).any((1, 2)))
+        for s in held:
+            position = (s - held[0]) / (held[-1] - held[0]) if len(held) > 1 else 0.5
+            rows.append({"class": label, "position": float(position), "dice": dice(mask[s] == k, reference[s] == k)})
     return rows
 
 

@@ -55,13 +55,13 @@ class UNet(SliceNetwork):
         super().__init__(num_slices, base_channels, levels, attention, csam, gated_levels=levels)
         self.down = nn.ModuleList(ConvBlock(*pair) for pair in pairwise([in_channels, *self.widths]))
         self.up = nn.ModuleList(Up(*pair) for pair in pairwise(reversed(self.widths)))
-        self.head = nn.Conv2d(base_channels, num_classes, 1)
+        self.heads = nn.ModuleList([nn.Conv2d(base_channels, num_classes, 1)])
 
     def forward(self, x, mask=None):
         *skips, features = self.encode(self.down, x, mask)[1]
         for up, skip in zip(self.up, reversed(skips)):
             features = up(features, skip)
-        return self.head(features).unflatten(0, x.shape[:2])  # (B, S, K, H, W)
+        return self.heads[0](features).unflatten(0, x.shape[:2])  # (B, S, K, H, W)
 
 
 class UNetPlusPlus(SliceNetwork):

@@ -38,9 +38,14 @@ def probabilities(network, image, during=None):
     return total / weight
 
 
+def class_probabilities(run, scan):
+    """Probabilities (S, K, H, W) float32 on the scan's own grid. Raises InputError where its channels are not the network's."""
+    return _restore(run, scan, probabilities(run.network, _network_input(run, scan))).numpy()
+
+
 def segment(run, scan):
-    """Mask (S, H, W) uint8 of classes 0..K-1 on the scan's own grid. Raises InputError where its channels are not the network's."""
-    return _restore(run, scan, probabilities(run.network, _network_input(run, scan))).argmax(1).byte().numpy()
+    """Mask (S, H, W) uint8 of classes 0..K-1 on the scan's own grid: the most probable class. Raises InputError as `class_probabilities`."""
+    return class_probabilities(run, scan).argmax(1).astype(np.uint8)
 
 
 def label_values(run, mask):

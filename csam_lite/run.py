@@ -12,11 +12,13 @@ import math
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
-from csam_lite.dataset import ONE_ZONE
+from csam_lite.dataset import ONE_ZONE, find_dataset
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 
-NETWORKS = ("unet", "unetpp", "unet3d")
+NETWORKS = ("unet", "unetpp", "unet2d", "unet3d", "self_attention")
+PRETRAINED = Path(__file__).parent / "pretrained"
+SHIPPED = Path(__file__).parent / "experiments"  # plans for `compare`
 PRECISIONS = ("no", "bf16", "fp16")
 
 
@@ -30,17 +32,18 @@ class Config:
 
     data: str = _option("folder with the scans (Decathlon layout, or images/ and labels/)")
     out: str = _option("folder for this run")
-    network: str = _option("unet, unetpp, or unet3d (a baseline: MONAI's 3D U-Net, without gates)", "unet")
+    channels: str = _option("which channels to use, names joined by +, e.g. T2; all if not given", "")
+    network: str = _option("unet or unetpp; without gates, to compare with: unet2d, unet3d (MONAI's), self_attention (across slices)", "unet")
     attention: str = _option("gates: all, none, or names joined by +, e.g. semantic+slice", "all")
     uncertain: bool = _option("draw the slice gate from a normal distribution in training, as the paper does", False)
     sampling: str = _option("how it is drawn: reparameterised, or released (as published: gets no gradient)", "reparameterised")
     gate_start: float = _option("value near which all gates start; 0.5 as published", 0.5)
     gate_form: str = _option("how gates act on the features: product (as published), residual, normalised", "product")
-    gate_rate: float = _option("learning rate of the gates, as a multiple of the network's", 1.0)
+    gate_rate: float = _option("learning rate of the gates, as a multiple of the network's; 1 as published", 0.1)
     noise: float = _option("scale of the draw: 1 as published, 0 draws the mean", 1.0)
     noise_warmup: float = _option("part of the training over which the draw grows to its scale", 0.0)
     max_std: float = _option("bound on the standard deviation of each slice's draw; 0: none, as published", 0.0)
-    neighbours: int = _option("slices on each side that are given as extra channels (the cheap 2.5D; not for unet3d)", 0)
+    neighbours: int = _option("slices on each side that are given as extra channels (the cheap 2.5D; for unet and unetpp)", 0)
     base_channels: int = _option("channels of the finest level; each level below has twice as many", 16)
     levels: int = _option("number of scales", 5)
     num_slices: int = _option("deepest volume the network takes at once; 0: the deepest training volume", 0)
@@ -48,8 +51,9 @@ class Config:
     spacing: float = _option("in-plane spacing of the network's input in mm; 0: chosen so that the masks fit", 0.0)
     epochs: int = _option("passes over the training volumes", 60)
     minutes: float = _option("time budget for the training; 0: none. The learning rate falls to zero in time", 0.0)
+    prior: bool = _option("start the last layer's biases at the frequencies of the classes, so that no rare class is lost early", True)
     batch_size: int = _option("volumes a step, over all processes together", 2)
-    learning_rate: float = _option("Adam's highest rate, reached after a tenth of the training", 2e-3)
+    learning_rate: float = _option("Adam's highest rate, reached after a tenth of the training", 5e-3)
     test: float = _option("patients held out for evaluation: a fraction, or their number", 0.2)
     val: float = _option("patients that choose the best epoch: a fraction, or their number, 0 for none", 0.1)
     folds: int = _option("cross-validation: number of folds; 0: one split", 0)
@@ -68,9 +72,10 @@ class Config:
         for name, allowed in {"network": NETWORKS, "sampling": SAMPLING, "gate_form": FORMS, "precision": PRECISIONS, "one_zone": ONE_ZONE}.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: choose one of {', '.join(allowed)}")
-        least = {"base_channels": 1, "levels": {"unet": 1, "unetpp": 2, "unet3d": 3}[self.network], "pixels": 1, "epochs": 1, "batch_size": 1,
-                 "neighbours": 0, "num_slices": 0, "spacing": 0, "minutes": 0, "test": 0, "val": 0, "folds": 0, "fold": 0, "workers": 0, "seed": 0,
-                 "split_seed": 0, "learning_rate": 1e-12, "gate_rate": 1e-12, "noise": 0, "noise_warmup": 0, "max_std": 0}
+        least = dict.fromkeys(("neighbours", "num_slices", "spacing", "minutes", "test", "val", "folds", "fold", "workers", "seed", "split_seed",
+                               "noise", "noise_warmup", "max_std"), 0)
+        least |= dict.fromkeys(("base_channels", "pixels", "epochs", "batch_size"), 1) | dict.fromkeys(("learning_rate", "gate_rate"), 1e-12)
+        least["levels"] = {"unet": 1, "self_attention": 1, "unet3d": 3}.get(self.network, 2)
         for name, low in least.items():
             if not low <= getattr(self, name) < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be a number of {low} or more")
@@ -80,8 +85,8 @@ class Config:
             raise InputError(f"--fold {self.fold}: needs --folds, the number of folds")
         if self.pixels < 2**self.levels:
             raise InputError(f"--pixels {self.pixels}: too few for {self.levels} levels; give at least {2**self.levels}, or fewer --levels")
-        if self.neighbours and self.network == "unet3d":
-            raise InputError(f"--neighbours {self.neighbours}: unet3d sees its neighbours anyway; leave it out")
+        if self.neighbours and self.network not in ("unet", "unetpp"):
+            raise InputError(f"--neighbours {self.neighbours}: is for unet and unetpp; leave it out with {self.network}")
         try:
             gate_names(self.attention)
         except ValueError as error:
@@ -104,15 +109,21 @@ class Facts:
         return len(self.labels) + 1
 
 
+def chosen_dataset(config):
+    """The labelled cases of config.data with the channels that config.channels names. Raises InputError."""
+    dataset = find_dataset(config.data, labelled=True)
+    return dataset.only_channels(config.channels.split("+")) if config.channels else dataset
+
+
 def build_network(config, facts):
     """The untrained network of a run."""
-    from csam_lite.baselines import NeighbourChannels, UNet3D
+    from csam_lite.baselines import NeighbourChannels, SelfAttentionUNet, UNet2D, UNet3D
     from csam_lite.networks import UNet, UNetPlusPlus
 
     channels = len(facts.channels) * (1 + 2 * config.neighbours)
     size = (channels, facts.num_classes, facts.num_slices, config.base_channels, config.levels)
-    if config.network == "unet3d":
-        return UNet3D(*size)
+    if baseline := {"unet2d": UNet2D, "unet3d": UNet3D, "self_attention": SelfAttentionUNet}.get(config.network):
+        return baseline(*size)
     kind = UNet if config.network == "unet" else UNetPlusPlus
     network = kind(*size, attention=config.attention, uncertain=config.uncertain, sampling=config.sampling, start=config.gate_start,
                    form=config.gate_form, noise=config.noise, max_std=config.max_std or math.inf)
@@ -154,6 +165,14 @@ def load_description(folder):
         return Config(**{name: value for name, value in stored["config"].items() if name in known}), facts
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not a run's description ({error}); train again") from error
+
+
+def pretrained():
+    """The Run that ships: a small CSAM U-Net for PZ and TZ on T2 prostate MRI, trained on phantoms alone (README, "Shipped weights").
+
+    It is made for lessons and as a start for training. It was never shown a patient, and is no tool for one.
+    """
+    return load_run(PRETRAINED)
 
 
 def load_run(folder, weights="best"):

@@ -123,6 +123,12 @@ def read_nifti(path):
     return nifti, voxels
 
 
+def number_of_slices(path):
+    """S of the scan at `path`. Raises InputError as `read_nifti` does."""
+    nifti, voxels = read_nifti(path)
+    return voxels.shape[_through_plane_axis(nifti)]
+
+
 def _through_plane_axis(nifti):
     """The voxel axis across the slices: the coarsest one; if none stands out, what the header says; else the shortest, or the last."""
     import nibabel

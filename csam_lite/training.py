@@ -14,13 +14,13 @@ from tqdm.auto import tqdm
 
 from csam_lite.attention import SliceAttention
 from csam_lite.batches import GlobalBatches, Volumes, collate, prepare, read_scans
-from csam_lite.dataset import find_dataset, split
+from csam_lite.dataset import split
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
 from csam_lite.networks import ConvBlock
 from csam_lite.predict import probabilities
 from csam_lite.preprocess import Preprocess
-from csam_lite.run import Facts, build_network, load_description, load_run, save_description
+from csam_lite.run import Facts, build_network, chosen_dataset, load_description, load_run, save_description
 
 
 def train(config, resume=False, progress=True):
@@ -58,6 +58,8 @@ class Trainer:
         torch.manual_seed(self.config.seed)
         network = build_network(self.config, self.facts)
         freeze_cancelled_biases(network)
+        if self.config.prior:
+            start_at_prior(network, self.frequencies)
         optimizer = torch.optim.Adam(parameter_groups(network, self.config.gate_rate), lr=self.config.learning_rate)
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.criterion = volume_loss()
@@ -69,7 +71,7 @@ class Trainer:
 
     def _read_data(self):
         config = self.config
-        dataset = find_dataset(config.data, labelled=True)
+        dataset = chosen_dataset(config)
         parts = dict(zip(("train", "val", "test"), split(dataset.cases, config.split_seed, config.test, config.val, config.folds, config.fold)))
         scans = {part: read_scans(dataset, parts[part], config.one_zone, self.progress) for part in ("train", "val")}
         if not scans["train"]:
@@ -78,6 +80,8 @@ class Trainer:
         if not config.spacing:
             preprocess = Preprocess.fit(scans["train"], config.pixels, len(dataset.labels) + 1)
         samples, self.val_samples = (prepare(scans[part], preprocess) for part in ("train", "val"))
+        counts = sum(torch.bincount(sample.label.flatten(), minlength=len(dataset.labels) + 1) for sample in samples)
+        self.frequencies = counts / counts.sum()
         self.facts = Facts(
             channels=list(dataset.channels), labels=dataset.labels, spacing=preprocess.spacing,
             num_slices=config.num_slices or max(len(sample.image) for sample in samples),
@@ -223,6 +227,16 @@ def freeze_cancelled_biases(network):
         for layer in block if isinstance(block, ConvBlock) else ():
             if isinstance(layer, torch.nn.Conv2d):
                 layer.bias.requires_grad_(False)
+
+
+def start_at_prior(network, frequencies):
+    """Let the network begin by giving each class its frequency (K,) in the training masks (Lin et al. 2017, for focal loss).
+
+    Started at equal shares instead, the first steps push all rare classes down together, and a class that softmax has brought near zero
+    gets next to no gradient from Dice: whole classes stay lost for hundreds of steps.
+    """
+    for head in network.heads:
+        head.bias.data = frequencies.clamp(min=1e-4).log().to(head.bias)
 
 
 def parameter_groups(network, gate_rate):

@@ -205,3 +205,58 @@ def test_csam_plugs_into_a_monai_network():
     logits.square().mean().backward()
     assert logits.shape == (2, 4, 3, 32, 32)
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.csam.parameters())
+
+
+@pytest.mark.parametrize("make", [lambda start: SemanticAttention(8, start=start), lambda start: PositionalAttention(start=start),
+                                  lambda start: SliceAttention(6, start=start), lambda start: SliceAttention(6, uncertain=True, start=start)],
+                         ids=["semantic", "positional", "slice", "slice drawn"])
+def test_start_moves_where_the_gates_start(make):
+    x, logits = torch.rand(2, 6, 8, 16, 16), {}
+    for start in (0.5, 0.9):
+        torch.manual_seed(0)
+        attention = make(start).eval()
+        logits[start] = attention.logits(*attention.look(x), None)
+    torch.testing.assert_close(logits[0.9], logits[0.5] + torch.tensor(0.9).logit())
+    for bad in (0, 1):
+        with pytest.raises(ValueError, match="must lie between 0 and 1"):
+            make(bad)
+
+
+def test_forms_are_what_they_say():
+    x, mask = torch.randn(2, 6, 8, 5, 7), torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    csam = {}
+    for form in ("product", "residual", "normalised"):
+        torch.manual_seed(0)
+        csam[form] = CSAM(6, 8, form=form)(x, mask)
+    real = x * mask[:, :, None, None, None]
+    torch.testing.assert_close(csam["residual"], real + csam["product"])
+    for b, depth in enumerate((6, 4)):
+        volume = csam["product"][b, :depth]
+        expected = torch.nn.functional.instance_norm(volume.transpose(0, 1)[None])[0].transpose(0, 1)  # over S, H, W of each channel
+        torch.testing.assert_close(csam["normalised"][b, :depth], expected, atol=1e-5, rtol=1e-4)
+    assert (csam["normalised"][1, 4:] == 0).all()
+    plain = CSAM(6, 8, semantic=False, positional=False, slice=False, form="residual")
+    assert torch.equal(plain(x), x)  # no gate, nothing to add
+    with pytest.raises(ValueError, match="is not one of"):
+        CSAM(6, 8, form="sum")
+
+
+def test_bounded_covariance_and_scaled_draw():
+    torch.manual_seed(0)
+    free = SliceAttention(6, uncertain=True)
+    bounded = SliceAttention(6, uncertain=True, max_std=0.5)
+    bounded.load_state_dict(free.state_dict())
+    for size in (0.01, 1.0, 1e4):
+        t, slots = size * torch.rand(3, 6), torch.arange(6).expand(3, 6)
+        own, limited = free.normal(t, slots), bounded.normal(t, slots)
+        variance, less = (normal.covariance.diagonal(dim1=1, dim2=2) for normal in (own, limited))
+        assert (less <= 0.25).all() and torch.equal(own.mean, limited.mean)
+        torch.testing.assert_close(less, variance / (1 + variance / 0.25), rtol=1e-4, atol=1e-6)
+        signs = [normal.covariance / torch.sqrt(v[:, :, None] * v[:, None]) for normal, v in ((own, variance), (limited, less))]
+        torch.testing.assert_close(*signs, rtol=1e-3, atol=1e-3)  # the correlation between slices stays
+    draws = []
+    for noise in (0.0, 0.5, 1.0):
+        torch.manual_seed(1)
+        draws.append(own.draw(noise))
+    assert torch.equal(draws[0], own.mean)
+    torch.testing.assert_close(draws[1], (draws[0] + draws[2]) / 2, rtol=1e-4, atol=1e-4)

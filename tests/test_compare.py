@@ -2,6 +2,9 @@
 
 import csv
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ from scipy.stats import wilcoxon
 
 from csam_lite import UNet
 from csam_lite.baselines import NeighbourChannels
-from csam_lite.compare import against, compare, holm, per_patient
+from csam_lite.compare import affordable_epochs, compare, read_plan
 from csam_lite.errors import InputError
+from csam_lite.paired import against, holm, per_patient
 
 PLAN = """
 data = "{data}"
@@ -91,11 +95,29 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
         with open(tmp_path / "out" / run / "held_out.csv", newline="") as file:
             tested.append({row["patient"] for row in csv.DictReader(file)})
     assert tested[0] == tested[1] == tested[2] and len(tested[0]) == 3  # the same patients for every network and seed
+    assert all(row["ms/step"] > 0 and row["peak MB"] > 1 and 0 <= row["ece"] <= 1 for row in scores)
+    assert all((tmp_path / "out" / f"{name}.png").stat().st_size > 5000 for name in ("differences", "stack", "reliability"))
     again = compare(plan, progress=False)
     assert len(trained) == 5 and again == (scores, differences)
     plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="attention = 'slice'"))
     with pytest.raises(InputError, match="was run with another attention"):
         compare(plan, progress=False)
+
+
+def test_two_processes_share_the_runs(phantoms, tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
+    command = [sys.executable, "-m", "csam_lite", "compare", str(plan)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            for _ in range(2)]
+    begun = []
+    for process in both:
+        out, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error[-2000:]
+        begun.append([line.split()[1] for line in out.splitlines() if line.startswith("[")])
+        assert "| all gates |" in out
+    assert len(begun[0] + begun[1]) == len(set(begun[0] + begun[1])) == 4  # each run once, by one of them
+    assert begun[0] and begun[1]
 
 
 @pytest.mark.parametrize("text, match", [
@@ -130,3 +152,29 @@ def test_neighbours_as_channels():
     changed[:, 3] += 1
     moved = (net(volume) - net(changed)).abs().amax((0, 2, 3, 4)) > 0
     assert moved.tolist() == [False, True, True, True, True, True]  # two slices on either side, no further
+
+
+def test_every_experiment_that_ships_is_a_plan():
+    from csam_lite.run import SHIPPED, Config
+
+    plans = sorted(SHIPPED.glob("*.toml"))
+    assert plans
+    for path in plans:
+        plan = read_plan(path.stem, data="scans", out="runs")
+        assert plan["data"] == "scans" and plan["reference"] in plan["networks"]
+        for own in plan["networks"].values():
+            Config(data="scans", out="runs", **plan["options"] | own)
+
+
+def test_hours_buy_epochs(phantoms, tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="").replace("epochs = 1", "batch_size = 2"))
+    plan = read_plan(path, hours=1.0)
+    costs = {"plain": {"ms/step": 1000}, "all gates": {"ms/step": 3000}}
+    steps = 2 * 2 * (1 + 3)  # 3 volumes in batches of 2; two seeds; one second and three
+    assert affordable_epochs(plan, costs) == int(0.8 * 3600 / (steps / 1))
+    with pytest.raises(InputError, match="one epoch of all 4 runs takes"):
+        affordable_epochs(plan | {"hours": 1e-4}, costs)
+    with pytest.raises(InputError, match="gives hours and epochs"):
+        path.write_text("hours = 1\n" + PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
+        read_plan(path)

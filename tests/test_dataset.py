@@ -161,3 +161,16 @@ def test_check_lists_all_missing_files(decathlon):
     assert [problem["case"] for problem in survey(decathlon, progress=False)[1]] == ["a", "c"]
     with pytest.raises(InputError, match="a.nii.gz: is listed"):
         find_dataset(decathlon, labelled=True)
+
+
+def test_some_channels_of_a_set(phantoms):
+    dataset = find_dataset(phantoms)
+    both = dataset.read(dataset.cases[0]).image
+    assert dataset.channels == ("T2", "ADC") and both.shape[1] == 2
+    for names, columns in ((("ADC",), [1]), (("ADC", "T2"), [1, 0])):
+        chosen = dataset.only_channels(names)
+        assert chosen.channels == names and np.array_equal(chosen.read(chosen.cases[0]).image, both[:, columns])
+    again = dataset.only_channels(("ADC", "T2")).only_channels(("T2",))
+    assert np.array_equal(again.read(again.cases[0]).image, both[:, [0]])
+    with pytest.raises(InputError, match="has no channel DWI; it has T2, ADC"):
+        dataset.only_channels(("DWI",))

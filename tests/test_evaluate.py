@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from csam_lite.evaluate import mean_dice, measure, summarise, write_rows
+from csam_lite.calibration import calibration_error, organ_box, reliability
+from csam_lite.evaluate import mean_dice, measure, measure_slices, reliability_of_classes, summarise, write_rows
 
 SPACING = (3.6, 0.5, 0.5)
 
@@ -50,3 +51,36 @@ def test_summary_is_the_mean_of_subjects_not_of_voxels(tmp_path):
     write_rows(rows, tmp_path / "rows.csv")
     text = (tmp_path / "rows.csv").read_text().splitlines()
     assert text[0].split(",") == list(rows[0]) and len(text) == 3 and text[1].startswith("organ,1.0000")
+
+
+def test_calibration_counts():
+    probability, truth = np.array([0.05, 0.31, 0.39, 1.0]), np.array([False, True, False, True])
+    table = reliability(probability, truth)
+    assert table[:, 0].tolist() == [1, 0, 0, 2, 0, 0, 0, 0, 0, 1]
+    assert table[3].tolist() == pytest.approx([2, 0.7, 1]) and table[9].tolist() == [1, 1, 1]
+    assert calibration_error(table) == pytest.approx((0.05 + 0.3 + 0) / 4)
+    assert math.isnan(calibration_error(np.zeros((10, 3))))
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=200_000)
+    assert calibration_error(reliability(p, rng.uniform(size=p.size) < p)) < 0.01  # said as often as it happens
+    assert calibration_error(reliability(p, rng.uniform(size=p.size) < p**2)) == pytest.approx(1 / 6, abs=0.01)  # mean of p - p^2
+
+
+def test_only_the_organs_box_counts_for_calibration():
+    label = boxes(np.s_[2:8, 5:15, 5:25])
+    right = np.stack([label == 0, label == 1], axis=1).astype(np.float32)
+    (table,) = reliability_of_classes(right, label)
+    assert table[:, 0].sum() == 6 * 10 * 20 and calibration_error(table) == 0
+    far = right.copy()
+    far[0, :, 0, 0] = 0, 1  # one wrong voxel far away widens the box
+    assert reliability_of_classes(far, label)[0][:, 0].sum() == 8 * 15 * 25
+    empty = np.zeros_like(label)
+    assert organ_box(empty) == (slice(None),) * 3
+
+
+def test_dice_slice_by_slice_and_its_position():
+    reference, mask = boxes(np.s_[2:7, 5:25, 5:25]), boxes(np.s_[3:9, 5:25, 5:15])
+    rows = measure_slices(mask, reference, ["organ"])
+    assert [row["position"] for row in rows] == [0, 0.25, 0.5, 0.75, 1]
+    assert [row["dice"] for row in rows] == pytest.approx([0] + [2 / 3] * 4)
+    assert measure_slices(mask, boxes(np.s_[2:3, 5:25, 5:25]), ["organ"])[0]["position"] == 0.5

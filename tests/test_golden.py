@@ -75,7 +75,7 @@ def test_unet(golden):
     base = golden["unet/encoder.conv.0.conv.0.weight"].shape[0]
     net = UNet(C, golden["unet/out"].shape[1], S, base_channels=base, levels=1 + max(map(int, keys)))
     twin = copy(golden, [(net.down, "unet/encoder.conv"), (net.csam, "unet/encoder.attentions"), (net.up, "unet/decoder"),
-                         (net.head, "unet/conv_final")])
+                         (net.heads[0], "unet/conv_final")])
     assert len(twin) == len(list(net.parameters()))
     assert_same(golden, "unet", net, golden["net_x"], twin)
 

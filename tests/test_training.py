@@ -127,7 +127,10 @@ def test_learning_rate_rises_then_falls_to_zero():
 
 @pytest.mark.parametrize("options", [
     dict(network="unet3d"), dict(network="unetpp", attention="slice"), dict(attention="none"), dict(uncertain=True, sampling="released"),
-    dict(num_slices=8, augment=False), dict(attention="none", neighbours=1)], ids=lambda options: "-".join(map(str, options.values())))
+    dict(num_slices=8, augment=False), dict(attention="none", neighbours=1), dict(network="unet2d"), dict(network="self_attention"),
+    dict(channels="T2"),
+    dict(gate_form="normalised", gate_start=0.9, gate_rate=0.1), dict(uncertain=True, max_std=0.5, noise=0.3)],
+    ids=lambda options: "-".join(map(str, options.values())))
 def test_every_network_trains_and_segments_under_the_same_trainer(phantoms, tmp_path, options):
     trained = train(config(phantoms, tmp_path / "run", epochs=1, **options), progress=False)
     from csam_lite.evaluate import evaluate
@@ -205,3 +208,33 @@ def test_collate_pads_at_the_end():
 def test_real_prostates_with_two_channels_train(shared, tmp_path):
     trained = train(config(shared / "data" / "prostate_t2adc", tmp_path / "run", epochs=1, test=1, val=0), progress=False)
     assert trained.facts.channels == ["T2", "ADC"] and trained.network.down[0][0].in_channels == 2
+
+
+def test_the_first_answer_is_the_frequency_of_the_classes(phantoms, tmp_path):
+    for options in (dict(), dict(network="unetpp"), dict(network="unet3d"), dict(attention="none", neighbours=1)):
+        trainer = Trainer(config(phantoms, tmp_path / f"run{len(list(tmp_path.iterdir()))}", **options), progress=False)
+        labels = torch.cat([sample.label.flatten() for sample in trainer.loader.dataset.samples])
+        share = torch.bincount(labels, minlength=3) / len(labels)
+        for head in trainer.network.heads:
+            torch.testing.assert_close(head.bias.softmax(0), share)
+    free = Trainer(config(phantoms, tmp_path / "free", prior=False), progress=False)
+    assert not torch.allclose(free.network.heads[0].bias.softmax(0), share, atol=0.05)
+
+
+def test_gates_have_a_rate_of_their_own_and_the_draw_warms_up(phantoms, tmp_path):
+    options = dict(epochs=2, uncertain=True, gate_rate=0.1, noise=0.5, noise_warmup=0.5)
+    trainer = Trainer(config(phantoms, tmp_path / "run", **options), progress=False)
+    seen, step = [], trainer._step
+
+    def look(*batch):
+        gate = trainer.network.csam[0].slice
+        seen.append(([group["lr"] for group in trainer.optimizer.param_groups], gate.noise))
+        return step(*batch)
+
+    trainer._step = look
+    trainer.fit()
+    assert all(gates == pytest.approx(0.1 * others) for (others, gates), _ in seen)
+    done = np.arange(len(seen)) / len(seen)
+    assert [noise for _, noise in seen] == pytest.approx(0.5 * np.minimum(done / 0.5, 1))
+    gates = {id(p) for p in trainer.network.csam.parameters()}
+    assert {id(p) for p in trainer.optimizer.param_groups[1]["params"]} == gates
