@@ -27,8 +27,8 @@ FILL, VEIL = 0.2, 0.6  # opacities with which the explorer opens
 @pytest.fixture(scope="module")
 def demo_run(phantoms, tmp_path_factory):
     """A network of the demo's size, hardly trained."""
-    config = Config(str(phantoms), str(tmp_path_factory.mktemp("demo") / "run"), base_channels=8, levels=4, pixels=64, epochs=2, test=2, val=0,
-                    uncertain=True)
+    config = Config(str(phantoms), str(tmp_path_factory.mktemp("demo") / "run"), base_channels=8, levels=4, pixels=64, epochs=4, test=2, val=0,
+                    uncertain=True, prior=False)
     return train(config, progress=False)
 
 
