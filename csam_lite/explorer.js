@@ -161,15 +161,35 @@ const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
 // ------------------------------------------------------------------------------------------------------------- parts of the page
 
-/** An element with properties, attributes (names with a dash, or role) and children. */
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
+/** Set properties, and attributes (names with a dash, and role). */
+function set(element, properties) {
   for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role" || name === "for") element.setAttribute(name, value);
+    if (name.includes("-") || name === "role") element.setAttribute(name, value);
     else element[name] = value;
   }
+  return element;
+}
+
+function make(tag, properties = {}, ...children) {
+  const element = set(document.createElement(tag), properties);
   element.append(...children);
   return element;
+}
+
+const figure = (name, ...children) => make("figure", { className: `part part-${name}` }, ...children);
+
+/** A small sign of a colour, as it is in the picture. */
+function swatch(className, colour) {
+  const sign = make("i", { className });
+  sign.style.color = colour;
+  return sign;
+}
+
+/** A slider and the label around it. */
+function range(part, text, properties, listener) {
+  const input = make("input", { type: "range", "aria-label": text, "data-part": part, ...properties });
+  input.addEventListener("input", () => listener(Number(input.value)));
+  return [input, make("label", { className: "field" }, make("span", { textContent: text }), input)];
 }
 
 /** A canvas that is as sharp as the screen; `draw(context, width, height)` works in CSS pixels. */
@@ -203,11 +223,11 @@ class Ink {
 
 /** Pixels of a box of an image in one canvas, one for one, stretched to true proportions; lines and letters in a second one on top. */
 class Picture {
-  constructor(name, drawInk) {
+  constructor(name, label, drawInk) {
     this.pixels = make("canvas", { className: "pixels" });
     this.context = this.pixels.getContext("2d", { willReadFrequently: true });
     this.ink = new Ink("ink", drawInk || (() => {}));
-    this.element = make("div", { className: "picture", "data-part": name }, this.pixels, this.ink.canvas);
+    this.element = make("div", { className: "picture", "data-part": name, role: "img", "aria-label": label }, this.pixels, this.ink.canvas);
   }
 
   /** Show the box [left, top, width, height], in pixels of the image, each `ratio` times as wide as high. */
@@ -232,7 +252,8 @@ class Picture {
   /** The pixel of the image under a pointer; it may lie outside. */
   at(event) {
     const box = this.element.getBoundingClientRect();
-    return [this.left + Math.floor(((event.clientX - box.left) / box.width) * this.W), this.top + Math.floor(((event.clientY - box.top) / box.height) * this.H)];
+    const across = (event.clientX - box.left) / box.width, down = (event.clientY - box.top) / box.height;
+    return [this.left + Math.floor(across * this.W), this.top + Math.floor(down * this.H)];
   }
 
   /** A point of the image on the ink, of w x h CSS pixels. */
@@ -244,7 +265,7 @@ class Picture {
 /** A colour scale with numbers: `set(low, high)` writes them. */
 class Scale {
   constructor(table, label) {
-    const stops = Array.from({ length: 9 }, (_, i) => Math.min(i * 32, 255)).map((i) => `rgb(${table.slice(3 * i, 3 * i + 3).join(" ")})`);
+    const stops = Array.from({ length: 9 }, (_, i) => 3 * Math.min(i * 32, 255)).map((i) => `rgb(${table.slice(i, i + 3).join(" ")})`);
     this.ticks = [0, 1, 2].map(() => make("span"));
     this.box = make("div", { className: "scale" },
       make("div", { className: "ramp" }), make("div", { className: "ticks" }, ...this.ticks), make("div", { className: "unit", textContent: label }));
@@ -280,7 +301,7 @@ class Explorer {
     this.field = [x, y, Math.min(Math.ceil(right), this.W) - x, Math.min(Math.ceil(bottom), this.H) - y]; // what the network reads of the image
     this.windows = facts.channels.map(({ dark, bright }) => ({ width: bright - dark, level: (dark + bright) / 2 }));
     this.changes = {}; // {"csam.0": {"slice": "one", "mean" or a list}}
-    this.asked = 0;
+    this.asked = null;
     this.waiting = false;
     this.cache = new Map();
     this.pending = new Set();
@@ -298,7 +319,10 @@ class Explorer {
   get volume() { return [this.S, this.H, this.W]; }
   gate(kind, from = this.arrays, scale = this.scale) { return scale && from[`${scale.name}/${kind}/${this.window}`]; }
   mask(name, from = this.arrays) { return from[name] && plane(from[name].data, this.volume, "slice", this.slice); }
-  stored(channel = this.channel) { return this.arrays.image.data.subarray(channel * this.S * this.H * this.W, (channel + 1) * this.S * this.H * this.W); }
+  stored() {
+    const voxels = this.S * this.H * this.W;
+    return this.arrays.image.data.subarray(this.channel * voxels, (this.channel + 1) * voxels);
+  }
   intensity(x, y) {
     const { scale, offset } = this.facts.channels[this.channel];
     return offset + scale * this.stored()[(this.slice * this.H + y) * this.W + x];
@@ -315,149 +339,159 @@ class Explorer {
   // The page.
 
   build() {
-    const { facts, S, H, W } = this, [deep, high, wide] = facts.spacing;
-    const letters = facts.directions, mm = facts.unit;
-    this.root.classList.add("csam-explorer");
-    this.root.setAttribute("role", "group");
-    this.root.setAttribute("aria-label", `Attention explorer, ${facts.title}`);
-    this.root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the arrow keys
+    const { facts, root } = this, { directions } = facts;
+    root.classList.add("csam-explorer");
+    root.setAttribute("role", "group");
+    root.setAttribute("aria-label", `Attention explorer, ${facts.title}`);
+    root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the arrow keys
+    if (directions) {
+      const [up, bottom, right] = directions;
+      this.letters = { up, down: opposite(up), top: opposite(bottom), bottom, left: opposite(right), right };
+    }
+    const classes = facts.classes.map(({ name, colour }) => make("span", {}, swatch("dot", colour), name));
+    root.replaceChildren(
+      make("header", {}, make("strong", { textContent: facts.title }), make("div", { className: "classes" }, ...classes)),
+      make("div", { className: "columns" },
+        make("section", { className: "views" }, ...this.buildSlice(), this.buildChange()),
+        make("section", { className: "cuts" }, ...this.buildStrips(), ...(this.arrays.uncertainty ? [this.buildUncertainty()] : [])),
+        make("section", { className: "gates" }, ...(facts.levels.length ? this.buildGates() : []))),
+      this.buildHelp());
+    this.frame();
+    const pictures = [this.main, this.strips.coronal, this.strips.sagittal, this.doubt, this.position];
+    this.inks = [...pictures.map((picture) => picture?.ink), this.channels, this.slices].filter(Boolean);
+  }
 
-    const number = (name, text, properties, listener) => {
-      const input = make("input", { type: "range", "aria-label": text, "data-part": name, ...properties });
-      input.addEventListener("input", () => listener(Number(input.value)));
-      return [input, make("label", { className: "field" }, make("span", { textContent: text }), input)];
-    };
-    const tick = (name, text, swatch) => {
-      const input = make("input", { type: "checkbox", checked: this.shown[name], "data-part": `show-${name}` });
-      input.addEventListener("change", () => { this.shown[name] = input.checked; this.frame(); this.drawAll(); });
-      return make("label", { className: "tick" }, input, ...(swatch ? [swatch] : []), make("span", { textContent: text }));
-    };
-
-    // The slice and its controls.
-    const [slider, sliderField] = number("slider", "slice", { min: 1, max: S, step: 1, disabled: S === 1 }, (s) => this.setSlice(s - 1));
+  /** The slice with its controls. */
+  buildSlice() {
+    const { facts, S } = this, steps = { min: 1, max: S, step: 1, disabled: S === 1 };
+    const [slider, sliderField] = range("slider", "slice", steps, (s) => this.setSlice(s - 1));
     this.slider = slider;
     this.readout = make("output", { className: "readout", "data-part": "readout" });
     sliderField.append(this.readout);
-    this.main = new Picture("slice", (g, w, h) => this.inkSlice(g, w, h));
-    this.main.element.tabIndex = 0;
-    for (const [name, value] of Object.entries({ role: "slider", "aria-label": "slice of the volume", "aria-orientation": "vertical",
-      "aria-valuemin": 1, "aria-valuemax": S })) this.main.element.setAttribute(name, value);
-    this.values = make("div", { className: "values", "data-part": "values" });
+    const names = { L: "left", R: "right", A: "anterior", P: "posterior", S: "superior", I: "inferior" };
+    const where = this.letters ? `, ${names[this.letters.top]} at the top, ${names[this.letters.right]} on the right` : "";
+    this.main = new Picture("slice", "", (g, w, h) => this.inkSlice(g, w, h));
+    set(this.main.element, { tabIndex: 0, role: "slider", "aria-label": `slice of the volume${where}`, "aria-orientation": "vertical",
+      "aria-valuemin": 1, "aria-valuemax": S });
+    this.values = make("div", { className: "values", "data-part": "values", textContent: "point at a pixel for its values" });
     this.contrast = make("span", { className: "contrast", "data-part": "contrast" });
-    const reset = make("button", { type: "button", textContent: "reset", title: "double click on the picture does the same", "data-part": "reset-window" });
+    const reset = make("button", { type: "button", textContent: "reset", title: "or double click on the picture", "data-part": "reset-window" });
     reset.addEventListener("click", () => this.resetWindow());
     const controls = make("div", { className: "controls" }, sliderField);
     if (this.C > 1) {
-      const select = make("select", { "data-part": "channel" }, ...facts.channels.map(({ name }, i) => make("option", { value: i, textContent: name })));
+      const options = facts.channels.map(({ name }, value) => make("option", { value, textContent: name }));
+      const select = make("select", { "data-part": "channel" }, ...options);
       select.addEventListener("change", () => { this.channel = Number(select.value); this.drawAll(); });
       controls.append(make("label", { className: "field" }, make("span", { textContent: "channel" }), select));
     }
     controls.append(make("div", { className: "field" }, this.contrast, reset));
-    const line = (colour) => { const box = make("i", { className: "line" }); box.style.borderColor = colour; return box; };
     const shown = make("div", { className: "controls" });
-    if (this.arrays.label) shown.append(tick("label", "reference", line("#ffffff")));
-    shown.append(tick("prediction", "prediction", line(facts.classes[0]?.colour || "gray")), tick("cross", "cross"));
-    if (this.field[2] < W || this.field[3] < H) shown.append(tick("zoom", "only what the network reads"));
-    shown.append(number("opacity", "mask opacity", { min: 0, max: 1, step: 0.05, value: this.fill }, (fill) => { this.fill = fill; this.drawSlice(); })[1]);
-    shown.append(number("veil", "map opacity", { min: 0, max: 1, step: 0.05, value: this.veil }, (veil) => { this.veil = veil; this.drawMaps(); })[1]);
-    const classes = make("div", { className: "classes" }, ...facts.classes.map(({ name, colour }) => {
-      const dot = make("i", { className: "dot" });
-      dot.style.background = colour;
-      return make("span", {}, dot, name);
-    }));
+    if (this.arrays.label) shown.append(this.tick("label", "reference", swatch("line", "#ffffff")));
+    shown.append(this.tick("prediction", "prediction", swatch("line", facts.classes[0].colour)), this.tick("cross", "cross"));
+    if (this.field[2] < this.W || this.field[3] < this.H) shown.append(this.tick("zoom", "only what the network reads"));
+    const part = { min: 0, max: 1, step: 0.05 };
+    shown.append(range("opacity", "mask opacity", { ...part, value: this.fill }, (fill) => { this.fill = fill; this.drawSlice(); })[1]);
+    shown.append(range("veil", "map opacity", { ...part, value: this.veil }, (veil) => { this.veil = veil; this.drawMaps(); })[1]);
+    return [figure("slice", this.main.element, this.values, controls, shown)];
+  }
 
-    // The strips, at the picture's own scale: their width is theirs in mm.
-    const widest = Math.max(W * wide, H * high);
+  /** A box to tick: whether `name` is shown. */
+  tick(name, text, ...swatches) {
+    const input = make("input", { type: "checkbox", checked: this.shown[name], "data-part": `show-${name}` });
+    input.addEventListener("change", () => { this.shown[name] = input.checked; this.frame(); this.drawAll(); });
+    return make("label", { className: "tick" }, input, ...swatches, make("span", { textContent: text }));
+  }
+
+  /** The cuts across the slices, in the scale of the slice's own picture: as wide as they are in mm. */
+  buildStrips() {
+    const [deep, high, wide] = this.facts.spacing, widest = Math.max(this.W * wide, this.H * high);
     const strip = (kind, across, step) => {
-      const picture = new Picture(kind, (g, w, h) => this.inkStrip(kind, g, w, h)).frame([0, 0, across, S], step / deep);
+      const picture = new Picture(kind, `${kind} cut; a click goes to the slice`, (g, w, h) => this.inkStrip(kind, g, w, h));
+      picture.frame([0, 0, across, this.S], step / deep);
       picture.element.style.width = `${(100 * across * step) / widest}%`;
       picture.element.classList.add("blocky");
       return picture;
     };
-    this.strips = { coronal: strip("coronal", W, wide), sagittal: strip("sagittal", H, high) };
-    this.stripNames = Object.fromEntries(["coronal", "sagittal"].map((kind) => [kind, make("figcaption")]));
-    this.scaleBar = make("figcaption", { className: "values" });
+    this.strips = { coronal: strip("coronal", this.W, wide), sagittal: strip("sagittal", this.H, high) };
+    this.stripNames = { coronal: make("figcaption"), sagittal: make("figcaption") };
+    return Object.entries(this.strips).map(([kind, picture]) => figure(kind, this.stripNames[kind], picture.element));
+  }
 
-    // Uncertainty.
-    const maps = [];
-    if (this.arrays.uncertainty) {
-      this.doubt = new Picture("uncertainty", (g, w, h) => this.inkMap(g, w, h));
-      this.doubtScale = new Scale(this.arrays.cividis.data, "standard deviation of the class probability");
-      this.doubtScale.set(0, facts.uncertainty);
-      this.doubtValue = make("div", { className: "values" });
-      maps.push(this.panel("uncertainty", `Uncertainty: ${facts.draws} draws of the slice gate`, this.doubt.element, this.doubtScale.box, this.doubtValue));
-    }
+  buildUncertainty() {
+    this.doubt = new Picture("uncertainty", "uncertainty over the slice", (g, w, h) => this.inkMap(g, w, h));
+    this.doubtValue = make("div", { className: "values" });
+    const scale = new Scale(this.arrays.cividis.data, "standard deviation of the class probability");
+    scale.set(0, this.facts.uncertainty);
+    return this.panel("uncertainty", `Uncertainty: ${this.facts.draws} draws of the slice gate`, this.doubt.element, scale.box, this.doubtValue);
+  }
 
-    // The gates of one scale.
-    this.scales = make("div", { className: "scales", role: "radiogroup", "aria-label": "scale" }, ...facts.levels.map(({ name, size }, i) => {
+  /** The choice of the scale, and the three gates of one. */
+  buildGates() {
+    const { cividis, PuOr } = this.arrays, text = (part) => make("div", { className: "values", "data-part": part });
+    const scales = this.facts.levels.map(({ name, size }, i) => {
       const input = make("input", { type: "radio", name: `scale-${this.id}`, value: i, checked: i === 0, "data-part": `scale-${i}` });
       input.addEventListener("change", () => this.setLevel(i));
       return make("label", { className: "tick" }, input, make("span", { textContent: `${name}, ${size[1]} × ${size[0]}` }));
-    }));
-    const gates = [];
-    if (facts.levels.length) {
-      this.position = new Picture("positional", (g, w, h) => this.inkMap(g, w, h));
-      this.positionScale = new Scale(this.arrays.cividis.data, "gate, no unit");
-      this.positionValue = make("div", { className: "values", "data-part": "positional-value" });
-      this.channels = new Ink("bars", (g, w, h) => this.inkSemantic(g, w, h));
-      this.channels.canvas.dataset.part = "semantic";
-      this.slices = new Ink("bars", (g, w, h) => this.inkGates(g, w, h));
-      this.slices.canvas.dataset.part = "slices";
-      for (const [canvas, label] of [[this.channels.canvas, "semantic gate, a bar for each channel"], [this.slices.canvas, "slice gate, a bar for each slice"]]) {
-        canvas.tabIndex = 0;
-        canvas.setAttribute("role", "slider");
-        canvas.setAttribute("aria-label", label);
-        canvas.setAttribute("aria-valuemin", 0);
-        canvas.setAttribute("aria-valuemax", 1);
-      }
-      this.feature = make("div", { className: "feature" });
-      this.featureName = make("div", { className: "values", "data-part": "feature-name" });
-      this.featureScale = new Scale(this.arrays.cividis.data, "feature value, no unit");
-      this.covariance = make("div", { className: "feature" });
-      this.covarianceScale = new Scale(this.arrays.PuOr.data, "covariance of the slices, before the sigmoid");
-      this.covarianceName = make("div", { className: "values" });
-      this.sliceValue = make("div", { className: "values", "data-part": "slice-value" });
-      this.parts = {
-        positional: this.panel("positional", "Positional gate over the image", this.position.element, this.positionScale.box, this.positionValue),
-        semantic: this.panel("semantic", "Semantic gate: channels, sorted", this.channels.canvas,
-          make("div", { className: "pair" }, this.feature, make("div", {}, this.featureName, this.featureScale.box))),
-        slice: this.panel("slice", "Slice gate along the stack", this.slices.canvas, this.sliceValue,
-          this.covarianceBox = make("div", { className: "pair" }, this.covariance, make("div", {}, this.covarianceName, this.covarianceScale.box))),
-      };
-      gates.push(...GATES.map((kind) => this.parts[kind]));
-    }
+    });
+    const bars = (part, label, draw) => {
+      const ink = new Ink("bars", draw);
+      set(ink.canvas, { tabIndex: 0, role: "slider", "data-part": part, "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 1 });
+      return ink;
+    };
+    const pair = (left, ...right) => make("div", { className: "pair" }, left, make("div", {}, ...right));
 
-    // What a kernel is needed for.
+    this.channels = bars("semantic", "semantic gate, a bar for each channel", (g, w, h) => this.inkSemantic(g, w, h));
+    [this.feature, this.featureName] = [make("div"), text("feature-name")];
+    this.featureScale = new Scale(cividis.data, "feature value, no unit");
+
+    this.position = new Picture("positional", "positional gate over the slice", (g, w, h) => this.inkMap(g, w, h));
+    this.positionScale = new Scale(cividis.data, "gate, no unit");
+    this.positionValue = text("positional-value");
+
+    this.slices = bars("slices", "slice gate, a bar for each slice", (g, w, h) => this.inkGates(g, w, h));
+    [this.sliceValue, this.covariance, this.covarianceName] = [text("slice-value"), make("div"), text("covariance-name")];
+    this.covarianceScale = new Scale(PuOr.data, "covariance of the slices, before the sigmoid");
+    this.covarianceBox = pair(this.covariance, this.covarianceName, this.covarianceScale.box);
+
+    this.parts = {
+      semantic: this.panel("semantic", "Semantic gate: channels, sorted", this.channels.canvas,
+        pair(this.feature, this.featureName, this.featureScale.box)),
+      positional: this.panel("positional", "Positional gate over the image", this.position.element, this.positionScale.box, this.positionValue),
+      slice: this.panel("slice", "Slice gate along the stack", this.slices.canvas, this.sliceValue, this.covarianceBox),
+    };
+    return [make("div", { className: "scales", role: "radiogroup", "aria-label": "scale" }, ...scales), ...GATES.map((kind) => this.parts[kind])];
+  }
+
+  /** What an intervention did; without a kernel, that it needs one. */
+  buildChange() {
     this.status = make("p", { className: "status", role: "status", "aria-live": "polite", "data-part": "status" });
-    this.undo = make("button", { type: "button", textContent: "all gates as trained", disabled: true, "data-part": "undo" });
-    this.undo.addEventListener("click", () => { this.changes = {}; this.request(); });
-    const change = make("section", { className: "change" }, this.status);
-    if (!facts.levels.length) this.status.textContent = "This network has no CSAM: there is no gate to show or to change. Masks and slices work as they are.";
-    else if (this.ask) { change.append(this.undo); this.report(); }
-    else this.status.textContent = `${this.diceText(facts.dice)} To change a gate and see the prediction change, run csam_lite.explore in a notebook: it needs a kernel, and this page has none.`;
-    const help = make("details", { className: "help" }, make("summary", { textContent: "Keys and mouse" }), make("ul", {}, ...[
+    const box = make("section", { className: "change" }, this.status);
+    if (!this.facts.levels.length) {
+      this.status.textContent = "This network has no CSAM: there is no gate to show or to change. Masks and slices work as they are.";
+    } else if (this.ask) {
+      this.undo = make("button", { type: "button", textContent: "all gates as trained", disabled: true, "data-part": "undo" });
+      this.undo.addEventListener("click", () => { this.changes = {}; this.request(); });
+      box.append(this.undo);
+      this.report();
+    } else {
+      this.status.textContent = `${this.diceText(this.facts.dice)} To change a gate and see the prediction change, `
+        + "run csam_lite.explore in a notebook: it needs a kernel, and this page has none.";
+    }
+    return box;
+  }
+
+  buildHelp() {
+    const lines = [
       "slice: slider, mouse wheel, arrow keys, Page Up and Page Down, Home and End; a click on a strip or a bar",
       "cross (where the strips cut): click on the slice",
       "window and level: drag with the right button, or Shift with arrow keys; double click or r resets",
       "semantic gate: move over a bar, or left and right, to see that channel's feature map",
       ...(this.ask ? ["slice gate: drag a bar up or down, or up and down keys, to change it"] : []),
-    ].map((text) => make("li", { textContent: text }))));
-
-    this.root.replaceChildren(
-      make("header", {}, make("strong", { textContent: facts.title }), classes),
-      make("div", { className: "columns" },
-        make("section", { className: "views" },
-          this.figure("slice", this.main.element, this.values, controls, shown), change),
-        make("section", { className: "cuts" },
-          ...Object.entries(this.strips).map(([kind, picture]) => this.figure(kind, this.stripNames[kind], picture.element)), ...maps),
-        make("section", { className: "gates" }, ...(facts.levels.length > 0 ? [this.scales] : []), ...gates)),
-      help);
-    const names = { L: "left", R: "right", A: "anterior", P: "posterior", S: "superior", I: "inferior" };
-    this.letters = letters && { top: opposite(letters[1]), bottom: letters[1], left: opposite(letters[2]), right: letters[2], up: letters[0], down: opposite(letters[0]) };
-    if (letters) this.main.element.setAttribute("aria-label", `slice of the volume, ${names[this.letters.top]} at the top, ${names[this.letters.right]} on the right`);
-    this.unit = mm;
-    this.frame();
-    this.inks = [this.main.ink, this.strips.coronal.ink, this.strips.sagittal.ink, this.doubt?.ink, this.position?.ink, this.channels, this.slices].filter(Boolean);
+      ...(this.arrays.label ? ["white lines: the reference; coloured lines and fill: the prediction"] : []),
+      "masks in more than 4000 pieces of a line, as of an untrained network, are filled but not outlined",
+    ];
+    const list = make("ul", {}, ...lines.map((text) => make("li", { textContent: text })));
+    return make("details", { className: "help" }, make("summary", { textContent: "Keys and mouse" }), list);
   }
 
   /** What part of the image each picture shows: the maps no more than the network reads. */
@@ -465,10 +499,6 @@ class Explorer {
     const [, high, wide] = this.facts.spacing;
     this.main.frame(this.shown.zoom ? this.field : [0, 0, this.W, this.H], wide / high);
     for (const picture of [this.doubt, this.position]) picture?.frame(this.field, wide / high);
-  }
-
-  figure(name, ...children) {
-    return make("figure", { className: `part part-${name}` }, ...children);
   }
 
   /** A figure with a heading and, for a gate with a kernel behind it, the choice of what stands in its stead. */
@@ -482,12 +512,15 @@ class Explorer {
       (this.selects ||= {})[kind] = select;
       head.append(select);
     }
-    return this.figure(kind, head, ...children);
+    return figure(kind, head, ...children);
   }
 
   listen() {
     this.stop = new AbortController();
-    const on = (target, names, listener, options = {}) => names.split(" ").forEach((name) => target.addEventListener(name, listener, { signal: this.stop.signal, ...options }));
+    const { signal } = this.stop;
+    const on = (target, names, listener, options = {}) => {
+      for (const name of names.split(" ")) target.addEventListener(name, listener, { signal, ...options });
+    };
     on(this.root, "keydown", (event) => event.stopPropagation()); // a notebook would take keys that are meant for a slider or a list
     const box = this.main.element;
     let rolled = 0;
@@ -554,7 +587,7 @@ class Explorer {
     body.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
     const size = new ResizeObserver(() => this.inks.forEach((ink) => ink.fit()));
     this.inks.forEach((ink) => size.observe(ink.canvas));
-    this.stop.signal.addEventListener("abort", () => { body.disconnect(); size.disconnect(); });
+    signal.addEventListener("abort", () => { body.disconnect(); size.disconnect(); });
   }
 
   // What a hand does.
@@ -652,7 +685,8 @@ class Explorer {
       this.waiting = false;
       this.status.textContent = "No answer from the kernel. Run the cell again.";
     }, 30000);
-    this.ask({ id: ++this.asked, gates: this.changes });
+    this.asked = `${this.id}.${Date.now()}`; // the widget may be shown in two cells
+    this.ask({ id: this.asked, gates: this.changes });
   }
 
   /** A message from the kernel. */
@@ -662,6 +696,7 @@ class Explorer {
     if (message.kind === "error") {
       this.waiting = false;
       this.status.textContent = `The network could not answer: ${message.text}`;
+      if (this.again) this.request();
       return;
     }
     const bytes = buffers[0];
@@ -690,7 +725,8 @@ class Explorer {
   diceText(dice, before) {
     if (!dice) return "";
     const value = (number) => (number === null ? "–" : number.toFixed(3));
-    return `Dice with the reference: ${this.facts.classes.map(({ name }, i) => `${name} ${before ? `${value(before[i])} → ` : ""}${value(dice[i])}`).join(", ")}.`;
+    const each = this.facts.classes.map(({ name }, i) => `${name} ${before ? `${value(before[i])} → ` : ""}${value(dice[i])}`);
+    return `Dice with the reference: ${each.join(", ")}.`;
   }
 
   grip(event) {
@@ -772,13 +808,13 @@ class Explorer {
     this.main.element.setAttribute("aria-valuetext", `slice ${text}`);
     const { width, level } = this.windows[this.channel];
     this.contrast.textContent = `window ${plain(width)}, level ${plain(level)}`;
-    if (!this.values.textContent) this.values.textContent = "point at a pixel for its values";
   }
 
   /** Values under the pointer. */
   say(x, y) {
-    const i = (this.slice * this.H + y) * this.W + x, of = (name) => this.arrays[name]?.data[i], name = (k) => (k ? this.facts.classes[k - 1].name : "background");
-    const parts = [`column ${x + 1}, row ${y + 1}: ${this.facts.channels[this.channel].name} ${plain(this.intensity(x, y))}`, `prediction ${name(of("prediction"))}`];
+    const i = (this.slice * this.H + y) * this.W + x, of = (name) => this.arrays[name]?.data[i];
+    const name = (k) => (k ? this.facts.classes[k - 1].name : "background"), channel = this.facts.channels[this.channel].name;
+    const parts = [`column ${x + 1}, row ${y + 1}: ${channel} ${plain(this.intensity(x, y))}`, `prediction ${name(of("prediction"))}`];
     if (this.arrays.label) parts.push(`reference ${name(of("label"))}`);
     if (this.doubt) parts.push(`uncertainty ${plain(of("uncertainty") / 510)}`);
     const gate = this.gate("positional"), at = gate && this.inField(x, y, gate.shape);
@@ -800,8 +836,9 @@ class Explorer {
       const cut = plane(this.stored(), this.volume, kind, index);
       picture.paint(picture.W, (i) => greyPixel(grey[cut[i]]));
       picture.ink.redraw();
-      const name = this.letters && this.letters.up !== "S" ? (kind === "coronal" ? "Cut along the rows" : "Cut along the columns") : kind[0].toUpperCase() + kind.slice(1);
-      this.stripNames[kind].textContent = `${name}, ${kind === "coronal" ? "row" : "column"} ${index + 1}`;
+      const along = kind === "coronal" ? "row" : "column", axial = !this.letters || this.letters.up === "S";
+      const name = axial ? kind[0].toUpperCase() + kind.slice(1) : `Cut along a ${along}`; // of slices that are not axial
+      this.stripNames[kind].textContent = `${name}, ${along} ${index + 1}`;
     }
   }
 
@@ -817,13 +854,17 @@ class Explorer {
     }
     const gate = this.gate("positional");
     if (!gate) return;
-    const [low, high] = range(gate.data);
+    const [low, high] = limits(gate.data);
     const places = this.cached(`places ${gate.shape}`, () => Int32Array.from({ length: this.W * this.H },
       (_, i) => this.inField(i % this.W, Math.floor(i / this.W), gate.shape)));
-    this.position.paint(this.W, (i) => places[i] < 0 ? greyPixel(grey[image[i]]) : this.mix(grey[image[i]], table, shade(gate.data[places[i]], low, high)));
+    this.position.paint(this.W, (i) => {
+      const at = places[i], g = grey[image[i]];
+      return at < 0 ? greyPixel(g) : this.mix(g, table, shade(gate.data[at], low, high));
+    });
     this.position.ink.redraw();
     this.positionScale.set(low, high);
-    this.positionValue.textContent = `between ${plain(low)} and ${plain(high)}, mean ${plain(gate.data.reduce((a, b) => a + b, 0) / gate.data.length)}`;
+    const mean = gate.data.reduce((a, b) => a + b, 0) / gate.data.length;
+    this.positionValue.textContent = `between ${plain(low)} and ${plain(high)}, mean ${plain(mean)}`;
   }
 
   mix(grey, table, row) {
@@ -864,7 +905,7 @@ class Explorer {
   /** A picture of w x h values in `box`, made anew only where its size changes. */
   small(box, name, w, h, ratio) {
     if (box.picture?.W !== w || box.picture?.H !== h) {
-      box.picture = new Picture(name).frame([0, 0, w, h], ratio);
+      box.picture = new Picture(name, name).frame([0, 0, w, h], ratio);
       box.replaceChildren(box.picture.element);
     }
     return box.picture;
@@ -905,7 +946,8 @@ class Explorer {
     const gate = this.gate("slice");
     if (!gate) return;
     const [start, stop] = this.facts.windows[this.window], value = this.barHeight(this.slice), spread = this.spread(this.slice);
-    const text = `slice ${this.slice + 1}: gate ${plain(value)}${spread ? `, 68 of 100 draws between ${plain(spread[0])} and ${plain(spread[1])}` : ""}`;
+    const draws = spread ? `, 68 of 100 draws between ${plain(spread[0])} and ${plain(spread[1])}` : "";
+    const text = `slice ${this.slice + 1}: gate ${plain(value)}${draws}`;
     this.sliceValue.textContent = text + (this.facts.windows.length > 1 ? `; window of slices ${start + 1} to ${stop}` : "");
     this.slices.canvas.setAttribute("aria-valuenow", value.toFixed(3));
     this.slices.canvas.setAttribute("aria-valuetext", text);
@@ -967,7 +1009,8 @@ class Explorer {
   inkSlice(g, w, h) {
     this.traceAll(g, this.main, "slice", this.slice, this.W, this.H, w, h);
     if (!this.shown.zoom && (this.field[2] < this.W || this.field[3] < this.H)) {
-      const [x, y] = this.main.place(this.field[0], this.field[1], w, h), [right, bottom] = this.main.place(this.field[0] + this.field[2], this.field[1] + this.field[3], w, h);
+      const [left, top, wide, high] = this.field, [x, y] = this.main.place(left, top, w, h);
+      const [right, bottom] = this.main.place(left + wide, top + high, w, h);
       g.strokeStyle = "rgb(255 255 255 / 45%)";
       g.setLineDash([2, 4]);
       g.strokeRect(x, y, right - x, bottom - y);
@@ -995,7 +1038,7 @@ class Explorer {
       g.lineTo(12 + px, h - 12);
       g.stroke();
     }
-    this.letter(g, `${plain(length)} ${this.unit}`, 12, h - 24, "left", 12);
+    this.letter(g, `${plain(length)} ${this.facts.unit}`, 12, h - 24, "left", 12);
   }
 
   inkMap(g, w, h) {
@@ -1043,7 +1086,8 @@ class Explorer {
   inkSemantic(g, w, h) {
     const gate = this.gate("semantic");
     if (!gate || !this.order) return;
-    const y = this.axes(g, w, h, `${gate.shape[0]} channels, the most open first`), { left, right } = this.bars, step = (w - left - right) / gate.shape[0];
+    const [C] = gate.shape, y = this.axes(g, w, h, `${C} channels, the most open first`), { left, right } = this.bars;
+    const step = (w - left - right) / C;
     this.order.forEach((channel, rank) => {
       const x = left + rank * step, value = gate.data[channel];
       g.fillStyle = rank === this.hovered ? this.colours.mark : this.colours.bar;
@@ -1087,7 +1131,7 @@ class Explorer {
 }
 
 /** [smallest, largest]; spread a little where they are one, so that a flat gate has a colour scale. */
-function range(values) {
+function limits(values) {
   let low = Infinity, high = -Infinity;
   for (const value of values) { if (value < low) low = value; if (value > high) high = value; }
   return high - low > 1e-6 ? [low, high] : [low - 0.05, high + 0.05];

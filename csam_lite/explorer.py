@@ -100,7 +100,7 @@ class Explorer(anywidget.AnyWidget):
             figure, file, small = self.figure(), io.BytesIO(), io.BytesIO()
             figure.savefig(file, format="png", dpi=70)
             plt.close(figure)
-            Image.open(file).convert("RGB").quantize(96).save(small, "png", optimize=True)  # a third of the bytes in every saved notebook
+            Image.open(file).convert("RGB").quantize(256, kmeans=3).save(small, "png", optimize=True)  # a third of the bytes in each notebook
             self._drawn = small.getvalue()
         return self._drawn
 

@@ -174,6 +174,7 @@ def plot_cuts(examination, s=None, figure=None):
     if view.label is not None:
         handles.append(plt.Line2D([], [], color="gray", linestyle="dashed", label="reference"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8) or 1, fontsize=8, frameon=False)
+    _show_field(axes[0], view)
     figure.suptitle(view.title, fontsize=10)
     return figure
 
@@ -190,7 +191,10 @@ def plot_uncertainty(examination, s=None, figure=None):
     axis, extent = figure.subplots(), (0, view.image.shape[3] * view.spacing[2], view.image.shape[2] * view.spacing[1], 0)
     axis.imshow(view.image[s, 0], cmap="gray", extent=extent)
     shown = axis.imshow(view.uncertainty[s], cmap="cividis", alpha=0.6, vmin=0, vmax=max(view.uncertainty.max(), 1e-3), extent=extent)
-    figure.colorbar(shown, ax=axis, label="standard deviation of the class probability").ax.tick_params(labelsize=7)
+    _show_field(axis, view)
+    bar = figure.colorbar(shown, ax=axis, shrink=0.8)
+    bar.set_label("standard deviation of the class probability", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
     axis.set_title(f"uncertainty, {view.draws} draws, slice {s + 1}", fontsize=9)
     axis.set_xlabel(view.unit, fontsize=8)
     axis.tick_params(labelsize=7)
@@ -320,6 +324,14 @@ def _around(hit, margin):
     """The slice of an axis that holds all True of `hit` and `margin` more on both sides."""
     where = np.flatnonzero(hit)
     return slice(max(int(where[0] - margin), 0), min(int(where[-1] + margin) + 1, len(hit)))
+
+
+def _show_field(axis, view):
+    """Cut a picture of a slice to what the network reads and a tenth around it."""
+    (H, W), (_, high, wide), (left, top, right, bottom) = view.image.shape[2:], view.spacing, view.field
+    margin = (right - left) / 10
+    axis.set_xlim(max(left - margin, 0) * wide, min(right + margin, W) * wide)
+    axis.set_ylim(min(bottom + margin, H) * high, max(top - margin, 0) * high)
 
 
 def _sigmoid(z):
