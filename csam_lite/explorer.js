@@ -422,7 +422,7 @@ class Explorer {
     this.doubtValue = make("div", { className: "values" });
     const scale = new Scale(this.arrays.cividis.data, "standard deviation of the class probability");
     scale.set(0, this.facts.uncertainty);
-    return this.panel("uncertainty", `Uncertainty: ${this.facts.draws} draws of the slice gate`, this.doubt.element, scale.box, this.doubtValue);
+    return this.panel("uncertainty", `Uncertainty: ${this.facts.draws} draws, gates as trained`, this.doubt.element, scale.box, this.doubtValue);
   }
 
   /** The choice of the scale, and the three gates of one. */
@@ -668,7 +668,7 @@ class Explorer {
   /** Set the gate of slice s by hand. */
   lift(s, value) {
     const { name } = this.scale, before = this.changes[name]?.slice;
-    const list = Array.isArray(before) ? [...before] : Array(this.S).fill(before === "one" ? 1 : null);
+    const list = Array.isArray(before) ? [...before] : Array(this.S).fill(before ? this.barHeight(s) : null); // null: as computed
     list[s] = Math.min(Math.max(value, 0), 1);
     this.change("slice", list);
   }
@@ -863,8 +863,8 @@ class Explorer {
     });
     this.position.ink.redraw();
     this.positionScale.set(low, high);
-    const mean = gate.data.reduce((a, b) => a + b, 0) / gate.data.length;
-    this.positionValue.textContent = `between ${plain(low)} and ${plain(high)}, mean ${plain(mean)}`;
+    const mean = gate.data.reduce((a, b) => a + b, 0) / gate.data.length, flat = gate.data.every((value) => value === gate.data[0]);
+    this.positionValue.textContent = flat ? `${plain(mean)} everywhere` : `between ${plain(low)} and ${plain(high)}, mean ${plain(mean)}`;
   }
 
   mix(grey, table, row) {

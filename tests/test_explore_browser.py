@@ -357,6 +357,8 @@ def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, request, colab):
                 expected = view.answer({("csam.0", part): put})
                 assert (expected.mask[s] != view.as_trained.mask[s]).mean() > 0.002
                 same(pixels(page, "slice"), slice_picture(view, s, window, expected.mask), 0.002)
+                if part == "positional":
+                    assert page.locator('[data-part="positional-value"]').inner_text() == "1 everywhere"
                 page.locator('[data-part="undo"]').click()
                 answered(page, changed=False)
                 same(pixels(page, "slice"), slice_picture(view, s, window, view.as_trained.mask), 0.002)
