@@ -220,7 +220,7 @@ def _of_tensor(network, volume, label, spacing, classes, draws):
         raise InputError(f"volume: shape {tuple(x.shape)} is not (S, C, H, W); give one volume without the axis B, with its axis C")
     if not bool(x.isfinite().all()):
         raise InputError(f"volume: {int((~x.isfinite()).sum())} values are NaN or infinite; replace them by 0")
-    if spacing is not None and (len(spacing) != 3 or not all(0 < mm < float("inf") for mm in spacing)):
+    if spacing is not None and (np.shape(spacing) != (3,) or not all(0 < mm < float("inf") for mm in spacing)):
         raise InputError(f"spacing {spacing}: must be three distances above 0 in mm, (through-plane, row, column)")
     S, C, H, W = x.shape
     if label is not None:
@@ -231,9 +231,10 @@ def _of_tensor(network, volume, label, spacing, classes, draws):
     found = Examination(network, x, x.numpy(), tuple(spacing or (1, 1, 1)), "mm" if spacing else "px", None, (0, 0, W, H),
                         lambda values, background: values, label, tuple(f"channel {c}" for c in range(C)), (), type(network).__name__, draws)
     K = found.as_trained.num_classes
-    if K < 2 or classes and len(classes) != K - 1:
-        raise InputError(f"{found.title}: answers {K} class(es) with background, {len(classes or ())} name(s) are given; "
-                         "it needs at least two classes, and a name for each but the background")
+    if K < 2:
+        raise InputError(f"{found.title}: answers {K} class(es); a segmentation needs at least two, the background and another")
+    if classes and len(classes) != K - 1:
+        raise InputError(f"classes {tuple(classes)}: the network answers {K} with the background; give {K - 1} name(s)")
     found.classes = tuple(classes or (f"class {k}" for k in range(1, K)))
     return found
 
