@@ -55,10 +55,10 @@ def compare(path, data=None, out=None, hours=None, progress=True):
     since its first run, and as `train` and `evaluate` do.
     """
     plan = read_plan(path, data, out, hours)
-    out = Path(plan["out"])
+    out, digest = Path(plan["out"]), data_digest(plan["data"])
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"):  # the first process measures, others wait and read
-        facts = _facts(plan, out / "experiment.json", progress)
+        facts = _facts(plan, digest, out / "experiment.json", progress)
     if plan["hours"]:
         plan["options"]["epochs"] = facts["epochs"]
     todo = list(configs(plan))
@@ -281,9 +281,8 @@ def _machine():
     return {"torch": torch.__version__, "machine": device, "date": date.today().isoformat()}
 
 
-def _facts(plan, path, progress):
+def _facts(plan, digest, path, progress):
     """Data, versions, machine and costs of an experiment: found at its first start, later read again; its data must be the same."""
-    digest = data_digest(plan["data"])
     facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if facts.get("data", digest) != digest:
         raise InputError(f"{path.parent}: was started on other data (md5 {facts['data']}); choose another out for the experiment")

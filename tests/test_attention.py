@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from csam_lite import CSAM, PositionalAttention, SemanticAttention, SliceAttention, UNet, UNetPlusPlus
+from csam_lite.attention import MaxAndMeanOverChannels
 from csam_lite.record import record_gates
 
 NETWORKS = [UNet, UNetPlusPlus]
@@ -260,3 +261,19 @@ def test_bounded_covariance_and_scaled_draw():
         draws.append(own.draw(noise))
     assert torch.equal(draws[0], own.mean)
     torch.testing.assert_close(draws[1], (draws[0] + draws[2]) / 2, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_channel_maps_have_autograds_gradients_also_where_channels_tie(dtype):
+    x = torch.randn(2, 3, 8, 5, 7, dtype=dtype).round()  # whole numbers: many ties
+    probes, results = torch.randn(2, 2, 3, 1, 5, 7, dtype=dtype), []
+    for look in (MaxAndMeanOverChannels.apply, lambda x: (x.amax(2, keepdim=True), x.mean(2, keepdim=True))):
+        own = x.clone().requires_grad_()
+        maps = look(own)
+        sum((a * b).sum() for a, b in zip(maps, probes)).backward()
+        results.append([*maps, own.grad])
+    for ours, autograds in zip(*results):
+        torch.testing.assert_close(ours, autograds)
+    if dtype is torch.float64:
+        smooth = torch.randn(1, 2, 4, 3, 3, dtype=dtype, requires_grad=True)
+        assert torch.autograd.gradcheck(MaxAndMeanOverChannels.apply, smooth)
