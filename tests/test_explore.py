@@ -220,7 +220,8 @@ X = torch.randn(4, 1, 16, 16)
     (dict(volume=X[0]), r"shape \(1, 16, 16\) is not \(S, C, H, W\)"), (dict(volume=X * torch.nan), "1024 values are NaN"),
     (dict(volume=torch.randn(4, 2, 16, 16)), "cannot read a volume"), (dict(volume=torch.randn(4, 1, 3, 3)), "too few for 3 levels"),
     (dict(volume="scan.nii.gz"), "a scan needs a run"), (dict(volume=None), "is no tensor"), (dict(label=np.zeros((4, 8, 8))), "label: shape"),
-    (dict(label=np.full((4, 16, 16), 7)), "label holds 7"), (dict(spacing=(1, 0, 1)), "spacing"), (dict(spacing=3), "spacing 3"), (dict(classes=("one",)), "give 2 name"),
+    (dict(label=np.full((4, 16, 16), 7)), "label holds 7"), (dict(spacing=(1, 0, 1)), "spacing"), (dict(spacing=3), "spacing 3"),
+    (dict(classes=("one",)), "give 2 name"),
     (dict(draws=-1), "draws -1"), (dict(save="a.png"), "end in .html")])
 def test_bad_tensors(given, match, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
