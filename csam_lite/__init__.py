@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "SemanticAttention": "attention", "PositionalAttention": "attention", "SliceAttention": "attention", "CSAM": "attention",
-    "UNet": "networks", "UNetPlusPlus": "networks",
+    "UNet": "networks", "UNetPlusPlus": "networks", "explore": "explorer",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -1,4 +1,4 @@
-"""Command line: python -m csam_lite {demo,train,evaluate,predict,compare,bench,check,phantom}. Each command is one call of a plain function."""
+"""Command line: python -m csam_lite {demo,train,evaluate,predict,explore,compare,bench,check,phantom}. Each command is a call of one function."""
 
 import argparse
 import os
@@ -64,6 +64,14 @@ def run_predict(arguments):
     print(f"{arguments.mask}: written on the grid of {arguments.image}")
     if arguments.uncertainty:
         print(f"{arguments.uncertainty}: standard deviation of the class probabilities over {arguments.draws} draws")
+
+
+def run_explore(arguments):
+    from csam_lite.explorer import explore
+    from csam_lite.run import load_run
+
+    explore(load_run(arguments.folder, arguments.weights), arguments.scan, arguments.label, draws=arguments.draws, save=arguments.out)
+    print(f"{arguments.out}: open it in a browser; it needs no network and no Python")
 
 
 def run_compare(arguments):
@@ -154,7 +162,14 @@ def _parser():
                          help="folder of the run (default: the network that ships, for T2 prostate scans, trained on phantoms)")
     predict.add_argument("--uncertainty", metavar="MAP", help="also write a map of how much repeated draws disagree")
     predict.add_argument("--draws", type=int, default=20, help="number of draws for the map (default: 20)")
-    for added in (evaluate, predict):
+
+    explore = command(run_explore, "explore", "write a page to look at a scan, its mask and the gates of a trained network; it opens offline")
+    explore.add_argument("folder", metavar="RUN", help="folder of the run")
+    explore.add_argument("scan", metavar="SCAN", help="NIfTI scan")
+    explore.add_argument("--label", metavar="MASK", help="NIfTI mask of the reference")
+    explore.add_argument("--out", default="attention.html", metavar="PAGE", help="page to write (default: attention.html)")
+    explore.add_argument("--draws", type=int, default=20, help="of a drawn slice gate, for the uncertainty; 0: none (default: 20)")
+    for added in (evaluate, predict, explore):
         added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run (default: best)")
 
     comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")

@@ -6,6 +6,7 @@ import torch
 
 from csam_lite.dataset import find_dataset
 from csam_lite.evaluate import evaluate, mean_dice, summarise, write_rows
+from csam_lite.explorer import explore
 from csam_lite.files import whole_file
 from csam_lite.phantom import write_phantoms
 from csam_lite.plots import plot_gates, plot_history, plot_masks, save_figure
@@ -20,7 +21,7 @@ def demo(folder="demo", volumes=32, seed=0, progress=True, **options):
     """Run everything into `folder`; a second call goes on where an earlier one stopped. Returns the mean Dice on held-out phantoms.
 
     Leaves phantoms/ (Decathlon), run/ (weights, history), predictions/ (NIfTI masks), dice.csv, dice.md, history.png, and for one
-    held-out volume masks.png and gates.png. `options` are Config's, to train longer or something else.
+    held-out volume masks.png, gates.png and attention.html, the explorer as a page. `options` are Config's, to train longer or something else.
     """
     folder = Path(folder)
     phantoms = write_phantoms(folder / "phantoms", count=volumes, seed=seed, progress=progress)
@@ -44,7 +45,7 @@ def demo(folder="demo", volumes=32, seed=0, progress=True, **options):
 
 
 def draw(run, dataset, case, folder):
-    """Write masks.png and gates.png of one case, and history.png of the run, into `folder`."""
+    """Write masks.png, gates.png and attention.html of one case, and history.png of the run, into `folder`."""
     scan = dataset.read(case, run.config.one_zone)
     title = f"{case.name}: outlines of the prediction and of the reference"
     save_figure(plot_masks(scan, dataset.classes, segment(run, scan), title=title), folder / "masks.png")
@@ -55,4 +56,5 @@ def draw(run, dataset, case, folder):
     if record:  # a network without CSAM has no gates
         title = f"The gates of every CSAM on {case.name}"
         save_figure(plot_gates(record, image[:, 0].numpy(), run.facts.spacing, first_slice=first + 1, title=title), folder / "gates.png")
+    explore(run, scan, save=folder / "attention.html")
     save_figure(plot_history(run.folder / "history.csv"), folder / "history.png")

@@ -1,5 +1,6 @@
 """From a trained network to a mask on the scan's own grid."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +12,27 @@ from csam_lite.scan import read_scan, write_like
 
 
 @torch.no_grad()
-def probabilities(network, image):
+def probabilities(network, image, during=None):
     """Class probabilities (S, K, H, W) float32 on the CPU for image (S, C, H, W), in the mode the network is in.
 
-    A volume deeper than `network.num_slices` is covered by windows that overlap by half or more; where they do, slices count more
-    the nearer they lie to their window's middle.
+    A volume deeper than `network.num_slices` (if it has one) is covered by windows that overlap by half or more; where they do, slices
+    count more the nearer they lie to their window's middle. during(start, stop) gives a context that is open while the network looks at these
+    slices, e.g. to record or replace its gates (record.py).
     """
-    device, D = next(network.parameters()).device, network.num_slices
-    S = len(image)
+    S, device = len(image), next(network.parameters()).device
+    D = getattr(network, "num_slices", S)
+
+    def look(start, stop):
+        with during(start, stop) if during else nullcontext():
+            return network(image[None, start:stop].to(device))[0].float().softmax(1).cpu()
+
     if S <= D:
-        return network(image[None].to(device))[0].float().softmax(1).cpu()
+        return look(0, S)
     windows = -(-2 * S // D) - 1
     total, weight = 0.0, torch.zeros(S, 1, 1, 1)
     near_middle = 1.0 + torch.minimum(torch.arange(D), torch.arange(D).flip(0))[:, None, None, None]
-    for start in np.linspace(0, S - D, windows).round().astype(int):
-        part = network(image[None, start:start + D].to(device))[0].float().softmax(1).cpu() * near_middle
+    for start in map(int, np.linspace(0, S - D, windows).round()):
+        part = look(start, start + D) * near_middle
         total = total + torch.nn.functional.pad(part, (0, 0, 0, 0, 0, 0, start, S - D - start))
         weight[start:start + D] += near_middle
     return total / weight
@@ -52,17 +59,30 @@ def disagreement(run, scan, draws=20):
 
     Raises InputError for a network without a drawn gate.
     """
-    drawn = [module for module in run.network.modules() if isinstance(module, SliceAttention) and module.normal is not None]
-    if not drawn:
+    if not drawn_gates(run.network):
         raise InputError(f"{run.folder}: has no drawn slice gate, so draws cannot disagree; train one with --uncertain for a map")
-    image = _network_input(run, scan)
+    return _restore(run, scan, spread(run.network, _network_input(run, scan), draws), background=0.0).amax(1).numpy()
+
+
+def spread(network, image, draws=20):
+    """Standard deviation of the class probabilities over `draws` of the slice gate, (S, K, H, W), for image (S, C, H, W).
+
+    The gates draw; the rest of the network stays in the mode it is in.
+    """
+    drawn = drawn_gates(network)
+    modes = [module.training for module in drawn]
     for module in drawn:
-        module.train()  # the gates draw, everything else stays in evaluation mode
+        module.train()
     try:
-        samples = torch.stack([probabilities(run.network, image) for _ in range(draws)])  # (draws, S, K, P, P)
+        return torch.stack([probabilities(network, image) for _ in range(draws)]).std(0, correction=0)
     finally:
-        run.network.eval()
-    return _restore(run, scan, samples.std(0, correction=0), background=0.0).amax(1).numpy()
+        for module, mode in zip(drawn, modes):
+            module.train(mode)
+
+
+def drawn_gates(network):
+    """The slice attentions of `network` that draw their gate in training."""
+    return [module for module in network.modules() if isinstance(module, SliceAttention) and module.normal is not None]
 
 
 def predict_file(run, image_path, mask_path, uncertainty_path=None, draws=20):

@@ -34,6 +34,15 @@ class Scan:
     transform: np.ndarray
     label: np.ndarray | None = None
 
+    @property
+    def directions(self):
+        """Three letters: where the slice, row and column axes point in the patient, nearest direction, e.g. "SPL" for axial slices."""
+        import nibabel
+
+        world = nibabel.io_orientation(self.affine)  # of each file axis: world axis and sign
+        letters = {int(self.transform[i, 0]): "LPIRAS"[int(axis) + 3 * (sign * self.transform[i, 1] > 0)] for i, (axis, sign) in enumerate(world)}
+        return "".join(letters[axis] for axis in range(3))
+
     def to_file_axes(self, array):
         """array (S, H, W) -> the same voxels in the axis order of the file, shape `self.shape`."""
         import nibabel

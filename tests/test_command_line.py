@@ -215,7 +215,8 @@ def test_demo_leaves_all_that_it_promises(tmp_path, capsys):
 
     demo(tmp_path / "demo", volumes=4, progress=False, epochs=1, pixels=32, levels=3, base_channels=4)
     found = {str(path.relative_to(tmp_path / "demo")) for path in (tmp_path / "demo").rglob("*") if path.is_file()}
-    assert {"dice.csv", "dice.md", "masks.png", "gates.png", "history.png", "run/best.safetensors", "phantoms/dataset.json"} <= found
+    promised = {"dice.csv", "dice.md", "masks.png", "gates.png", "history.png", "attention.html", "run/best.safetensors", "phantoms/dataset.json"}
+    assert promised <= found
     assert any(name.startswith("predictions") and name.endswith(".nii.gz") for name in found)
     before = os.path.getmtime(tmp_path / "demo" / "run" / "last.safetensors")
     demo(tmp_path / "demo", volumes=4, progress=False, epochs=1, pixels=32, levels=3, base_channels=4)  # goes on where it stopped: nothing to train

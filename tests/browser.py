@@ -1,0 +1,124 @@
+"""What the browser tests stand on: Debian's chromium, a JupyterLab of its own, and measurements in a page."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+             "--disable-sync"]
+SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+            "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}  # else cells off screen are not drawn
+ROOT = Path(__file__).resolve().parents[1]
+COLAB = Path(os.environ.get("CSAM_LITE_COLAB", Path(sys.prefix) / "colab"))  # Colab's versions of the widget packages, see .ci/run
+
+
+@contextmanager
+def chromium():
+    """A headless browser; skips the test where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
+    if CHROMIUM is None:
+        pytest.skip("no browser: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def watched(browser, allowed, width=1300, height=1000, **options):
+    """A page; afterwards no error may stand in its console, and nothing may have been asked from anywhere but `allowed` addresses."""
+    page = browser.new_page(viewport={"width": width, "height": height}, **options)
+    wrong, page.forgiven = [], None  # `forgiven`: a part of an error that is not ours
+    page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: request.url.startswith((*allowed, "data:", "blob:")) or wrong.append(request.url))
+    yield page
+    page.close()
+    wrong = [text for text in wrong if not (page.forgiven and page.forgiven in text)]
+    assert not wrong, wrong
+
+
+@contextmanager
+def jupyterlab(folder, colab=False):
+    """A JupyterLab that knows only `folder`, with a kernel that imports this csam_lite. Yields its address and its notebooks' folder.
+
+    colab: give it Colab's versions of ipywidgets, IPython and anywidget, in the kernel and on the page.
+    """
+    paths = [str(ROOT)]
+    if colab:
+        if not (COLAB / "ipywidgets").is_dir():
+            pytest.skip(f"no Colab versions: CSAM_LITE_COLAB={COLAB}; .ci/run installs them with pip install --target")
+        paths.insert(0, str(COLAB))
+    kernel = folder / "jupyter" / "kernels" / "course"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text(json.dumps({
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "course", "language": "python",
+        "env": {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}}))
+    (folder / "config" / "labconfig").mkdir(parents=True)
+    (folder / "config" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
+    (notebooks := folder / "notebooks").mkdir()
+    found = [str(folder / "jupyter")] + ([str(COLAB / "share" / "jupyter")] if colab else [])
+    environment = os.environ | {
+        "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder / "ipython"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTER_PATH": os.pathsep.join(found)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    with open(folder / "lab.log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=t",
+             "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={notebooks}"],
+            env=environment, cwd=folder, start_new_session=True, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait(lambda: ask(f"{address}/api/status?token=t"))
+        yield address, notebooks
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+def run_notebook(page, address, name):
+    """Open a notebook in JupyterLab and run all its cells."""
+    page.goto(f"{address}/lab/tree/{name}?token=t&reset", timeout=120_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
+    # The page says idle too early; then it would ask which kernel. The server knows.
+    wait(lambda: any(s["kernel"]["connections"] and s["kernel"]["execution_state"] == "idle" for s in ask(f"{address}/api/sessions?token=t")))
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+def write_notebook(path, *cells):
+    """A notebook of code cells for the kernel of `jupyterlab`."""
+    path.write_text(json.dumps({
+        "nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"name": "course", "display_name": "course", "language": "python"}},
+        "cells": [{"cell_type": "code", "id": f"cell-{i}", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
+                  for i, source in enumerate(cells)]}))
+
+
+def ask(url):
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
+def wait(ready, seconds=90):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if ready():
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise TimeoutError

@@ -1,0 +1,116 @@
+// The explorer's plain functions, without a page: node --test tests/explorer.test.mjs (pytest runs it: test_explore.py).
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+
+import * as explorer from "../csam_lite/explorer.js";
+
+const { barAt, greys, isDark, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, unpack, wheelSteps, windowOf } = explorer;
+
+/** Area of closed outlines by the shoelace formula; positive where the inside is on the left of the line. */
+const area = (lines) => lines.reduce((sum, line) => {
+  let twice = 0;
+  for (let i = 0; i < line.length; i += 2) {
+    const [x, y, u, v] = [line[i], line[i + 1], line[(i + 2) % line.length], line[(i + 3) % line.length]];
+    twice += x * v - u * y;
+  }
+  return sum - twice / 2; // y runs down
+}, 0);
+
+test("a packed file is read back", async () => {
+  const head = new TextEncoder().encode(JSON.stringify({ facts: { title: "x" }, arrays: { a: ["uint16", [3], 0], b: ["float32", [1, 2], 8] } }).padEnd(124));
+  const bytes = new Uint8Array(4 + head.length + 16);
+  new DataView(bytes.buffer).setUint32(0, head.length, true);
+  bytes.set(head, 4);
+  bytes.set(new Uint8Array(new Uint16Array([1, 2, 65535]).buffer), 128);
+  bytes.set(new Uint8Array(new Float32Array([0.5, -2]).buffer), 136);
+  const { facts, arrays } = await unpack(gzipSync(bytes));
+  assert.equal(facts.title, "x");
+  assert.deepEqual([...arrays.a.data], [1, 2, 65535]);
+  assert.deepEqual([[...arrays.b.data], arrays.b.shape], [[0.5, -2], [1, 2]]);
+  await assert.rejects(unpack(new Uint8Array([1, 2, 3])));
+});
+
+test("window and level: black below, white above, half-way grey in the middle", () => {
+  const table = greys(256, 1, 0, 100, 150); // 100 .. 200
+  assert.deepEqual([table[0], table[100], table[150], table[200], table[255]], [0, 0, 128, 255, 255]);
+  assert.equal(greys(4, 0.5, -1, 1, 0)[2], 128); // number 2 is the intensity 0
+});
+
+test("rows of a colour table, as matplotlib chooses them", () => {
+  assert.deepEqual([0, 0.5, 0.999, 1, 2, -1].map((v) => shade(v, 0, 1)), [0, 128, 255, 255, 255, 0]);
+  assert.equal(shade(3, 3, 3), 0);
+});
+
+test("outlines run half-way between inside and outside and enclose what they should", () => {
+  const one = outlines([0, 0, 0, 0, 1, 0, 0, 0, 0], 3, 3, 1);
+  assert.equal(one.length, 1);
+  assert.deepEqual(new Set(one[0].reduce((points, v, i, all) => (i % 2 ? points : [...points, `${v},${all[i + 1]}`]), [])),
+    new Set(["1.5,1", "2,1.5", "1.5,2", "1,1.5"]));
+  assert.equal(area(one), 0.5); // a pixel of 1, its corners cut
+  const full = outlines(Array(12).fill(2), 4, 3, 2); // at the rim of the image they close too
+  assert.equal(full.length, 1);
+  assert.equal(area(full), 12 - 0.5);
+  const ring = outlines([1, 1, 1, 1, 0, 1, 1, 1, 1], 3, 3, 1);
+  assert.equal(ring.length, 2);
+  assert.equal(area(ring), 9 - 0.5 - 0.5); // the hole is cut too
+  assert.equal(outlines([1, 0, 0, 1], 2, 2, 1).length, 2); // two pixels at a corner stay two
+  assert.deepEqual(outlines([1, 1], 2, 1, 3), []);
+  assert.deepEqual(outlines([1, 0, 1, 0, 1], 5, 1, 1, 11), []); // three pixels have twelve points: too many
+});
+
+test("random masks: every outline is closed and the area is that of the pixels, up to cut corners", () => {
+  let seed = 1;
+  const random = () => ((seed = (seed * 48271) % 2147483647) / 2147483647);
+  for (let turn = 0; turn < 20; turn++) {
+    const [W, H] = [7 + turn, 5 + turn], mask = Array.from({ length: W * H }, () => (random() < 0.5 ? 1 : 0));
+    for (const line of outlines(mask, W, H, 1))
+      for (let i = 0; i < line.length; i += 2) {
+        const [x, y] = [Math.abs(line[i] - line[(i + 2) % line.length]), Math.abs(line[i + 1] - line[(i + 3) % line.length])];
+        assert.ok(x + y > 0.9 && (x === 0 || y === 0 || x === y), `from pixel to pixel, straight or slanting: ${x}, ${y}`);
+      }
+  }
+});
+
+test("planes of a volume, the last slice on top", () => {
+  const data = Uint8Array.from({ length: 24 }, (_, i) => i); // S 2, H 3, W 4
+  assert.deepEqual([...plane(data, [2, 3, 4], "slice", 1)], [12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]);
+  assert.deepEqual([...plane(data, [2, 3, 4], "coronal", 1)], [16, 17, 18, 19, 4, 5, 6, 7]);
+  assert.deepEqual([...plane(data, [2, 3, 4], "sagittal", 2)], [14, 18, 22, 2, 6, 10]);
+});
+
+test("bars", () => {
+  assert.deepEqual(sorted([0.1, 0.9, 0.5, 0.9]), [1, 3, 2, 0]);
+  assert.deepEqual([9, 10, 19.9, 20, 59, 60].map((x) => barAt(x, 10, 60, 5)), [-1, 0, 0, 1, 4, -1]);
+});
+
+test("the window around a slice", () => {
+  const windows = [[0, 6], [3, 9], [6, 12]];
+  assert.deepEqual([0, 2, 4, 5, 7, 11].map((s) => windowOf(s, windows)), [0, 0, 0, 1, 1, 2]); // half-way the first
+  assert.equal(windowOf(3, [[0, 8]]), 0);
+});
+
+test("wheel: a notch is one step, a touch pad sums up", () => {
+  assert.deepEqual(wheelSteps(0, 120, 0), [1, 0]);
+  assert.deepEqual(wheelSteps(0, -3, 1), [-1, 0]); // lines
+  assert.deepEqual(wheelSteps(0, 20, 0), [0, 20]);
+  assert.deepEqual(wheelSteps(40, 20, 0), [1, 0]);
+});
+
+test("numbers and letters", () => {
+  assert.deepEqual([99, 101, 7, 0.3].map(roundLength), [50, 100, 5, 0.2]);
+  assert.deepEqual([0, 0.12345, 1234.5, 12, 1e-5, NaN, -0.5].map(plain), ["0", "0.123", "1235", "12", "1.0e-5", "–", "-0.5"]);
+  assert.equal([..."LRAPSI"].map(opposite).join(""), "RLPAIS");
+  assert.equal(sigmoid(0), 0.5);
+});
+
+test("the theme: what the page says counts more than the system", () => {
+  const page = (light, names, theme, system) => ({
+    body: { dataset: { jpThemeLight: light }, classList: { contains: (name) => names.includes(name) } },
+    documentElement: { getAttribute: () => theme }, defaultView: { matchMedia: () => ({ matches: system }) } });
+  assert.equal(isDark(page("true", "", null, true)), false);
+  assert.equal(isDark(page("false", "", null, false)), true);
+  assert.equal(isDark(page(undefined, "vscode-dark", null, false)), true);
+  assert.equal(isDark(page(undefined, "", "dark", false)), true);
+  assert.equal(isDark(page(undefined, "", null, true)), true);
+});
