@@ -114,7 +114,7 @@ def test_two_processes_share_the_runs(phantoms, tmp_path):
             for _ in range(2)]
     begun = []
     for process in both:
-        out, error = process.communicate(timeout=300)
+        out, error = process.communicate(timeout=900)
         assert process.returncode == 0, error[-2000:]
         begun.append([line.split()[1] for line in out.splitlines() if line.startswith("[")])
         assert "| all gates |" in out
