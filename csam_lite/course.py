@@ -118,10 +118,10 @@ def _small(Config, dataset, quick, seed, options):
     patients = len({case.patient for case in dataset.cases})
     volumes = max(1, round(6 * len(dataset.cases) / patients)) if quick else len(dataset.cases)  # six patients train, the rest is held out
     test = max(1, patients - 6) if quick else max(1, round(0.2 * patients))
-    epochs = max(1, round((96 if quick else 960) / volumes))
+    epochs = max(1, round((72 if quick else 960) / volumes))
     return Config(**{"data": str(dataset.root.resolve()), "out": DATA_FOLDER, "channels": "+".join(dataset.channels), "pixels": 64,
                      "base_channels": 8, "levels": 4, "epochs": epochs, "batch_size": 1, "test": test, "val": 0, "one_zone": "keep",
-                     "seed": seed} | options)
+                     "seed": seed, "minutes": 0.4 if quick else 0.0} | options)
 
 
 def _lock(path):
