@@ -4,6 +4,7 @@ Each notebook runs in a process of its own with an outer time limit, and what it
 that a widget's callback swallowed, a check that failed or kept silent, each fails the notebook with a line that names the cell.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -225,8 +226,32 @@ def _save_in_place(executed, path):
         kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"}, language_info={"name": "python"},
         csam_lite={"sources": sources_hash(executed)})
     executed.nbformat_minor = 5
+    _make_smaller(executed)
     with whole_file(path) as part:
         part.write_text(nbformat.writes(executed) + "\n", encoding="utf-8")
+
+
+def _make_smaller(notebook, most=270_000):
+    """Pack the pictures well without loss; where the notebook is still large, the largest ones to fewer colours, until it is not."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    def pack(data, colours):
+        picture, packed = Image.open(BytesIO(base64.b64decode(data["image/png"]))).convert("RGBA"), BytesIO()
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        if colours:
+            picture = picture.quantize(colours, dither=Image.Dither.NONE)
+        picture.save(packed, "png", optimize=True)
+        data["image/png"] = min(base64.b64encode(packed.getvalue()).decode(), data["image/png"].replace("\n", ""), key=len)
+
+    pictures = [output.data for cell in notebook.cells for output in cell.get("outputs", ()) if "image/png" in output.get("data", {})]
+    for data in pictures:
+        pack(data, 0)
+    for colours in (256, 96, 48):
+        for data in sorted(pictures, key=lambda data: -len(data["image/png"])):
+            if len(json.dumps(notebook)) > most:
+                pack(data, colours)
 
 
 def _write_page(notebook, path):
