@@ -241,14 +241,14 @@ def _make_smaller(notebook, most=270_000):
         picture, packed = Image.open(BytesIO(base64.b64decode(data["image/png"]))).convert("RGBA"), BytesIO()
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
         if colours:
-            picture = picture.quantize(colours, dither=Image.Dither.NONE)
+            picture = picture.quantize(colours, Image.Quantize.FASTOCTREE, kmeans=1, dither=Image.Dither.NONE)
         picture.save(packed, "png", optimize=True)
         data["image/png"] = min(base64.b64encode(packed.getvalue()).decode(), data["image/png"].replace("\n", ""), key=len)
 
     pictures = [output.data for cell in notebook.cells for output in cell.get("outputs", ()) if "image/png" in output.get("data", {})]
     for data in pictures:
         pack(data, 0)
-    for colours in (256, 96, 48):
+    for colours in (256, 128):
         for data in sorted(pictures, key=lambda data: -len(data["image/png"])):
             if len(json.dumps(notebook)) > most:
                 pack(data, colours)
