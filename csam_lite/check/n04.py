@@ -66,7 +66,7 @@ def draw(sample):
     def spread():
         """the covariance of many draws is factor factor^T + diag(diag)"""
         found = answer(sample, *many).detach().T.cov()
-        hint = "row and column: the slices. `diag` is a variance, its root scales the own noise; the common noise (B, R) is shared by the slices"
+        hint = "row, column: slices. `diag` is a variance, its root scales the own noise; the slices share the common noise (B, R)"
         same_values(found, normal.covariance[0], "20000 draws of one normal", hint, 0.05)
 
     def gradients():
@@ -78,7 +78,7 @@ def draw(sample):
         for name, tensor in zip(("mean", "diag", "factor"), own):
             if tensor.grad is None or not bool(tensor.grad.any()):
                 raise Wrong(f"{name} got no gradient: .sample() and .detach() cut the graph, mean + noise * something does not")
-        same_values(own[0].grad, torch.tensor([[1.0, 2.0, 3.0, 4.0]]), "d(sum of weights * draw) / d(mean)", "the mean enters the draw once, unscaled")
+        same_values(own[0].grad, torch.tensor([[1.0, 2.0, 3.0, 4.0]]), "d(weighted sum of the draw) / d(mean)", "it enters once, unscaled")
 
     return verify("the draw", shape, unlike, centre, spread, gradients)
 

@@ -53,7 +53,7 @@ def parameters(count):
     def semantic():
         """the semantic gate's MLP goes C -> C // 16 -> C"""
         for C in (16, 64, 512):
-            of("semantic", 20, C, lambda: SemanticAttention(C))
+            of("semantic", 20, C, lambda C=C: SemanticAttention(C))
 
     def thin():
         """below 16 channels the hidden layer has one unit"""
@@ -67,7 +67,7 @@ def parameters(count):
     def slice_():
         """the slice gate's MLP goes D -> 4 D -> D, whatever C"""
         for D, C in ((20, 64), (6, 512), (32, 8)):
-            of("slice", D, C, lambda: SliceAttention(D))
+            of("slice", D, C, lambda D=D: SliceAttention(D))
 
     return verify("parameters of the gates", semantic, thin, positional, slice_)
 
