@@ -216,11 +216,7 @@ def _save_in_place(executed, path):
     for cell in executed.cells:
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
-        if cell.cell_type == "code":
-            for output in cell.outputs:
-                if output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None) and set(output.data) == {"text/plain"}:
-                    output.data.clear()
-            cell.outputs = [output for output in cell.outputs if output.get("data", True)]
+    _tidy(executed)
     executed.metadata.clear()
     executed.metadata.update(
         kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"}, language_info={"name": "python"},
@@ -229,6 +225,20 @@ def _save_in_place(executed, path):
     _make_smaller(executed)
     with whole_file(path) as part:
         part.write_text(nbformat.writes(executed) + "\n", encoding="utf-8")
+
+
+def _tidy(notebook):
+    """Take out what says nothing on a page: widgets, which live only with a kernel, and values such as <function f at 0x7f..>."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        kept = []
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            widget = data.pop("application/vnd.jupyter.widget-view+json", None)
+            empty = widget or output.output_type == "execute_result" and re.fullmatch(r"<.*>", data.get("text/plain", ""))
+            kept += [] if empty and set(data) <= {"text/plain"} else [output]
+        if cell.cell_type == "code":
+            cell.outputs = kept
 
 
 def _make_smaller(notebook, most=270_000):
@@ -261,13 +271,10 @@ def _write_page(notebook, path):
     from nbconvert import HTMLExporter
 
     notebook = copy.deepcopy(notebook)
-    notebook.metadata.pop("widgets", None)
+    _tidy(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _with_mathml(re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", cell.source))  # a badge is a picture of another host
-        else:
-            for output in cell.get("outputs", ()):
-                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
     page = re.sub(r'<script\s[^>]*src="https?:[^>]*>\s*</script>', "", page)
     page = re.sub(r"<script[^>]*>(?:(?!</script>).)*?https://(?:cdnjs|unpkg|cdn\.)(?:(?!</script>).)*</script>", "", page, flags=re.DOTALL)

@@ -36,7 +36,7 @@ from csam_lite import check, course
 
 torch.manual_seed(0)'''
 PARAMETERS = 'DATA = "phantom"  # "phantom", "msd" (downloads MSD Task05), or a folder of scans\nQUICK = True\nSEED = 0'
-SLIDER = "from ipywidgets import interact\ndef draw(x):\n    {}\ninteract(draw, x=(0, 3));"
+SLIDER = "from ipywidgets import interact\ndef draw(x):\n    {}\ninteract(draw, x=(0, 3))"
 
 
 def write_notebook(folder, *cells, parameters=PARAMETERS, name="00_tiny"):
