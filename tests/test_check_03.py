@@ -49,7 +49,7 @@ class Gate(nn.Module):
         return gated(x, conv(torch.cat([highest[:, None], mean[:, None]], 1)))
 
 
-def kernel(of_maximum=0.0, of_mean=40.0, bias=-25.0, side=1):
+def kernel(of_maximum=0.0, of_mean=40.0, bias=-30.0, side=1):
     weight = torch.zeros(1, 2, 7, 7)
     where = slice(3 - side // 2, 4 + side // 2)
     weight[0, 0, where, where], weight[0, 1, where, where] = of_maximum / side**2, of_mean / side**2
@@ -83,8 +83,8 @@ WRONG = {
         "reads the maximum": kernel(of_maximum=40.0, of_mean=0.0, bias=-25.0),
         "always open": kernel(0.0, 0.0, 9.0),
         "always shut": kernel(0.0, 0.0, -9.0),
-        "inverted": kernel(of_mean=-40.0, bias=25.0),
-        "too weak": kernel(of_mean=4.0, bias=-2.5),
+        "inverted": kernel(of_mean=-40.0, bias=30.0),
+        "too weak": kernel(of_mean=4.0, bias=-3.0),
         "no bias": kernel(bias=0.0),
         "averages over 7 x 7": kernel(side=7),
         "one tensor": lambda: torch.zeros(1, 2, 7, 7),
@@ -94,7 +94,7 @@ WRONG = {
 RIGHT = {
     "maps": {"stack": two_maps, "loop": loop_maps},
     "positional_attention": {"function": attention, "loop and einsum": volume_by_volume, "module": Gate()},
-    "by_hand": {"mean at the pixel": kernel(), "mean, with less of the maximum": kernel(-2.0, 40.0, -23.0)},
+    "by_hand": {"mean at the pixel": kernel(), "mean, with less of the maximum": kernel(-2.0, 40.0, -28.0)},
 }
 
 
