@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-CELLS, CELL, RADIUS = 4, 6, 2  # cells along a side, pixels of a cell, pixels
+CELLS, CELL, RADIUS = 4, 7, 2  # cells along a side, pixels of a cell, pixels
 SIDE = CELLS * CELL
 
 
@@ -44,7 +44,7 @@ def one_stays(volumes, slices=8, others=3, seed=0):
 def discs(cells):
     """One disc of ones on zeros for each number of a cell: cells (...) -> (..., H, W)."""
     at = torch.arange(CELL) - (CELL - 1) / 2
-    disc = (at[:, None] ** 2 + at ** 2 <= RADIUS**2 + 0.5).float()
+    disc = (at[:, None] ** 2 + at ** 2 <= RADIUS**2 + 1).float()
     x = F.one_hot(cells, CELLS**2).float().unflatten(-1, (CELLS, CELLS))
     return torch.kron(x, disc)
 

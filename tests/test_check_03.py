@@ -116,7 +116,7 @@ def test_an_untouched_stub_is_told_so(check, capsys):
 
 def test_two_channels_is_what_it_says():
     x, label = two_channels(6, slices=5)
-    assert x.shape == (6, 5, 2, 24, 24) and label.shape == (6, 5, 24, 24)
+    assert x.shape == (6, 5, 2, 28, 28) and label.shape == (6, 5, 28, 28)
     assert label.unique().tolist() == [0, 1] and label.sum((2, 3)).unique().numel() == 1  # a disc of one size in each slice
     true = x.amax((1, 3, 4)).argmax(1)  # the channel with the brightest voxel
     assert set(true.tolist()) == {0, 1}
@@ -128,7 +128,7 @@ def test_two_channels_is_what_it_says():
 
 def test_one_stays_is_what_it_says():
     x, label = one_stays(6, slices=5)
-    assert x.shape == (6, 5, 1, 24, 24) and label.shape == (6, 5, 24, 24)
+    assert x.shape == (6, 5, 1, 28, 28) and label.shape == (6, 5, 28, 28)
     found = x[:, :, 0] > 0.5
     assert (found.sum((2, 3)) == 4 * label.sum((2, 3))).all() and (label == label[:, :1]).all()
     assert torch.equal(found.all(1), label[:, 0] > 0)
