@@ -26,10 +26,11 @@ KEPT = "Task05_Prostate"    # of the course data: a download is not made twice
 
 @dataclass
 class Outcome:
-    """How one notebook went: `problem` is None or one line that names notebook and cell."""
+    """How one notebook went: seconds by the clock and of computing; `problem` is None or one line that names notebook and cell."""
 
     notebook: str
     seconds: float
+    cpu_seconds: float
     problem: str | None
 
 
@@ -55,20 +56,27 @@ def run_course(data="phantom", out="course_run", names=(), full=False, learner=F
     outcomes = []
     for path in chosen:
         print(f"{path.stem} ...", end=" ", flush=True)
-        started = time.monotonic()
+        started, computed = time.monotonic(), _cpu_seconds()
         executed, problem = _execute(path, out, parameters, learner, timeout or (7200.0 if full else 300.0))
-        outcomes.append(Outcome(path.stem, time.monotonic() - started, problem))
+        outcomes.append(Outcome(path.stem, time.monotonic() - started, _cpu_seconds() - computed, problem))
         if executed:
             _write_page(executed, out / f"{path.stem}.html")
         if write and not problem:
             _save_in_place(executed, path)
         print(f"{'FAILED' if problem else 'ok'}, {outcomes[-1].seconds:.1f} s" + (f": {problem}" if problem else ""), flush=True)
-    rows = [{"notebook": one.notebook, "seconds": f"{one.seconds:.1f}", "result": "failed" if one.problem else "ok"} for one in outcomes]
-    rows.append({"notebook": "together", "seconds": f"{sum(one.seconds for one in outcomes):.1f}", "result": ""})
+    total = Outcome("together", sum(one.seconds for one in outcomes), sum(one.cpu_seconds for one in outcomes), None)
+    rows = [{"notebook": one.notebook, "seconds": f"{one.seconds:.1f}", "CPU seconds": f"{one.cpu_seconds:.1f}",
+             "result": "failed" if one.problem else "ok" if one is not total else ""} for one in [*outcomes, total]]
     print(f"\n{markdown(rows)}\n\nPages and executed notebooks are in {out}/")
     if failed := [one.problem for one in outcomes if one.problem]:
         raise InputError(failed[0] + (f" (and {len(failed) - 1} more, above)" if failed[1:] else ""))
     return outcomes
+
+
+def _cpu_seconds():
+    """Of all processes that this one started and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def find_notebooks():
