@@ -303,7 +303,7 @@ def test_every_picture_is_whole_and_of_readable_size(path):
         for output in cell.get("outputs", ()):
             if "image/png" in (data := output.get("data", {})):
                 width, height = struct.unpack(">II", base64.b64decode(data["image/png"])[16:24])
-                assert 200 <= width <= 1600 and 100 <= height <= 1600, f"{width} x {height}: {cell.source[:60]}"
+                assert 200 <= width <= 1600 and 80 <= height <= 1600, f"{width} x {height}: {cell.source[:60]}"
 
 
 def _words(markdown):
