@@ -46,7 +46,8 @@ def bootstrap(function):
 
     def skewed():
         """it is as lopsided as the data"""
-        _near(answer(function, np.array([0.0] * 9 + [1.0])), (0.0, 0.3), 0.01, "nine zeros and a one", "mean +- 1.96 standard errors is another interval")
+        differences = np.array([0.0] * 9 + [1.0])
+        _near(answer(function, differences), (0.0, 0.3), 0.01, "nine zeros and a one", "mean +- 1.96 standard errors is another interval")
 
     def coverage():
         """the width belongs to 95 %, and shrinks with the root of the number of patients"""

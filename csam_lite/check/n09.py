@@ -27,7 +27,7 @@ def spacing(function):
 
     def tilted():
         """a tilted volume keeps its distances"""
-        _same(answer(function, _turned(0.4)), (0.5, 0.7, 3.0), "an affine tilted by 0.4 rad", "take the length of each COLUMN of the upper left 3 x 3")
+        _same(answer(function, _turned(0.4)), (0.5, 0.7, 3.0), "an affine tilted by 0.4 rad", "take the length of each COLUMN of the 3 x 3 part")
 
     def permuted():
         """the distances come in the order of the file's axes"""
@@ -108,7 +108,8 @@ def volume_ml(function):
         """label 2 counts once, as label 1 does"""
         both = mask.copy()
         both[5:10][both[5:10] > 0] = 2
-        _same([answer(function, both, np.diag([1.0, 1.0, 4.0, 1.0]))], [2.0], "500 voxels, half of them label 2", "count mask > 0; do not add labels up")
+        found = answer(function, both, np.diag([1.0, 1.0, 4.0, 1.0]))
+        _same([found], [2.0], "500 voxels, half of them label 2", "count mask > 0; do not add labels up")
 
     def flipped():
         """a flipped axis leaves the volume positive"""
