@@ -1,4 +1,4 @@
-"""Command line: python -m csam_lite {demo,train,evaluate,predict,explore,compare,bench,check,phantom}. Each command is a call of one function."""
+"""Command line: python -m csam_lite {demo,train,evaluate,predict,explore,compare,bench,check,phantom,course}. Each calls one function."""
 
 import argparse
 import os
@@ -120,6 +120,17 @@ def run_phantom(arguments):
     print(f"{arguments.folder}: {arguments.volumes} phantoms in the Decathlon layout")
 
 
+def run_course(arguments):
+    try:
+        import nbconvert  # noqa: F401
+        import papermill  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"course: needs {error.name}; install csam-lite[course]") from error
+    from csam_lite.course_run import run_course
+
+    run_course(arguments.data, arguments.out, arguments.names, arguments.full, arguments.learner, arguments.write, arguments.timeout)
+
+
 def _parser():
     from csam_lite.plan import SHIPPED
     from csam_lite.run import ONE_ZONE, PRETRAINED, Config
@@ -196,6 +207,15 @@ def _parser():
     phantom.add_argument("--volumes", type=int, default=32, help="how many (default: 32)")
     phantom.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
     phantom.add_argument("--control", action="store_true", help="phantoms whose single slices are unambiguous at base and apex")
+
+    course = command(run_course, "course", "execute the notebooks of the course in a clean folder, with a page of each")
+    course.add_argument("names", metavar="NN", nargs="*", help="numbers of notebooks, such as 02 04 (default: all)")
+    course.add_argument("--data", default="phantom", help="phantom, msd (downloads MSD Task05), or a folder of labelled scans (default: phantom)")
+    course.add_argument("--out", default="course_run", help="folder for pages, executed notebooks and their data (default: course_run)")
+    course.add_argument("--full", action="store_true", help="as in a long reading: QUICK = False")
+    course.add_argument("--learner", action="store_true", help="as a learner first sees them: without the solutions")
+    course.add_argument("--write", action="store_true", help="save the outputs in the notebooks themselves")
+    course.add_argument("--timeout", type=float, default=0, metavar="S", help="seconds a notebook may take (default: 300; 7200 with --full)")
     return parser
 
 

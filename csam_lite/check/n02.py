@@ -1,0 +1,148 @@
+"""Checks of 02_semantic_attention."""
+
+import torch
+from torch import nn
+
+from csam_lite.attention import SemanticAttention
+from csam_lite.check import Wrong, answer, same_shape, same_values, verify
+
+
+def statistics(function):
+    """function(x): the maximum and the mean of each channel of x (B, S, C, H, W) in its whole volume, a pair of tensors (B, C)."""
+
+    def by_hand():
+        """a volume of two slices and two channels, whose statistics you can read off"""
+        x = torch.tensor([[1.0, 3.0], [-4.0, -2.0], [5.0, 7.0], [-9.0, -1.0]]).reshape(1, 2, 2, 1, 2)
+        highest, mean = pair(answer(function, x))
+        same_values(highest, torch.tensor([[7.0, -1.0]]), "the small volume, maximum", "the maximum is over slices and pixels, channel by channel")
+        same_values(mean, torch.tensor([[4.0, -4.0]]), "the small volume, mean", "the mean is over slices and pixels, channel by channel")
+
+    def random():
+        """a batch: each volume has its own statistics"""
+        x = features()
+        highest, mean = pair(answer(function, x))
+        same_values(highest, x.amax((1, 3, 4)), f"x of shape {tuple(x.shape)}, maximum", "no axis but S, H and W may go")
+        same_values(mean, x.mean((1, 3, 4)), f"x of shape {tuple(x.shape)}, mean", "no axis but S, H and W may go")
+
+    return verify("statistics", by_hand, random)
+
+
+def semantic_attention(function):
+    """function(x, mlp): x times its semantic gate; `mlp` is a module (B, C) -> (B, C). Values and gradients are SemanticAttention's."""
+    ours, x = SemanticAttention(3, reduction=1), features()
+    for layer in (ours.mlp[0], ours.mlp[2]):
+        nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(1))
+        nn.init.constant_(layer.bias, 0.3)
+
+    def shape():
+        """the output has the shape of x"""
+        same_shape(answer(function, x, ours.mlp), x.shape, f"x of shape {tuple(x.shape)}")
+
+    def gate():
+        """one gate for each channel of each volume, the same for all slices and pixels"""
+        ratio = answer(function, x, ours.mlp) / x
+        spread = (ratio.amax((1, 3, 4)) - ratio.amin((1, 3, 4))).max().item()
+        if not spread < 1e-4:
+            raise Wrong(f"on x of shape {tuple(x.shape)}: expected output / x alike in a channel, found that it varies by {spread:.3g}")
+
+    def values():
+        """the values of csam_lite.SemanticAttention"""
+        hint = "the gate is sigmoid(mlp(maximum) + mlp(mean)): one sigmoid, and the MLP is called twice"
+        same_values(answer(function, x, ours.mlp), ours(x), f"x of shape {tuple(x.shape)}", hint)
+
+    def gradients():
+        """the gradients of csam_lite.SemanticAttention"""
+        same_gradients(lambda x: answer(function, x, ours.mlp), ours, x, ours.mlp)
+
+    return verify("semantic_attention", shape, gate, values, gradients)
+
+
+def by_hand(function):
+    """function(): weights W1 (2, 2), b1 (2,), W2 (2, 2), b2 (2,) of an MLP that opens the channel with the higher maximum and shuts the other."""
+
+    def shapes():
+        """four tensors of the shapes (2, 2), (2,), (2, 2), (2,)"""
+        weights = answer(function)
+        if not isinstance(weights, (tuple, list)) or len(weights) != 4:
+            raise Wrong("expected four tensors W1, b1, W2, b2, found something else")
+        if any(weight is None or weight is Ellipsis for weight in weights):
+            answer(lambda: None)
+        for name, weight, shape in zip(("W1", "b1", "W2", "b2"), weights, ((2, 2), (2,), (2, 2), (2,))):
+            same_shape(torch.as_tensor(weight), shape, name)
+
+    def opens():
+        """the gate is above 0.9 for the channel with maximum 2 and below 0.1 for that with maximum 1, all means 0.04"""
+        attention = SemanticAttention(2, reduction=1)
+        parameters = (attention.mlp[0].weight, attention.mlp[0].bias, attention.mlp[2].weight, attention.mlp[2].bias)
+        with torch.no_grad():
+            for parameter, weight in zip(parameters, answer(function)):
+                parameter.copy_(torch.as_tensor(weight, dtype=torch.float32))
+            for true in (0, 1):
+                x = torch.zeros(1, 4, 2, 5, 10)
+                x[:, 0, :, 0, 0] = 1 + (torch.arange(2) == true).float()
+                x[:, 1, :, 0] = (8 - x[:, 0, :, 0, :1]) / 10  # every mean is 8 / 200
+                gates = (attention(x)[0, 0, :, 0, 0] / x[0, 0, :, 0, 0]).tolist()
+                if not (gates[true] > 0.9 and gates[1 - true] < 0.1):
+                    raise Wrong(f"channel {true} has maximum 2, channel {1 - true} maximum 1: expected gates above 0.9 and below 0.1, "
+                                f"found {gates[true]:.2f} and {gates[1 - true]:.2f}")
+
+    return verify("by_hand", shapes, opens)
+
+
+def masked_statistics(function):
+    """function(x, mask): statistics of the real slices alone, maximum and mean (B, C); mask (B, S) is True where a slice is real."""
+    x = features() - 4  # all below zero: a padding of zeros would be the maximum
+    mask = torch.tensor([[True, True, True, True], [True, True, False, False], [False, True, True, False]])
+
+    def full():
+        """with a mask that is True everywhere, the plain statistics"""
+        highest, mean = pair(answer(function, x.clone(), torch.ones(3, 4, dtype=torch.bool)))
+        same_values(highest, x.amax((1, 3, 4)), "a full mask, maximum")
+        same_values(mean, x.mean((1, 3, 4)), "a full mask, mean")
+
+    def part():
+        """volumes of 4, 2 and 2 real slices, all of whose values are negative"""
+        highest, mean = pair(answer(function, x.clone(), mask))
+        kept = [volume[real] for volume, real in zip(x, mask)]
+        expected = torch.stack([volume.amax((0, 2, 3)) for volume in kept]), torch.stack([volume.mean((0, 2, 3)) for volume in kept])
+        same_values(highest, expected[0], "the maximum", "padding of zeros is higher than all real values here")
+        same_values(mean, expected[1], "the mean", "divide by the number of real slices, not by S")
+
+    def any_padding():
+        """what stands in the padding changes nothing"""
+        highest, mean = pair(answer(function, x.masked_fill(~mask[:, :, None, None, None], 50.0), mask))
+        before = pair(answer(function, x.clone(), mask))
+        same_values(highest, before[0], "padding of 50, maximum")
+        same_values(mean, before[1], "padding of 50, mean")
+
+    return verify("masked_statistics", full, part, any_padding)
+
+
+def features():
+    """x (3, 4, 3, 5, 6): three volumes of unlike level; no value is 0."""
+    x = torch.randn(3, 4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
+    return x + torch.tensor([0.0, 1.0, -0.5])[:, None, None, None, None]
+
+
+def pair(found):
+    """Two tensors, or Wrong."""
+    if isinstance(found, torch.Tensor) or not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise Wrong("expected two tensors, the maximum and the mean, found something else")
+    if any(part is None or part is Ellipsis for part in found):
+        answer(lambda: None)
+    return found
+
+
+def same_gradients(theirs, ours, x, part):
+    """Raise Wrong unless the gradients of the sum of squares of theirs(x) and ours(x) agree: in x, and in the parameters of `part`."""
+    found, expected = [], []
+    for module, gradients in ((theirs, found), (ours, expected)):
+        leaf = x.clone().requires_grad_()
+        loss = module(leaf).square().sum()
+        if not loss.requires_grad:
+            raise Wrong("the output does not depend on x for autograd: is there a no_grad(), a detach() or a tensor made anew?")
+        gradients += torch.autograd.grad(loss, [leaf, *part.parameters()], allow_unused=True)
+    for name, theirs_, ours_ in zip(["x", *(name for name, _ in part.named_parameters())], found, expected):
+        if theirs_ is None:
+            raise Wrong(f"no gradient reaches {name}: is there a no_grad(), a detach() or a tensor made anew?")
+        same_values(theirs_, ours_, f"the gradient in {name}", "values may agree and gradients not, where the graph is cut")

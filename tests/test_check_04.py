@@ -1,0 +1,214 @@
+"""The checks of notebook 04 reject wrong answers and accept right ones, however they are written."""
+
+import pytest
+import torch
+from torch import nn
+
+from csam_lite import check
+from csam_lite.attention import SliceAttention, centred_slots
+
+
+def gate_right(x, mlp):
+    return (mlp(x.amax((2, 3, 4))) + mlp(x.mean((2, 3, 4)))).sigmoid()[:, :, None, None, None]
+
+
+def gate_by_loops(x, mlp):
+    stack = []
+    for volume in x:
+        highest = torch.stack([one.max() for one in volume])
+        mean = torch.stack([one.sum() / one.numel() for one in volume])
+        stack.append(1 / (1 + torch.exp(-mlp(highest[None]) - mlp(mean[None]))))
+    return torch.cat(stack).reshape(len(x), -1, 1, 1, 1)
+
+
+class GateModule(nn.Module):
+    def forward(self, x, mlp):
+        flat = x.flatten(2)
+        return torch.sigmoid(mlp(flat.max(2).values) + mlp(flat.mean(2))).view(*flat.shape[:2], 1, 1, 1)
+
+
+def five(z):
+    return z[:, :, None, None, None]
+
+
+GATE_WRONG = {
+    "maximum only": lambda x, mlp: five(mlp(x.amax((2, 3, 4))).sigmoid()),
+    "statistics added before the MLP": lambda x, mlp: five(mlp(x.amax((2, 3, 4)) + x.mean((2, 3, 4))).sigmoid()),
+    "a sigmoid on each term": lambda x, mlp: five(mlp(x.amax((2, 3, 4))).sigmoid() + mlp(x.mean((2, 3, 4))).sigmoid()),
+    "no sigmoid": lambda x, mlp: five(mlp(x.amax((2, 3, 4))) + mlp(x.mean((2, 3, 4)))),
+    "pooled over the volumes": lambda x, mlp: gate_right(x.mean(0, keepdim=True).expand_as(x), mlp),
+    "softmax over the slices": lambda x, mlp: five((mlp(x.amax((2, 3, 4))) + mlp(x.mean((2, 3, 4)))).softmax(1)),
+    "gradient cut": lambda x, mlp: gate_right(x, mlp).detach(),
+    "features cut": lambda x, mlp: gate_right(x.detach(), mlp),
+    "shape (B, S)": lambda x, mlp: gate_right(x, mlp).flatten(1),
+    "the gated features": lambda x, mlp: x * gate_right(x, mlp),
+    "raises": lambda x, mlp: mlp(x),
+}
+
+
+@pytest.mark.parametrize("name", GATE_WRONG)
+def test_wrong_slice_gates_are_rejected(name):
+    assert check.n04.slice_gate(GATE_WRONG[name]) is False
+
+
+@pytest.mark.parametrize("right", [gate_right, gate_by_loops, GateModule()])
+def test_right_slice_gates_are_accepted(right):
+    assert check.n04.slice_gate(right) is True
+
+
+def draw_right(mean, diag, factor):
+    common = torch.randn(factor.shape[0], factor.shape[2], 1)
+    return mean + (factor @ common).squeeze(2) + diag.sqrt() * torch.randn_like(mean)
+
+
+def draw_by_torch(mean, diag, factor):
+    return torch.distributions.LowRankMultivariateNormal(mean, factor, diag).rsample()
+
+
+def draw_by_cholesky(mean, diag, factor):
+    root = torch.linalg.cholesky(factor @ factor.mT + torch.diag_embed(diag))
+    return mean + torch.einsum("bst,bt->bs", root, torch.randn_like(mean))
+
+
+DRAW_WRONG = {
+    "sample() instead of rsample()": lambda m, d, f: torch.distributions.LowRankMultivariateNormal(m, f, d).sample(),
+    "the mean": lambda m, d, f: m + 0 * d + 0 * f.sum(2),
+    "variance as standard deviation": lambda m, d, f: m + (f @ torch.randn(len(m), f.shape[2], 1)).squeeze(2) + d * torch.randn_like(m),
+    "no common noise": lambda m, d, f: m + (d + f.square().sum(2)).sqrt() * torch.randn_like(m),
+    "no own noise": lambda m, d, f: m + (f @ torch.randn(len(m), f.shape[2], 1)).squeeze(2) + 0 * d,
+    "one noise for all volumes": lambda m, d, f: m + (f @ torch.randn(f.shape[2])) + d.sqrt() * torch.randn(m.shape[1]),
+    "uniform noise": lambda m, d, f: m + (f @ torch.rand(len(m), f.shape[2], 1)).squeeze(2) + d.sqrt() * torch.rand_like(m),
+    "no mean": lambda m, d, f: draw_right(0 * m, d, f),
+    "the mean detached": lambda m, d, f: draw_right(m.detach(), d, f),
+    "fixed seed": lambda m, d, f: (torch.manual_seed(0), draw_right(m, d, f))[1],
+    "a column too many": lambda m, d, f: draw_right(m, d, f)[:, :, None],
+}
+
+
+@pytest.mark.parametrize("name", DRAW_WRONG)
+def test_wrong_draws_are_rejected(name):
+    torch.manual_seed(0)
+    assert check.n04.draw(DRAW_WRONG[name]) is False
+
+
+@pytest.mark.parametrize("right", [draw_right, draw_by_torch, draw_by_cholesky])
+@pytest.mark.parametrize("seed", range(3))
+def test_right_draws_are_accepted(right, seed):
+    torch.manual_seed(seed)
+    assert check.n04.draw(right) is True
+
+
+def step(module, x=None):
+    module.train()
+    module.zero_grad(set_to_none=True)
+    y = module(torch.rand(2, 6, 4, 8, 8) if x is None else x)
+    if y.requires_grad:
+        (y * torch.randn_like(y)).sum().backward()
+    return [parameter.grad for parameter in module.parameters()]
+
+
+def arrives_right(module):
+    return all(grad is not None and bool(grad.any()) for grad in step(module))
+
+
+def arrives_by_autograd(module):
+    y = module(torch.randn(2, 6, 4, 8, 8))
+    if not y.requires_grad:
+        return False
+    grads = torch.autograd.grad(y.square().sum(), list(module.parameters()), allow_unused=True)
+    return min(0.0 if grad is None else float(grad.abs().sum()) for grad in grads) > 0
+
+
+def arrives_by_a_step(module):
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    step(module)
+    torch.optim.SGD(module.parameters(), lr=1.0).step()
+    return all(not torch.equal(old, new) for old, new in zip(before, module.parameters()))
+
+
+FINDS_WRONG = {
+    "always True": lambda module: True,
+    "always False": lambda module: False,
+    "any instead of all": lambda module: any(grad is not None and bool(grad.any()) for grad in step(module)),
+    "None only": lambda module: all(grad is not None for grad in step(module)),
+    "skips None": lambda module: all(bool(grad.any()) for grad in step(module) if grad is not None),
+    "asks requires_grad": lambda module: all(parameter.requires_grad for parameter in module.parameters()),
+    "asks the output": lambda module: module(torch.rand(2, 6, 4, 8, 8)).requires_grad,
+    "no backward": lambda module: all(parameter.grad is not None for parameter in module.parameters()),
+    "the input's gradient": lambda module: (x := torch.rand(2, 6, 4, 8, 8, requires_grad=True), step(module, x), bool(x.grad.any()))[2],
+    "raises": lambda module: module(torch.rand(6, 4, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("name", FINDS_WRONG)
+def test_wrong_tests_of_the_gradient_are_rejected(name):
+    assert check.n04.finds_cut(FINDS_WRONG[name]) is False
+
+
+@pytest.mark.parametrize("right", [arrives_right, arrives_by_autograd, arrives_by_a_step])
+@pytest.mark.parametrize("seed", range(3))
+def test_right_tests_of_the_gradient_are_accepted(right, seed):
+    torch.manual_seed(seed)
+    assert check.n04.finds_cut(right) is True
+
+
+def slots_right(mask, D):
+    return centred_slots(*mask.shape, D, mask.device, mask)
+
+
+def slots_by_loops(mask, D):
+    out = torch.zeros(mask.shape, dtype=torch.long)
+    for b, row in enumerate(mask.tolist()):
+        real = [s for s, here in enumerate(row) if here]
+        below = (D - (real[-1] - real[0] + 1)) // 2
+        for s in real:
+            out[b, s] = s - real[0] + below
+    return out
+
+
+def slots_as_floats(mask, D):
+    where = torch.arange(mask.shape[1]).float()
+    low, high = [torch.tensor([[float(f(row.nonzero()))] for row in mask]) for f in (torch.min, torch.max)]
+    return where - low + ((D - 1 - high + low) / 2).floor()
+
+
+def shifted(mask, D, by):
+    return slots_right(mask, D) + by
+
+
+SLOTS_WRONG = {
+    "no centring": lambda mask, D: torch.arange(mask.shape[1]).expand(mask.shape),
+    "padding counts": lambda mask, D: torch.arange(mask.shape[1]).expand(mask.shape) + (D - mask.shape[1]) // 2,
+    "real slices counted, gaps forgotten": lambda mask, D: mask.cumsum(1) - 1 + (D - mask.sum(1, keepdim=True)) // 2,
+    "rounded up": lambda mask, D: mask.int().argmax(1, keepdim=True) * -1 + torch.arange(mask.shape[1])
+                                  + (D - mask.sum(1, keepdim=True) + 1) // 2,
+    "one too high": lambda mask, D: shifted(mask, D, 1),
+    "at the upper end": lambda mask, D: slots_right(mask, D) + (D - mask.sum(1, keepdim=True) + 1) // 2,
+    "upside down": lambda mask, D: D - 1 - slots_right(mask, D),
+    "one volume only": lambda mask, D: slots_right(mask[:1], D)[0],
+    "raises": lambda mask, D: mask[D],
+}
+
+
+@pytest.mark.parametrize("name", SLOTS_WRONG)
+def test_wrong_slots_are_rejected(name):
+    assert check.n04.slots(SLOTS_WRONG[name]) is False
+
+
+@pytest.mark.parametrize("right", [slots_right, slots_by_loops, slots_as_floats])
+def test_right_slots_are_accepted(right):
+    assert check.n04.slots(right) is True
+
+
+@pytest.mark.parametrize("one", [check.n04.slice_gate, check.n04.draw, check.n04.finds_cut, check.n04.slots])
+def test_an_untouched_stub_is_told_to_be_completed(one, capsys):
+    assert one(lambda *inputs: None) is None and one(...) is None
+    assert "complete the cell above first" in capsys.readouterr().out
+
+
+def test_the_reference_is_the_library(capsys):
+    def gate(x, mlp):
+        attention = SliceAttention(x.shape[1])
+        attention.mlp = mlp
+        return attention.gate(attention.logits(*attention.look(x), None))
+    assert check.n04.slice_gate(gate) is True and "[OK]" in capsys.readouterr().out

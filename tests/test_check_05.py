@@ -1,0 +1,147 @@
+"""The checks of notebook 05 reject wrong answers and accept right ones, however they are written."""
+
+import pytest
+import torch
+from torch import nn
+
+from csam_lite import CSAM, check
+
+
+def level_right(features, csam, S):
+    return csam(features.unflatten(0, (-1, S))).flatten(0, 1)
+
+
+def level_by_loop(features, csam, S):
+    return torch.cat([csam(volume[None])[0] for volume in features.split(S)])
+
+
+LEVEL_WRONG = {
+    "slices before volumes": lambda f, csam, S: csam(f.unflatten(0, (S, -1)).transpose(0, 1)).transpose(0, 1).flatten(0, 1),
+    "each slice for itself": lambda f, csam, S: csam(f[:, None])[:, 0],
+    "five axes left": lambda f, csam, S: csam(f.unflatten(0, (-1, S))),
+    "no gate": lambda f, csam, S: f,
+    "channels and slices changed places": lambda f, csam, S: csam(f.reshape(-1, S, *f.shape[1:])).transpose(1, 2).reshape(f.shape),
+    "gradient cut": lambda f, csam, S: level_right(f, csam, S).detach(),
+    "gated twice": lambda f, csam, S: level_right(level_right(f, csam, S), csam, S),
+    "four axes in": lambda f, csam, S: csam(f),
+}
+
+
+@pytest.mark.parametrize("name", LEVEL_WRONG)
+def test_wrong_levels_are_rejected(name):
+    assert check.n05.gate_level(LEVEL_WRONG[name]) is False
+
+
+@pytest.mark.parametrize("right", [level_right, level_by_loop])
+def test_right_levels_are_accepted(right):
+    assert check.n05.gate_level(right) is True
+
+
+def count_by_formula(D, C):
+    hidden = max(C // 16, 1)
+    return {"semantic": 2 * C * hidden + hidden + C, "positional": 2 * 49 + 1, "slice": 8 * D * D + 5 * D}
+
+
+def count_by_modules(D, C):
+    csam = CSAM(D, C)
+    return {gate: sum(p.numel() for p in getattr(csam, gate).parameters()) for gate in ("semantic", "positional", "slice")}
+
+
+COUNT_WRONG = {
+    "no biases": lambda D, C: {"semantic": 2 * C * max(C // 16, 1), "positional": 98, "slice": 8 * D * D},
+    "no hidden unit below 16 channels": lambda D, C: count_by_formula(D, C) | {"semantic": 2 * C * (C // 16) + C // 16 + C},
+    "two MLPs": lambda D, C: {gate: 2 * n if gate != "positional" else n for gate, n in count_by_formula(D, C).items()},
+    "hidden layer of D": lambda D, C: count_by_formula(D, C) | {"slice": 2 * D * D + 2 * D},
+    "one map into the convolution": lambda D, C: count_by_formula(D, C) | {"positional": 50},
+    "a number for D = 20 only": lambda D, C: count_by_formula(20, C),
+    "a gate left out": lambda D, C: {"semantic": count_by_formula(D, C)["semantic"], "slice": 8 * D * D + 5 * D},
+    "the sum only": lambda D, C: sum(count_by_formula(D, C).values()),
+}
+
+
+@pytest.mark.parametrize("name", COUNT_WRONG)
+def test_wrong_counts_are_rejected(name):
+    assert check.n05.parameters(COUNT_WRONG[name]) is False
+
+
+@pytest.mark.parametrize("right", [count_by_formula, count_by_modules])
+def test_right_counts_are_accepted(right):
+    assert check.n05.parameters(right) is True
+
+
+class Around(nn.Module):
+    """The network and its csam side by side; a hook joins them."""
+
+    def __init__(self, network, layer, csam, S):
+        super().__init__()
+        self.network, self.csam = network, csam
+        network.get_submodule(layer).register_forward_hook(lambda module, inputs, y: level_right(y, csam, S))
+
+    def forward(self, x):
+        return self.network(x)
+
+
+class Behind(nn.Module):
+    def __init__(self, layer, csam, S):
+        super().__init__()
+        self.layer, self.csam, self.S = layer, csam, S
+
+    def forward(self, x):
+        return level_right(self.layer(x), self.csam, self.S)
+
+
+def plug_in_place(network, layer, csam, S):
+    setattr(network, layer, Behind(getattr(network, layer), csam, S))
+    return network
+
+
+def hook_only(network, layer, csam, S):
+    network.get_submodule(layer).register_forward_hook(lambda module, inputs, y: level_right(y, csam, S))
+    return network
+
+
+def into_conv(network, layer, csam, S):
+    network.get_submodule(layer).csam = csam
+    return hook_only(network, layer, csam, S)
+
+
+def before(network, layer, csam, S):
+    class Before(Behind):
+        def forward(self, x):
+            return self.layer(x if x.shape[1] == 1 else level_right(x, self.csam, self.S))
+    setattr(network, layer, Before(getattr(network, layer), csam, S))
+    return network
+
+
+def no_grad(network, layer, csam, S):
+    network.get_submodule(layer).csam = csam
+    network.get_submodule(layer).register_forward_hook(lambda module, inputs, y: level_right(y, csam, S).detach())
+    return network
+
+
+PLUG_WRONG = {
+    "the network as it was": lambda network, layer, csam, S: network,
+    "a hook, but csam belongs to nobody": hook_only,
+    "csam before the layer": before,
+    "one layer's name in the code": lambda network, layer, csam, S: into_conv(network, "middle", csam, S),
+    "gradient cut": no_grad,
+    "slices taken one by one": lambda network, layer, csam, S: into_conv(network, layer, csam, 1),
+    "a CSAM of its own": lambda network, layer, csam, S: into_conv(network, layer, CSAM(S, 6), S),
+    "csam behind the whole network": lambda network, layer, csam, S: nn.Sequential(network, csam),
+}
+
+
+@pytest.mark.parametrize("name", PLUG_WRONG)
+def test_wrong_plugs_are_rejected(name):
+    assert check.n05.plug(PLUG_WRONG[name]) is False
+
+
+@pytest.mark.parametrize("right", [into_conv, plug_in_place, Around])
+def test_right_plugs_are_accepted(right):
+    assert check.n05.plug(right) is True
+
+
+@pytest.mark.parametrize("one", [check.n05.gate_level, check.n05.parameters, check.n05.plug])
+def test_an_untouched_stub_is_told_to_be_completed(one, capsys):
+    assert one(lambda *inputs: None) is None and one(...) is None
+    assert "complete the cell above first" in capsys.readouterr().out

@@ -1,0 +1,153 @@
+"""The checks of 06_train reject wrong answers, accept unlike right ones, and know the untouched stub."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from csam_lite.check import n06
+
+
+def stub(*_):
+    ...
+
+
+def dice_of(p, r, smooth=0.0):
+    return (2 * (p & r).sum() + smooth) / (p.sum() + r.sum() + smooth)
+
+
+def dice_loops(predicted, reference, num_classes):
+    return torch.tensor([[dice_of(p == k, r == k) for k in range(1, num_classes)] for p, r in zip(predicted, reference)])
+
+
+def dice_one_hot(predicted, reference, num_classes):
+    p, r = (torch.nn.functional.one_hot(a.long(), num_classes)[..., 1:].double().flatten(1, 3) for a in (predicted, reference))
+    return 2 * (p * r).sum(1) / (p.sum(1) + r.sum(1))
+
+
+def dice_numpy(predicted, reference, num_classes):
+    found = np.full((len(predicted), num_classes - 1), np.nan)
+    for b, k in np.ndindex(*found.shape):
+        p, r = predicted[b].numpy() == k + 1, reference[b].numpy() == k + 1
+        if p.any() or r.any():
+            found[b, k] = dice_of(p, r)
+    return found
+
+
+WRONG_DICE = {
+    "pooled over volumes": lambda p, r, k: dice_one_hot(p.flatten(0, 1)[None], r.flatten(0, 1)[None], k).expand(len(p), -1),
+    "mean over slices": lambda p, r, k: torch.stack([dice_one_hot(p[:, s:s + 1], r[:, s:s + 1], k) for s in range(p.shape[1])]).nanmean(0),
+    "with background": lambda p, r, k: torch.stack([torch.stack([dice_of(a == c, b == c) for c in range(k)]) for a, b in zip(p, r)]),
+    "smoothed": lambda p, r, k: torch.tensor([[dice_of(a == c, b == c, 1.0) for c in range(1, k)] for a, b in zip(p, r)]),
+    "no NaN": lambda p, r, k: dice_loops(p, r, k).nan_to_num(0),
+    "intersection over union": lambda p, r, k: (lambda d: d / (2 - d))(dice_loops(p, r, k)),
+    "factor 2 forgotten": lambda p, r, k: dice_loops(p, r, k) / 2,
+    "mean over classes": lambda p, r, k: dice_loops(p, r, k).nanmean(1),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_DICE)
+def test_wrong_dice(name, capsys):
+    assert n06.dice_per_volume(WRONG_DICE[name]) is False
+    assert "your code raised" not in capsys.readouterr().out  # the value is wrong, and that is what is said
+
+
+@pytest.mark.parametrize("right", [dice_loops, dice_one_hot, dice_numpy])
+def test_right_dice(right):
+    assert n06.dice_per_volume(right) is True
+
+
+def rate(done):
+    return 0.01 + 9.9 * done if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
+WRONG_RATE = {
+    "no rise": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "starts at zero": lambda done: done / 0.1 if done < 0.1 else rate(done),
+    "straight fall": lambda done: rate(done) if done < 0.1 else 1 - (done - 0.1) / 0.9,
+    "whole wave": lambda done: rate(done) if done < 0.1 else 0.5 * (1 + math.cos(2 * math.pi * (done - 0.1) / 0.9)),
+    "cosine of all": lambda done: rate(done) if done < 0.1 else 0.5 * (1 + math.cos(math.pi * done)),
+    "below zero": lambda done: rate(done) if done < 0.1 else math.cos(math.pi * (done - 0.1) / 0.9),
+    "steps": lambda done: 10.0 ** -int(3 * done),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_RATE)
+def test_wrong_rate(name, capsys):
+    assert n06.one_cycle(WRONG_RATE[name]) is False
+    assert "your code raised" not in capsys.readouterr().out  # the value is wrong, and that is what is said
+
+
+@pytest.mark.parametrize("right", [
+    rate,
+    lambda done: np.interp(done, [0, 0.1], [0.01, 1]) if done <= 0.1 else np.cos(np.pi * (done - 0.1) / 1.8) ** 2,
+    lambda done: torch.tensor(rate(done)),
+], ids=["formula", "half angle", "tensor"])
+def test_right_rate(right):
+    assert n06.one_cycle(right) is True
+
+
+def frequencies(label, k):
+    return torch.bincount(label.flatten().long(), minlength=k) / label.numel()
+
+
+WRONG_PRIOR = {
+    "no logarithm": frequencies,
+    "weights of rare classes": lambda label, k: -frequencies(label, k).clamp(min=1e-4).log(),
+    "sigmoid's prior": lambda label, k: frequencies(label, k).clamp(1e-4, 1 - 1e-4).logit(),
+    "log of zero": lambda label, k: frequencies(label, k).log(),
+    "equal shares": lambda label, k: torch.zeros(k),
+    "foreground only": lambda label, k: frequencies(label, k).clamp(min=1e-4).log()[1:],
+    "first volume only": lambda label, k: frequencies(label[:1], k).clamp(min=1e-4).log(),
+    "decimal": lambda label, k: frequencies(label, k).clamp(min=1e-4).log10(),
+    "cut too high": lambda label, k: frequencies(label, k).clamp(min=0.1).log(),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PRIOR)
+def test_wrong_prior(name, capsys):
+    assert n06.prior_bias(WRONG_PRIOR[name]) is False
+    assert "your code raised" not in capsys.readouterr().out  # the value is wrong, and that is what is said
+
+
+@pytest.mark.parametrize("right", [
+    lambda label, k: frequencies(label, k).clamp(min=1e-4).log(),
+    lambda label, k: np.log([max(int((label == c).sum()), 1e-3) for c in range(k)]),
+    lambda label, k: torch.tensor([math.log(max((label == c).float().mean().item(), 1e-6)) + 5 for c in range(k)]),
+], ids=["frequencies", "counts", "moved by a constant"])
+def test_right_prior(right):
+    assert n06.prior_bias(right) is True
+
+
+WRONG_SHARE = {
+    "all to all": lambda batch, process, processes: batch,
+    "first alone": lambda batch, process, processes: batch if process == 0 else [],
+    "same half": lambda batch, process, processes: batch[:len(batch) // processes],
+    "rest to the last": lambda batch, process, processes: batch[process:process + 1] if process + 1 < processes else batch[process:],
+    "two processes only": lambda batch, process, processes: batch[process::2],
+    "overlapping": lambda batch, process, processes: batch[process:process + len(batch) // processes],
+    "takes out of the batch": lambda batch, process, processes: [batch.pop(0) for _ in range(len(batch))][process::processes],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SHARE)
+def test_wrong_share(name, capsys):
+    assert n06.share(WRONG_SHARE[name]) is False
+    assert "your code raised" not in capsys.readouterr().out  # the value is wrong, and that is what is said
+
+
+@pytest.mark.parametrize("right", [
+    lambda batch, process, processes: batch[process::processes],
+    lambda batch, process, processes: np.split(np.array(batch), processes)[process],
+    lambda batch, process, processes: tuple(v for i, v in enumerate(batch) if i % processes == process),
+], ids=["stride", "chunks", "loop"])
+def test_right_share(right):
+    assert n06.share(right) is True
+
+
+@pytest.mark.parametrize("check", [n06.dice_per_volume, n06.one_cycle, n06.prior_bias, n06.share])
+@pytest.mark.parametrize("untouched", [stub, None, ...])
+def test_stub(check, untouched, capsys):
+    assert check(untouched) is None
+    assert "complete the cell above first" in capsys.readouterr().out

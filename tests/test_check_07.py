@@ -1,0 +1,202 @@
+"""The checks of 07_see_attention reject wrong answers, accept unlike right ones, and know the untouched stub."""
+
+import numpy as np
+import pytest
+import torch
+
+from csam_lite.check import n07
+from csam_lite.record import override_gates, record_gates
+
+
+def stub(*_):
+    ...
+
+
+WRONG_ENTROPY = {
+    "not divided": lambda p: torch.special.entr(p).sum(1),
+    "bits": lambda p: torch.special.entr(p).sum(1) / np.log(2),
+    "log of zero": lambda p: -(p * p.log()).sum(1) / np.log(p.shape[1]),
+    "sign": lambda p: torch.xlogy(p, p).sum(1) / np.log(p.shape[1]),
+    "over slices": lambda p: torch.special.entr(p).sum(0) / np.log(p.shape[1]),
+    "one minus the largest": lambda p: (1 - p.amax(1)) / (1 - 1 / p.shape[1]),
+    "mean": lambda p: torch.special.entr(p).mean(1) / np.log(p.shape[1]),
+    "keeps the axis": lambda p: torch.special.entr(p).sum(1, keepdim=True) / np.log(p.shape[1]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ENTROPY)
+def test_wrong_entropy(name, capsys):
+    assert n07.entropy(WRONG_ENTROPY[name]) is False
+    assert "your code raised" not in capsys.readouterr().out  # the value is wrong, and that is what is said
+
+
+@pytest.mark.parametrize("right", [
+    lambda p: torch.special.entr(p).sum(1) / np.log(p.shape[1]),
+    lambda p: -sum(torch.where(p[:, k] > 0, p[:, k] * p[:, k].clamp(min=1e-30).log(), 0) for k in range(p.shape[1])) / np.log(p.shape[1]),
+    lambda p: torch.distributions.Categorical(probs=p.movedim(1, -1)).entropy() / np.log(p.shape[1]),
+    lambda p: -(p.numpy() * np.log(p.numpy() + 1e-12)).sum(1) / np.log(p.shape[1]),
+], ids=["entr", "loop", "distribution", "numpy"])
+def test_right_entropy(right):
+    assert n07.entropy(right) is True
+
+
+def flat_loop(gate):
+    return torch.stack([torch.full_like(one, one.mean()) for one in gate])
+
+
+def in_place(gate):
+    for one in gate:
+        one[...] = one.mean()
+    return gate
+
+
+WRONG_FLAT = {
+    "open": torch.ones_like,
+    "mean of all volumes": lambda gate: torch.full_like(gate, gate.mean()),
+    "mean over volumes": lambda gate: gate.mean(0, keepdim=True).expand_as(gate),
+    "axis lost": lambda gate: gate.flatten(1).mean(1),
+    "last axis only": lambda gate: gate.mean(-1, keepdim=True).expand_as(gate),
+    "median": lambda gate: gate.flatten(1).median(1).values.view(-1, *[1] * (gate.ndim - 1)).expand_as(gate),
+    "unchanged": lambda gate: gate,
+    "in place": in_place,
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FLAT)
+def test_wrong_flat(name, capsys):
+    assert n07.flat(WRONG_FLAT[name]) is False
+    assert "your code raised" not in capsys.readouterr().out  # the value is wrong, and that is what is said
+
+
+@pytest.mark.parametrize("right", [
+    flat_loop,
+    lambda gate: gate.mean(tuple(range(1, gate.ndim)), keepdim=True),
+    lambda gate: gate.flatten(1).mean(1).view(-1, *[1] * (gate.ndim - 1)).expand_as(gate),
+], ids=["loop", "broadcasts", "expanded"])
+def test_right_flat(right):
+    assert n07.flat(right) is True
+
+
+def union(before, after):
+    return ((before > 0) | (after > 0)).sum()
+
+
+WRONG_CHANGED = {
+    "all voxels": lambda b, a: (b != a).mean(),
+    "foreground or not": lambda b, a: ((b > 0) != (a > 0)).sum() / max(union(b, a), 1),
+    "part of before": lambda b, a: (b != a).sum() / max((b > 0).sum(), 1),
+    "count": lambda b, a: (b != a).sum(),
+    "difference of classes": lambda b, a: np.abs(b.astype(int) - a).sum() / max(union(b, a), 1),
+    "empty is NaN": lambda b, a: np.float64((b != a).sum()) / np.float64(union(b, a)) if union(b, a) else np.nan,
+    "what stayed": lambda b, a: (b == a).sum() / b.size,
+    "unsigned difference": lambda b, a: (b - a).sum() / max(union(b, a), 1),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CHANGED)
+def test_wrong_changed(name, capsys):
+    assert n07.changed(WRONG_CHANGED[name]) is False
+    assert "your code raised" not in capsys.readouterr().out  # the value is wrong, and that is what is said
+
+
+def changed(before, after):
+    return (before != after).sum() / max(union(before, after), 1)
+
+
+def changed_loop(before, after):
+    pairs = [(b, a) for b, a in zip(before.flatten().tolist(), after.flatten().tolist()) if b or a]
+    return sum(b != a for b, a in pairs) / len(pairs) if pairs else 0.0
+
+
+def changed_torch(before, after):
+    before, after = torch.from_numpy(before), torch.from_numpy(after)
+    either = (before > 0) | (after > 0)
+    return (before[either] != after[either]).float().mean().nan_to_num(0)
+
+
+@pytest.mark.parametrize("right", [changed, changed_loop, changed_torch])
+def test_right_changed(right):
+    assert n07.changed(right) is True
+
+
+def look(network, x, **given):
+    with torch.no_grad(), override_gates(network, given.get("values", {})):
+        return network(x).argmax(2).numpy()
+
+
+def keys_of(network, x):
+    with torch.no_grad(), record_gates(network) as record:
+        network(x)
+    return [(name, gate) for name, gates in record.items() for gate in gates]
+
+
+def effects(network, x, put=torch.mean):
+    before = look(network, x)
+    return {key: changed(before, look(network, x, values={key: put})) for key in keys_of(network, x)}
+
+
+def effects_with_record(network, x):
+    with torch.no_grad(), record_gates(network) as record:
+        before = network(x).argmax(2)
+    means = {(name, gate): float(named.values.mean()) for name, gates in record.items() for gate, named in gates.items()}
+    found = {}
+    for key, mean in means.items():
+        with torch.no_grad(), override_gates(network, {key: mean}):
+            after = network(x).argmax(2)
+        found[key] = (before != after).sum().item() / ((before > 0) | (after > 0)).sum().item()
+    return found
+
+
+def cumulative(network, x):
+    before, values, found = look(network, x), {}, {}
+    for key in keys_of(network, x):
+        values[key] = torch.mean
+        found[key] = changed(before, look(network, x, values=values))
+    return found
+
+
+def never_removed(network, x):
+    before, found = look(network, x), {}
+    for key in keys_of(network, x):
+        override_gates(network, {key: torch.mean}).__enter__()
+        found[key] = changed(before, look(network, x))
+    return found
+
+
+def of_logits(network, x):
+    with torch.no_grad():
+        before, found = network(x), {}
+        for key in keys_of(network, x):
+            with override_gates(network, {key: torch.mean}):
+                found[key] = float((network(x) - before).abs().mean())
+    return found
+
+
+WRONG_EFFECTS = {
+    "one instead of the mean": lambda network, x: effects(network, x, 1.0),
+    "cumulative": cumulative,
+    "never removed": never_removed,
+    "logits": of_logits,
+    "nothing replaced": lambda network, x: effects(network, x, lambda gate: gate),
+    "slice gates only": lambda network, x: {key: value for key, value in effects(network, x).items() if key[1] == "slice"},
+    "names only": lambda network, x: {gate: value for (_, gate), value in effects(network, x).items()},
+    "a list": lambda network, x: list(effects(network, x).values()),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_EFFECTS)
+def test_wrong_effects(name, capsys):
+    assert n07.effects(WRONG_EFFECTS[name]) is False
+    assert "your code raised" not in capsys.readouterr().out  # the value is wrong, and that is what is said
+
+
+@pytest.mark.parametrize("right", [effects, effects_with_record])
+def test_right_effects(right):
+    assert n07.effects(right) is True
+
+
+@pytest.mark.parametrize("check", [n07.entropy, n07.flat, n07.changed, n07.effects])
+@pytest.mark.parametrize("untouched", [stub, None, ...])
+def test_stub(check, untouched, capsys):
+    assert check(untouched) is None
+    assert "complete the cell above first" in capsys.readouterr().out

@@ -1,0 +1,181 @@
+"""The checks of notebook 08 reject wrong answers and accept unlike right ones."""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from csam_lite import paired
+from csam_lite.check import n08
+
+
+def _mean_of_all(rows):
+    return dict.fromkeys({row["patient"] for row in rows}, float(np.nanmean([row["dice"] for row in rows])))
+
+
+def _running(rows):
+    found = {}
+    for row in rows:
+        found[row["patient"]] = (found[row["patient"]] + row["dice"]) / 2 if row["patient"] in found else row["dice"]
+    return found
+
+
+def _gather(rows):
+    found = defaultdict(list)
+    for row in rows:
+        found[row["patient"]].append(row["dice"])
+    return found
+
+
+def _sums(rows):
+    found = {}
+    for row in rows:
+        if row["dice"] == row["dice"]:
+            total, number = found.get(row["patient"], (0.0, 0))
+            found[row["patient"]] = (total + row["dice"], number + 1)
+    return {patient: total / number for patient, (total, number) in found.items()}
+
+
+def _means(d, draws=4000, size=None, replace=True):
+    rng = np.random.default_rng(0)
+    return np.array([rng.choice(d, size or len(d), replace=replace).mean() for _ in range(draws)])
+
+
+def _quantiles(values, part=0.05):
+    return np.quantile(values, (part / 2, 1 - part / 2))
+
+
+def _normal(d):
+    half = 1.96 * d.std() / len(d) ** 0.5
+    return d.mean() - half, d.mean() + half
+
+
+def _scipy(d):
+    from scipy.stats import bootstrap
+
+    if np.ptp(d) == 0:
+        return d[0], d[0]
+    return bootstrap((d,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+
+
+def _torch(d):
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    means = torch.as_tensor(d)[torch.randint(len(d), (4000, len(d)), generator=generator)].mean(1).sort().values
+    return [means[100], means[3899]]
+
+
+def _step_down(p, monotone=True, cap=True):
+    found, highest = [0.0] * len(p), 0.0
+    for rank, index in enumerate(np.argsort(p)):
+        own = (len(p) - rank) * p[index]
+        highest = max(highest, own) if monotone else own
+        found[index] = min(1, highest) if cap else highest
+    return found
+
+
+def _by_definition(p):
+    return [min(1.0, max((sum(r >= q for r in p)) * q for q in p if q <= own)) for own in p]
+
+
+def _benjamini_hochberg(p):
+    from scipy.stats import false_discovery_control
+
+    return false_discovery_control(p)
+
+
+def _zero_first(low, high, margin):
+    if low > 0 or high < 0:
+        return "helps" if low > 0 else "harms"
+    return "too small to matter" if -margin < low and high < margin else "not known"
+
+
+def _accepts_the_null(low, high, margin):
+    return "helps" if low > 0 else "harms" if high < 0 else "too small to matter"
+
+
+def _by_mean(low, high, margin):
+    middle = (low + high) / 2
+    return "too small to matter" if abs(middle) < margin else "helps" if middle > 0 else "harms"
+
+
+def _demands_margin(low, high, margin):
+    if -margin < low and high < margin:
+        return "too small to matter"
+    return "helps" if low > margin else "harms" if high < -margin else "not known"
+
+
+def _right(low, high, margin):
+    if max(abs(low), abs(high)) < margin:
+        return "too small to matter"
+    return "helps" if low > 0 else "harms" if high < 0 else "not known"
+
+
+def _right_other(low, high, margin):
+    words = {(True, True): "helps", (False, False): "harms"}
+    return "too small to matter" if -margin < low <= high < margin else words.get((low > 0, high > 0), "not known")
+
+
+WRONG = {
+    "per_patient": {
+        "every patient gets the mean of all": _mean_of_all,
+        "the last volume wins": lambda rows: {row["patient"]: row["dice"] for row in rows},
+        "keyed by volume": lambda rows: {row["case"]: row["dice"] for row in rows},
+        "running halves": _running,
+        "NaN passed on": lambda rows: {patient: np.mean(own) for patient, own in _gather(rows).items()},
+        "NaN counted as 0": lambda rows: {patient: np.mean(np.nan_to_num(own)) for patient, own in _gather(rows).items()},
+        "a sum": lambda rows: {patient: np.nansum(own) for patient, own in _gather(rows).items()},
+        "raises": lambda rows: rows["patient"],
+    },
+    "bootstrap": {
+        "quantiles of the data": lambda d: _quantiles(d),
+        "without replacement": lambda d: _quantiles(_means(d, replace=False)),
+        "90 %": lambda d: _quantiles(_means(d), 0.1),
+        "normal interval": _normal,
+        "upside down": lambda d: _quantiles(_means(d))[::-1],
+        "half as many patients a draw": lambda d: _quantiles(_means(d, size=max(len(d) // 2, 1))),
+        "least and greatest": lambda d: (_means(d).min(), _means(d).max()),
+        "one number": lambda d: float(d.mean()),
+    },
+    "holm": {
+        "Bonferroni": lambda p: [min(1, len(p) * own) for own in p],
+        "may fall": lambda p: _step_down(p, monotone=False),
+        "above 1": lambda p: _step_down(p, cap=False),
+        "sorted": lambda p: sorted(_step_down(p)),
+        "unchanged": lambda p: p,
+        "false discovery rate": _benjamini_hochberg,
+    },
+    "verdict": {
+        "asks for 0 first": _zero_first,
+        "takes no evidence for equality": _accepts_the_null,
+        "looks at the middle only": _by_mean,
+        "wants all beyond the margin": _demands_margin,
+        "always helps": lambda low, high, margin: "helps",
+    },
+}
+RIGHT = {
+    "per_patient": [lambda rows: {patient: np.nanmean(own) for patient, own in _gather(rows).items()}, _sums],
+    "bootstrap": [lambda d: _quantiles(_means(d)), _scipy, _torch],
+    "holm": [paired.holm, _by_definition, lambda p: np.array(_step_down(p))],
+    "verdict": [_right, _right_other],
+}
+
+
+@pytest.mark.parametrize("check,name", [(check, name) for check, own in WRONG.items() for name in own])
+def test_wrong_answers_are_rejected(check, name, capsys):
+    assert getattr(n08, check)(WRONG[check][name]) is False
+    assert capsys.readouterr().out.startswith("[FAIL]")
+
+
+@pytest.mark.parametrize("check,number", [(check, number) for check, own in RIGHT.items() for number in range(len(own))])
+def test_right_answers_are_accepted(check, number):
+    assert getattr(n08, check)(RIGHT[check][number]) is True
+
+
+@pytest.mark.parametrize("check", WRONG)
+def test_the_untouched_stub_is_told_apart(check, capsys):
+    assert getattr(n08, check)(lambda *inputs: ...) is None
+    assert getattr(n08, check)(lambda *inputs: None) is None
+    assert getattr(n08, check)(...) is None
+    assert "complete the cell above first" in capsys.readouterr().out

@@ -1,0 +1,336 @@
+"""The runner of the course on tiny notebooks, the data and networks that the notebooks share, the structure of all notebooks, and all of them run."""
+
+import base64
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from csam_lite import course
+from csam_lite.errors import InputError
+
+nbformat = pytest.importorskip("nbformat", reason="the course needs csam-lite[course]")
+pytest.importorskip("papermill", reason="the course needs csam-lite[course]")
+pytest.importorskip("nbconvert", reason="the course needs csam-lite[course]")
+
+from csam_lite.course_run import printed, run_course, sources_hash, tagged  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+ORDER = ["00_start_here", "01_anisotropic_mri", "02_semantic_attention", "03_positional_attention", "04_slice_attention", "05_csam_unet",
+         "06_train", "07_see_attention", "08_does_it_help", "09_your_own_scan"]
+SETUP = '''\
+import importlib.util, subprocess, sys
+
+if importlib.util.find_spec("csam_lite") is None:  # on Colab: installs only what is missing, replaces nothing that is loaded
+    wanted = "csam-lite[course] @ git+https://github.com/csam-lite/csam-lite"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--upgrade-strategy", "only-if-needed", wanted], check=True)
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from csam_lite import check, course
+
+torch.manual_seed(0)'''
+PARAMETERS = 'DATA = "phantom"  # "phantom", "msd" (downloads MSD Task05), or a folder of scans\nQUICK = True\nSEED = 0'
+SLIDER = "from ipywidgets import interact\ndef draw(x):\n    {}\ninteract(draw, x=(0, 3))"
+
+
+def write_notebook(folder, *cells, parameters=PARAMETERS, name="00_tiny"):
+    """A notebook of code cells, each its source or (source, tag), after a cell of parameters."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+    folder.mkdir(exist_ok=True)
+    made = [new_markdown_cell("# 00 Tiny\n\nAn equation: $g_c = \\sigma(x_c)$ and `cost $1`."),
+            new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    for cell in cells:
+        source, tags = (cell, []) if isinstance(cell, str) else (cell[0], [cell[1]])
+        made.append(new_code_cell(source, metadata={"tags": tags}))
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(new_notebook(cells=made, metadata=kernel), folder / f"{name}.ipynb")
+    return folder
+
+
+def test_a_run_leaves_pages_that_open_offline_and_a_table(tmp_path, capsys):
+    """Two notebooks share the working directory; the page carries the equation and names no other host's script or picture."""
+    notebooks = write_notebook(tmp_path / "nb", "open('made.txt', 'w').write(f'{DATA} {QUICK} {SEED}')", SLIDER.format("print(x)"))
+    write_notebook(tmp_path / "nb", "print(open('made.txt').read())", name="01_second")
+    outcomes = run_course(out=tmp_path / "out", notebooks=notebooks, full=True)
+    assert [(one.notebook, one.problem) for one in outcomes] == [("00_tiny", None), ("01_second", None)]
+    second = nbformat.read(tmp_path / "out" / "01_second.ipynb", 4)
+    assert "phantom False 0" in printed(second.cells[-1])
+    page = (tmp_path / "out" / "00_tiny.html").read_text()
+    assert "<math" in page and "cost $1" in page
+    assert not re.findall(r'(?:src|href|import)\s*=?\s*"https?://[^"]*"', page)
+    printed_lines = capsys.readouterr().out
+    assert re.search(r"00_tiny \.\.\. ok, \d+\.\d s", printed_lines) and "| together" in printed_lines
+
+
+FAILURES = {
+    "an error": ("1 / 0", r"00_tiny\.ipynb, cell 3 \(1 / 0\): ZeroDivisionError: division by zero"),
+    "an error that interact hides": (SLIDER.format("raise ValueError('hidden')"), r"cell 3 .*ValueError: hidden"),
+    "an error that an Output widget hides": ("import ipywidgets\nwith ipywidgets.Output():\n    raise KeyError('hidden')", r"cell 3 .*KeyError"),
+    "a printed traceback": ("import traceback\ntry:\n    1 / 0\nexcept Exception:\n    traceback.print_exc()", r"cell 3 .*ZeroDivisionError"),
+    "the kernel's end": ("import os\nos._exit(1)", r"cell 3 "),
+    "a silent exit": ("raise SystemExit", r"cell 3 .*SystemExit"),
+    "a solution that fails": (("print('[FAIL] gate: values')", "solution"), r"cell 3 .*\[FAIL\] gate: values"),
+}
+
+
+@pytest.mark.parametrize("cell, message", FAILURES.values(), ids=FAILURES)
+def test_a_notebook_fails_by(cell, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        run_course(out=tmp_path / "out", notebooks=write_notebook(tmp_path / "nb", cell))
+
+
+def test_a_notebook_that_takes_too_long_is_ended_with_its_kernel(tmp_path):
+    notebooks = write_notebook(tmp_path / "nb", "import os, pathlib\npathlib.Path('pid').write_text(str(os.getpid()))",
+                               "import time\nwhile True:\n    time.sleep(0.1)")
+    with pytest.raises(InputError, match=r"cell 4 \(import time\).*not done after 6 s"):
+        run_course(out=tmp_path / "out", notebooks=notebooks, timeout=6)
+    kernel = Path("/proc") / (tmp_path / "out" / "pid").read_text()
+    if Path("/proc/self").exists():
+        for _ in range(50):
+            if not kernel.exists() or "Z" in (kernel / "stat").read_text().split(")")[1][:3]:
+                return
+            time.sleep(0.1)
+        raise AssertionError("the kernel is still there")
+
+
+def test_a_parameter_that_the_notebook_lacks_fails(tmp_path):
+    notebooks = write_notebook(tmp_path / "nb", "print(DATA)", parameters="DATA = 'phantom'\nSEED = 0")
+    with pytest.raises(InputError, match=r"00_tiny\.ipynb: has no parameter QUICK"):
+        run_course(out=tmp_path / "out", notebooks=notebooks)
+
+
+def test_the_other_notebooks_run_where_one_fails(tmp_path, capsys):
+    notebooks = write_notebook(tmp_path / "nb", "1 / 0")
+    write_notebook(tmp_path / "nb", "print('on')", name="01_second")
+    with pytest.raises(InputError, match="00_tiny"):
+        run_course(out=tmp_path / "out", notebooks=notebooks)
+    assert "01_second ... ok" in capsys.readouterr().out
+
+
+EXERCISE = ("def gate(x):\n    ...\nprint('{}')", "exercise")
+
+
+def test_a_learner_sees_no_solution_and_is_told_what_to_do(tmp_path):
+    notebooks = write_notebook(tmp_path / "nb", (EXERCISE[0].format("[..] gate: complete the cell"), "exercise"), ("1 / 0", "solution"))
+    run_course(out=tmp_path / "out", notebooks=notebooks, learner=True)
+    notebooks = write_notebook(tmp_path / "nb", (EXERCISE[0].format("[OK] gate"), "exercise"))
+    with pytest.raises(InputError, match="cell 3 .*untouched exercise"):
+        run_course(out=tmp_path / "out", notebooks=notebooks, learner=True)
+
+
+def test_a_later_cell_that_needs_the_solution_fails_for_a_learner_with_the_number_it_has_in_the_notebook(tmp_path):
+    notebooks = write_notebook(tmp_path / "nb", ("answer = 1", "solution"), "print(answer)")
+    with pytest.raises(InputError, match=r"cell 4 \(print\(answer\)\): NameError"):
+        run_course(out=tmp_path / "out", notebooks=notebooks, learner=True)
+
+
+def test_outputs_are_saved_in_place_with_the_hash_of_their_sources(tmp_path):
+    notebooks = write_notebook(tmp_path / "nb", SLIDER.format("print('moved', x)"))
+    run_course(out=tmp_path / "out", notebooks=notebooks, write=True)
+    saved = nbformat.read(notebooks / "00_tiny.ipynb", 4)
+    assert saved.metadata.csam_lite.sources == sources_hash(saved)
+    assert len(saved.cells) == 3 and printed(saved.cells[2]) == "moved 1\n" and "widget" not in json.dumps(saved.metadata)
+    assert [output.output_type for output in saved.cells[2].outputs] == ["stream"]
+    saved.cells[2].source += "  # changed"
+    assert saved.metadata.csam_lite.sources != sources_hash(saved)
+
+
+def test_a_folder_of_someone_else_is_not_emptied(tmp_path):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(InputError, match="holds something else"):
+        run_course(out=tmp_path, notebooks=write_notebook(tmp_path / "nb", "1"))
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_a_second_run_starts_clean_but_keeps_a_download(tmp_path):
+    notebooks, out = write_notebook(tmp_path / "nb", "1"), tmp_path / "out"
+    run_course(out=out, notebooks=notebooks)
+    for name in ("course_data/Task05_Prostate/x", "course_data/run_1/x", "left.txt"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).touch()
+    run_course(out=out, notebooks=notebooks)
+    assert (out / "course_data/Task05_Prostate/x").exists() and not (out / "course_data/run_1").exists() and not (out / "left.txt").exists()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (dict(names=["7"]), "7: no such notebook; choose from 00_tiny"), (dict(data="nowhere"), "no such folder"),
+    (dict(write=True, learner=True), "--write")])
+def test_arguments_that_cannot_be_used(arguments, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        run_course(out=tmp_path / "out", notebooks=write_notebook(tmp_path / "nb", "1"), **arguments)
+
+
+def test_the_command_tells_of_a_failure_in_one_line_and_with_its_exit_code(tmp_path, monkeypatch, capsys):
+    from csam_lite import course_run
+    from csam_lite.__main__ import main
+
+    monkeypatch.setattr(course_run, "find_notebooks", lambda: write_notebook(tmp_path / "nb", "1 / 0"))
+    assert main(["course", "--out", str(tmp_path / "out"), "00"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_data_and_networks_of_the_course(tmp_path, monkeypatch, phantoms):
+    """The shipped network answers where it fits, also on two channels; other options or labels are trained, once."""
+    monkeypatch.chdir(tmp_path)
+    dataset = course.dataset(str(phantoms))
+    scan = course.scan(dataset, k=len(dataset.cases) + 1)
+    assert scan.name == dataset.cases[1].name and scan.channels == ("T2", "ADC") and scan.classes == ("PZ", "TZ")
+    shipped = course.network(dataset)
+    assert course.input(shipped, scan).shape == (len(scan.image), 1, 96, 96)
+    short = dict(pixels=32, levels=3, base_channels=4, epochs=1, test=4)
+    run = course.network(dataset, train=True, **short)
+    stamp = (run.folder / "best.safetensors").stat().st_mtime_ns
+    assert course.input(run, scan).shape == (len(scan.image), 2, 32, 32)
+    again = course.network(dataset, attention="all", **short)
+    assert again.folder == run.folder and (run.folder / "best.safetensors").stat().st_mtime_ns == stamp
+    assert course.network(dataset, attention="none", **short).folder != run.folder
+
+
+def test_a_scan_without_the_networks_channel_is_refused(tmp_path, monkeypatch, phantoms):
+    monkeypatch.chdir(tmp_path)
+    dataset = course.dataset(str(phantoms)).only_channels(["ADC"])
+    two = course.network(course.dataset(str(phantoms)), pixels=32, levels=3, base_channels=4, epochs=1, test=4)
+    with pytest.raises(InputError, match="has no channel T2; it has ADC"):
+        course.input(two, course.scan(dataset))
+
+
+# The structure of the notebooks
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@every_notebook
+def test_the_notebook_is_as_the_others(path):
+    """Cells, lines and words within the design targets; required parts, in order; the same setup cell; exercises and knobs whole."""
+    notebook = nbformat.read(path, 4)
+    nbformat.validate(notebook)
+    cells, number = notebook.cells, path.stem[:2]
+    code, prose = ([cell for cell in cells if cell.cell_type == kind] for kind in ("code", "markdown"))
+    problems = []
+
+    def hold(true, text):
+        problems.extend([] if true else [text])
+
+    lengths = sorted(len(cell.source.splitlines()) for cell in code)
+    words = sum(len(_words(cell.source)) for cell in prose)
+    hold(25 <= len(cells) <= 45, f"{len(cells)} cells")
+    median = lengths[len(lengths) // 2]
+    hold(lengths[-1] <= 40 and median <= 12, f"code cells of {lengths[-1]} lines at most, {median} in the median")
+    hold(800 <= words <= 1800, f"{words} words")
+    for k, cell in enumerate(cells, 1):
+        wide = max(map(len, cell.source.splitlines()), default=0) if cell.cell_type == "code" and not tagged(cell, "setup") else 0
+        hold(wide <= 110, f"cell {k} has a line of {wide} characters")
+
+    first = cells[0].source
+    parts = [rf"# {number} ", rf"colab\.research\.google\.com/github/csam-lite/csam-lite/blob/main/notebooks/{path.name}\)",
+             r"\*\*You will be able to\*\*", r"\*\*You need\*\*", r"\*\*Minutes\*\*: read \S+ / CPU \S+ / T4 \S+"]
+    at = [match.start() if (match := re.search(part, first)) else -1 for part in parts]
+    hold(-1 not in at and at == sorted(at), f"the first cell lacks, or has in another order: {[p for p, a in zip(parts, at) if a < 0] or at}")
+    hold(tagged(cells[1], "setup") and cells[1].source.strip() == SETUP, "the second cell is not the setup cell")
+    hold(tagged(cells[2], "parameters") and re.findall(r"^(\w+) =", cells[2].source, re.MULTILINE) == ["DATA", "QUICK", "SEED"],
+         "the third cell is not that of the parameters")
+    problems += _exercise_problems(cells, number)
+    hold(any("interact(" in cell.source for cell in code), "no knob: interact(")
+
+    text = "\n".join(cell.source for cell in prose)
+    recap, questions = text.find("## Recap"), text.find("## Five questions")
+    hold(0 < recap < questions, "no Recap, or not before Five questions")
+    hold(text[questions:].count("<summary>") == 5, f"{text[questions:].count('<summary>')} questions at the end")
+    hold(text.count("<details>") == text.count("</details>"), "a <details> is not closed")
+    following = ORDER[ORDER.index(path.stem) + 1:][:1]
+    hold(not following or f"({following[0]}.ipynb)" in text[questions:], "no link to the next notebook at the end")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
+        hold((path.parent / target).exists() or Path(target).stem in ORDER, f"a link to nowhere: {target}")
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
+
+
+def _exercise_problems(cells, number):
+    """Each exercise: header with difficulty, stub with check, folded hint, hidden solution that is checked."""
+    exercises = [i for i, cell in enumerate(cells) if tagged(cell, "exercise")]
+    problems = [] if len(exercises) >= 3 else [f"{len(exercises)} exercises"]
+    if len(exercises) != sum(tagged(cell, "solution") for cell in cells):
+        problems.append("not one solution for each exercise")
+    for k, i in enumerate(exercises, 1):
+        before, after = cells[i - 1].source, cells[i + 1:i + 4]
+        solution = next((cell for cell in after if tagged(cell, "solution")), None)
+        wrong = [what for what, fine in {
+            "header": re.search(rf"### Exercise {number}\.{k}: \S", before),
+            "difficulty": re.search(r"Difficulty: (easy|medium|hard) - Minutes: \d+ - Important: (yes|no)", before),
+            "check in the cell": f"check.n{number}." in cells[i].source and ("..." in cells[i].source),
+            "folded hint": any("<details>" in cell.source and "<summary>" in cell.source for cell in after if cell.cell_type == "markdown"),
+            "hidden solution": solution and solution.metadata.get("jupyter", {}).get("source_hidden"),
+            "solution that is checked": solution and re.search(rf"assert check\.n{number}\.\w+\(", solution.source)}.items() if not fine]
+        problems += [f"exercise {number}.{k}: {', '.join(wrong)}"] if wrong else []
+    return problems
+
+
+@every_notebook
+def test_the_outputs_are_there_and_as_new_as_the_source(path):
+    notebook = nbformat.read(path, 4)
+    stored = notebook.metadata.get("csam_lite", {}).get("sources")
+    assert stored == sources_hash(notebook), f"the source was changed; run: python -m csam_lite course --write {path.stem[:2]}"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert sum("image/png" in output.get("data", {}) for cell in code for output in cell.outputs) >= 2, "hardly a picture"
+
+
+@every_notebook
+def test_the_file_is_small_and_of_no_machine(path):
+    assert path.stat().st_size < 300_000
+    notebook = nbformat.read(path, 4)
+    assert notebook.nbformat == 4 and notebook.nbformat_minor == 5 and notebook.metadata.kernelspec.name == "python3"
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    text = json.dumps([cell.source for cell in notebook.cells] + [
+        output.get("text", "") or {kind: data for kind, data in output.get("data", {}).items() if kind != "image/png"} for output in outputs])
+    assert not re.findall(r"(?<![\w.:/])(?:/root|/home|/tmp|/work|/usr|/Users|[A-Z]:\\\\)[^\s\"]*", text)
+    assert "widgets" not in notebook.metadata and "vnd.jupyter.widget" not in json.dumps(outputs)
+    assert not [output for output in outputs if output.output_type == "error"]
+
+
+@every_notebook
+def test_every_picture_is_whole_and_of_readable_size(path):
+    import struct
+
+    for cell in nbformat.read(path, 4).cells:
+        for output in cell.get("outputs", ()):
+            if "image/png" in (data := output.get("data", {})):
+                width, height = struct.unpack(">II", base64.b64decode(data["image/png"])[16:24])
+                assert 200 <= width <= 1600 and 80 <= height <= 1600, f"{width} x {height}: {cell.source[:60]}"
+
+
+def _words(markdown):
+    """The words a reader reads: without code, equations, addresses and tags."""
+    text = re.sub(r"```.*?```|\$\$.*?\$\$", " ", markdown, flags=re.DOTALL)
+    text = re.sub(r"`[^`]*`|\$[^$\n]*\$|\]\([^)]*\)|<[^>]*>|https?:\S+", " ", text)
+    return re.findall(r"[A-Za-z][A-Za-z'’-]*", text)
+
+
+@every_notebook
+def test_spelling(path):
+    """Known misspellings, in prose and comments (codespell's lists)."""
+    import subprocess
+    import sys
+
+    pytest.importorskip("codespell_lib", reason="spelling needs csam-lite[test]")
+    cells = nbformat.read(path, 4).cells
+    text = "\n".join(" ".join(_words(cell.source)) if cell.cell_type == "markdown" else cell.source for cell in cells)
+    found = subprocess.run([sys.executable, "-m", "codespell_lib", "-"], input=text, capture_output=True, text=True).stdout
+    assert not found, found
+
+
+# All of them
+
+@pytest.mark.skipif(not NOTEBOOKS, reason="no notebooks here")
+@pytest.mark.parametrize("learner", [False, True], ids=["with solutions", "as a learner"])
+def test_the_whole_course_runs(learner, tmp_path):
+    """All notebooks on phantoms, as `python -m csam_lite course` does, with less than ten minutes of computing (a busy machine takes longer)."""
+    outcomes = run_course(out=tmp_path / "out", learner=learner, timeout=900)
+    assert len(outcomes) == len(NOTEBOOKS) and sum(one.cpu_seconds for one in outcomes) < 600
