@@ -68,7 +68,7 @@ def same_values(found, expected, on, hint="", tolerance=1e-4):
     apart = (torch.as_tensor(found).detach().double() - expected.detach().double()).abs()
     if not bool((apart <= tolerance * max(1.0, float(expected.detach().abs().max()))).all()):  # NaN fails too
         at = tuple(int(i) for i in torch.unravel_index(apart.nan_to_num(torch.inf).argmax(), apart.shape))
-        expects, found = float(expected[at]), float(torch.as_tensor(found)[at])
+        expects, found = float(expected.detach()[at]), float(torch.as_tensor(found).detach()[at])
         raise Wrong(f"on {on}: at {at} expected {expects:.4g}, found {found:.4g}{'; ' + hint if hint else ''}")
 
 
