@@ -26,9 +26,9 @@ FILL, VEIL = 0.2, 0.6  # opacities with which the explorer opens
 
 @pytest.fixture(scope="module")
 def demo_run(phantoms, tmp_path_factory):
-    """A network of the demo's size, hardly trained."""
-    config = Config(str(phantoms), str(tmp_path_factory.mktemp("demo") / "run"), base_channels=8, levels=4, pixels=64, epochs=4, test=2, val=0,
-                    uncertain=True, prior=False, gate_start=0.0, gate_rate=1.0)
+    """A network of the demo's size, hardly trained, whose gates start at random, far from one: overwriting them must show."""
+    config = Config(str(phantoms), str(tmp_path_factory.mktemp("demo") / "run"), base_channels=8, levels=4, pixels=64, epochs=6, test=2, val=0,
+                    uncertain=True, prior=False, gate_start=0.0, gate_rate=1.0, learning_rate=2e-3, seed=4)
     return train(config, progress=False)
 
 
@@ -355,7 +355,7 @@ def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, request, colab):
                 page.locator(f'[data-part="change-{part}"]').select_option(value)
                 answered(page)
                 expected = view.answer({("csam.0", part): put})
-                assert (expected.mask[s] != view.as_trained.mask[s]).any()
+                assert (expected.mask[s] != view.as_trained.mask[s]).mean() > 0.002
                 same(pixels(page, "slice"), slice_picture(view, s, window, expected.mask), 0.002)
                 if part == "positional":
                     assert page.locator('[data-part="positional-value"]').inner_text() == "1 everywhere"
