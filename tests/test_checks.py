@@ -1,0 +1,56 @@
+"""Every check of the course rejects wrong answers, accepts unlike right ones, and knows the untouched stub (answers/ holds both)."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from csam_lite import check
+
+ANSWERS = {name: importlib.import_module(f"answers.{name}") for name in check.__all__}
+CHECKS = [(module, name) for module, answers in ANSWERS.items() for name in answers.WRONG]
+# Mistakes that end in an error of torch or Python; all others must be found by their values.
+RAISES = {"n00.slice_gate: gate on the last axes", "n00.slice_gate: gate on the channels", "n04.slice_gate: raises", "n04.slots: raises",
+          "n05.gate_level: four axes in", "n05.parameters: the sum only", "n05.plug: csam behind the whole network"}
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def cases(kind):
+    """(check, answer) of all answers of a kind, "WRONG" or "RIGHT"."""
+    return [pytest.param(getattr(getattr(check, module), name), answer, id=f"{module}.{name}: {what}")
+            for module, name in CHECKS for what, answer in getattr(ANSWERS[module], kind)[name].items()]
+
+
+def test_every_check_that_a_notebook_calls_has_answers():
+    called = {found for path in NOTEBOOKS.glob("*.ipynb") for found in re.findall(r"check\.(n\d\d)\.(\w+)\(", path.read_text(encoding="utf-8"))}
+    assert called - {("n00", "machine")} == set(CHECKS)  # machine() asks the machine, not the reader: test_machine.py
+
+
+@pytest.mark.parametrize("module, name", CHECKS)
+def test_there_are_enough_answers(module, name):
+    by_value = [what for what in ANSWERS[module].WRONG[name] if f"{module}.{name}: {what}" not in RAISES]
+    assert len(by_value) >= 4 and len(ANSWERS[module].RIGHT[name]) >= 2
+
+
+@pytest.mark.parametrize("one, answer", cases("WRONG"))
+def test_a_wrong_answer_is_rejected_for_its_value(one, answer, request, capsys):
+    assert one(answer) is False
+    said = capsys.readouterr().out
+    assert said.startswith("[FAIL]")
+    assert ("your code raised" in said) is (request.node.callspec.id in RAISES)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("one, answer", cases("RIGHT"))
+def test_a_right_answer_is_accepted(one, answer, seed):
+    torch.manual_seed(seed)
+    assert one(answer) is True
+
+
+@pytest.mark.parametrize("untouched", [lambda *inputs: None, lambda *inputs: ..., None, ...], ids=["None", "...", "no function", "ellipsis"])
+@pytest.mark.parametrize("module, name", CHECKS)
+def test_an_untouched_stub_is_told_what_to_do(module, name, untouched, capsys):
+    assert getattr(getattr(check, module), name)(untouched) is None
+    assert "complete the cell above first" in capsys.readouterr().out
