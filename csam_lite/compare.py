@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from csam_lite import __version__
 from csam_lite.errors import InputError
-from csam_lite.evaluate import UNIONS, mean_dice, measure_scan, measure_slices, reliability_of_classes, segmented, summarise, write_rows
+from csam_lite.evaluate import UNIONS, finite_mean, mean_dice, measure_scan, measure_slices, segmented, summarise, write_rows
 from csam_lite.files import whole_file
 from csam_lite.paired import against
 from csam_lite.plan import affordable_epochs, configs, costs, data_digest, read_plan
@@ -123,9 +123,10 @@ def _read_held_out(config, progress):
     classes = list(run.facts.labels.values())
     rows, slices, tables = [], [], dict.fromkeys(classes, 0)
     for case, scan, probabilities in segmented(run, progress=progress):
-        rows += [{"case": case.name, "patient": case.patient} | row for row in measure_scan(run, scan, probabilities)]
+        measured, reliability = measure_scan(run, scan, probabilities)
+        rows += [{"case": case.name, "patient": case.patient} | row for row in measured]
         slices += measure_slices(probabilities.argmax(1), scan.label, classes)
-        for name, table in zip(classes, reliability_of_classes(probabilities, scan.label)):
+        for name, table in zip(classes, reliability):
             tables[name] = tables[name] + table
     _write_json(run.folder / "held_out.json", {"slices": slices, "reliability": {name: table.tolist() for name, table in tables.items()}})
     write_rows(rows, run.folder / "held_out.csv")
@@ -141,7 +142,7 @@ def _score(network, rows, folder):
         "network": network, "parameters": sum(p.numel() for p in load_run(folder).network.parameters()), "seeds": len(seeds),
         "mean dice": float(np.mean(by_seed)), "sd of seeds": float(np.std(by_seed, ddof=1)) if len(seeds) > 1 else float("nan"),
         **{f"dice {name}": line["dice"] for name, line in lines.items()},
-        **{metric: float(np.nanmean([line[metric] for line in single])) for metric in single[0]
+        **{metric: finite_mean(line[metric] for line in single) for metric in single[0]
            if metric.startswith("dice_") or metric.endswith("_mm") or metric == "ece"}}
 
 

@@ -32,7 +32,7 @@ def evaluate(run, data=None, part="test", one_zone=None, masks=None, progress=Tr
     for case, scan, probabilities in segmented(run, data, part, one_zone, progress):
         if masks:
             write_like(scan, {Path(masks) / f"{case.name}.nii.gz": label_values(run, probabilities.argmax(1).astype(np.uint8))})
-        rows += [{"case": case.name, "patient": case.patient} | row for row in measure_scan(run, scan, probabilities)]
+        rows += [{"case": case.name, "patient": case.patient} | row for row in measure_scan(run, scan, probabilities)[0]]
     return rows
 
 
@@ -67,19 +67,19 @@ def segmented(run, data=None, part="test", one_zone=None, progress=True):
 
 
 def measure_scan(run, scan, probabilities):
-    """The rows of `measure` for a labelled scan, each with "ece": how far the probability of that class is from its frequency (calibration.py)."""
-    mask = probabilities.argmax(1)
-    rows = measure(mask, scan.label, scan.spacing, run.facts.labels.values(), is_prostate=bool(zones(run.facts.labels)))
+    """(rows, tables) of a labelled scan: the rows of `measure`, each with "ece", how far the probability of that class is from its frequency,
+    and the reliability tables behind it."""
+    rows = measure(probabilities.argmax(1), scan.label, scan.spacing, run.facts.labels.values(), is_prostate=bool(zones(run.facts.labels)))
     tables = reliability_of_classes(probabilities, scan.label)
-    union = organ_box(mask, scan.label)
-    together = reliability(1 - probabilities[:, 0][union], scan.label[union] > 0)
-    return [row | {"ece": calibration_error(table)} for row, table in zip(rows, [*tables, together])]
+    return [row | {"ece": calibration_error(table)} for row, table in zip(rows, tables)], tables
 
 
 def reliability_of_classes(probabilities, label):
-    """A reliability table for each class but background, of probabilities (S, K, H, W) and label (S, H, W), inside the organ's box."""
+    """Reliability tables (calibration.py) of probabilities (S, K, H, W) and label (S, H, W) inside the organ's box: of each class but
+    background, and of all these together."""
     box = organ_box(probabilities.argmax(1), label)
-    return [reliability(probabilities[:, k][box], label[box] == k) for k in range(1, probabilities.shape[1])]
+    tables = [reliability(probabilities[:, k][box], label[box] == k) for k in range(1, probabilities.shape[1])]
+    return [*tables, reliability(1 - probabilities[:, 0][box], label[box] > 0)]
 
 
 def measure_slices(mask, reference, classes):
@@ -154,8 +154,7 @@ def summarise(rows):
     summary = []
     for label in dict.fromkeys(row["class"] for row in rows):
         own = [row for row in rows if row["class"] == label]
-        means = {column: float(np.nanmean(values)) if not np.isnan(values := np.array([row[column] for row in own])).all() else math.nan
-                 for column in own[0] if column not in ("case", "patient", "class", "seed")}
+        means = {column: finite_mean(row[column] for row in own) for column in own[0] if column not in ("case", "patient", "class", "seed")}
         real = [row for row in own if row["reference_ml"] > 0]
         summary.append({"class": label, "subjects": len(own), "found": f"{sum(row['volume_ml'] > 0 for row in real)}/{len(real)}"} | means)
     return summary
@@ -163,8 +162,13 @@ def summarise(rows):
 
 def mean_dice(rows):
     """Mean Dice over the classes (without their union) of the means over subjects: the one figure of a data set."""
-    single = [line["dice"] for line in summarise(rows) if line["class"] not in UNIONS]
-    return float(np.nanmean(single))
+    return finite_mean(line["dice"] for line in summarise(rows) if line["class"] not in UNIONS)
+
+
+def finite_mean(values):
+    """Mean of the values that are finite; NaN where there are none (numpy's nanmean would warn)."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
 
 
 def write_rows(rows, path):

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from csam_lite.evaluate import UNIONS
+from csam_lite.evaluate import UNIONS, finite_mean
 
 
 def against(rows, reference, draws=10_000):
@@ -51,4 +51,4 @@ def per_patient(rows, metric):
     for row in rows:
         if row["class"] not in UNIONS:
             values[row["patient"]].append(row[metric])
-    return {patient: float(np.nanmean(own)) if np.isfinite(own).any() else float("nan") for patient, own in values.items()}
+    return {patient: finite_mean(own) for patient, own in values.items()}

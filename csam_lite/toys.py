@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn import functional as F
 
 CELLS, CELL, RADIUS = 4, 7, 2  # cells along a side, pixels of a cell, pixels
-SIDE = CELLS * CELL
 
 
 def two_channels(volumes, slices=8, seed=0):

@@ -16,6 +16,7 @@ from csam_lite.attention import SliceAttention
 from csam_lite.batches import GlobalBatches, Volumes, collate, prepare, read_scans
 from csam_lite.dataset import split
 from csam_lite.errors import InputError
+from csam_lite.evaluate import finite_mean
 from csam_lite.files import whole_file
 from csam_lite.networks import ConvBlock
 from csam_lite.predict import probabilities
@@ -169,8 +170,8 @@ class Trainer:
         """Add a line to the history and write what a reader, a user and a continuation need, each file whole or not at all."""
         from safetensors.torch import save
 
-        means = [_mean(column) for column in dice.T]
-        val_dice = _mean(np.array(means))
+        means = [finite_mean(column) for column in dice.T]
+        val_dice = finite_mean(means)
         row = {"epoch": self.epoch, "seconds": round(self.seconds, 1), "learning_rate": rate, "loss": loss, "val_dice": val_dice}
         self.history.append(row | {f"val_dice_{name}": value for name, value in zip(self.facts.labels.values(), means)})
         is_best = not len(dice) or self.epoch == 1 or val_dice > self.best  # without validation volumes the last epoch is the best
@@ -258,12 +259,6 @@ def set_noise(network, noise):
 def one_cycle(done):
     """Learning rate as a part of the highest, `done` in [0, 1]: a linear rise over the first tenth, then half a cosine to zero."""
     return done / 0.1 * 0.99 + 0.01 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
-
-
-def _mean(values):
-    """Mean of the values that are not NaN; NaN where there are none."""
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else math.nan
 
 
 def _accelerator(config):

@@ -69,8 +69,8 @@ def test_calibration_counts():
 def test_only_the_organs_box_counts_for_calibration():
     label = boxes(np.s_[2:8, 5:15, 5:25])
     right = np.stack([label == 0, label == 1], axis=1).astype(np.float32)
-    (table,) = reliability_of_classes(right, label)
-    assert table[:, 0].sum() == 6 * 10 * 20 and calibration_error(table) == 0
+    table, together = reliability_of_classes(right, label)
+    assert table[:, 0].sum() == 6 * 10 * 20 and calibration_error(table) == 0 and np.array_equal(table, together)  # one class: the same
     far = right.copy()
     far[0, :, 0, 0] = 0, 1  # one wrong voxel far away widens the box
     assert reliability_of_classes(far, label)[0][:, 0].sum() == 8 * 15 * 25

@@ -53,6 +53,13 @@ def answer(function, *inputs):
     return result
 
 
+def parts(found, names):
+    """The parts of an answer that is a tuple or list with one for each name; Wrong where it is not, Untouched where one is still open."""
+    if not isinstance(found, (tuple, list)) or len(found) != len(names):
+        raise Wrong(f"expected {len(names)} parts, {', '.join(names)}; found {type(found).__name__}")
+    return [answer(lambda part=part: part) for part in found]
+
+
 def same_shape(found, expected, on):
     """Raise Wrong unless `found` is a tensor of the shape `expected`; `on` says for which input."""
     shape = tuple(getattr(found, "shape", ()))
@@ -70,6 +77,23 @@ def same_values(found, expected, on, hint="", tolerance=1e-4):
         at = tuple(int(i) for i in torch.unravel_index(apart.nan_to_num(torch.inf).argmax(), apart.shape))
         expects, found = float(expected.detach()[at]), float(torch.as_tensor(found).detach()[at])
         raise Wrong(f"on {on}: at {at} expected {expects:.4g}, found {found:.4g}{'; ' + hint if hint else ''}")
+
+
+def same_gradients(theirs, ours, x, part):
+    """Raise Wrong unless the gradients of the sum of squares of theirs(x) and ours(x) agree: in x, and in the parameters of `part`."""
+    import torch
+
+    found, expected = [], []
+    for module, gradients in ((theirs, found), (ours, expected)):
+        leaf = x.clone().requires_grad_()
+        loss = module(leaf).square().sum()
+        if not loss.requires_grad:
+            raise Wrong("the output does not depend on x for autograd: is there a no_grad(), a detach() or a tensor made anew?")
+        gradients += torch.autograd.grad(loss, [leaf, *part.parameters()], allow_unused=True)
+    for name, theirs_, ours_ in zip(["x", *(name for name, _ in part.named_parameters())], found, expected):
+        if theirs_ is None:
+            raise Wrong(f"no gradient reaches {name}: is there a no_grad(), a detach() or a tensor made anew?")
+        same_values(theirs_, ours_, f"the gradient in {name}", "values may agree and gradients not, where the graph is cut")
 
 
 def __getattr__(name):

@@ -4,7 +4,9 @@ import torch
 from torch import nn
 
 from csam_lite.attention import SemanticAttention
-from csam_lite.check import Wrong, answer, same_shape, same_values, verify
+from csam_lite.check import Wrong, answer, parts, same_gradients, same_shape, same_values, verify
+
+PAIR = ("the maximum", "the mean")
 
 
 def statistics(function):
@@ -13,14 +15,14 @@ def statistics(function):
     def by_hand():
         """a volume of two slices and two channels, whose statistics you can read off"""
         x = torch.tensor([[1.0, 3.0], [-4.0, -2.0], [5.0, 7.0], [-9.0, -1.0]]).reshape(1, 2, 2, 1, 2)
-        highest, mean = pair(answer(function, x))
+        highest, mean = parts(answer(function, x), PAIR)
         same_values(highest, torch.tensor([[7.0, -1.0]]), "the small volume, maximum", "the maximum is over slices and pixels, channel by channel")
         same_values(mean, torch.tensor([[4.0, -4.0]]), "the small volume, mean", "the mean is over slices and pixels, channel by channel")
 
     def random():
         """a batch: each volume has its own statistics"""
         x = features()
-        highest, mean = pair(answer(function, x))
+        highest, mean = parts(answer(function, x), PAIR)
         same_values(highest, x.amax((1, 3, 4)), f"x of shape {tuple(x.shape)}, maximum", "no axis but S, H and W may go")
         same_values(mean, x.mean((1, 3, 4)), f"x of shape {tuple(x.shape)}, mean", "no axis but S, H and W may go")
 
@@ -62,11 +64,7 @@ def by_hand(function):
 
     def shapes():
         """four tensors of the shapes (2, 2), (2,), (2, 2), (2,)"""
-        weights = answer(function)
-        if not isinstance(weights, (tuple, list)) or len(weights) != 4:
-            raise Wrong("expected four tensors W1, b1, W2, b2, found something else")
-        if any(weight is None or weight is Ellipsis for weight in weights):
-            answer(lambda: None)
+        weights = parts(answer(function), ("W1", "b1", "W2", "b2"))
         for name, weight, shape in zip(("W1", "b1", "W2", "b2"), weights, ((2, 2), (2,), (2, 2), (2,))):
             same_shape(torch.as_tensor(weight), shape, name)
 
@@ -96,13 +94,13 @@ def masked_statistics(function):
 
     def full():
         """with a mask that is True everywhere, the plain statistics"""
-        highest, mean = pair(answer(function, x.clone(), torch.ones(3, 4, dtype=torch.bool)))
+        highest, mean = parts(answer(function, x.clone(), torch.ones(3, 4, dtype=torch.bool)), PAIR)
         same_values(highest, x.amax((1, 3, 4)), "a full mask, maximum")
         same_values(mean, x.mean((1, 3, 4)), "a full mask, mean")
 
     def part():
         """volumes of 4, 2 and 2 real slices, all of whose values are negative"""
-        highest, mean = pair(answer(function, x.clone(), mask))
+        highest, mean = parts(answer(function, x.clone(), mask), PAIR)
         kept = [volume[real] for volume, real in zip(x, mask)]
         expected = torch.stack([volume.amax((0, 2, 3)) for volume in kept]), torch.stack([volume.mean((0, 2, 3)) for volume in kept])
         same_values(highest, expected[0], "the maximum", "padding of zeros is higher than all real values here")
@@ -110,8 +108,8 @@ def masked_statistics(function):
 
     def any_padding():
         """what stands in the padding changes nothing"""
-        highest, mean = pair(answer(function, x.masked_fill(~mask[:, :, None, None, None], 50.0), mask))
-        before = pair(answer(function, x.clone(), mask))
+        highest, mean = parts(answer(function, x.masked_fill(~mask[:, :, None, None, None], 50.0), mask), PAIR)
+        before = parts(answer(function, x.clone(), mask), PAIR)
         same_values(highest, before[0], "padding of 50, maximum")
         same_values(mean, before[1], "padding of 50, mean")
 
@@ -122,27 +120,3 @@ def features():
     """x (3, 4, 3, 5, 6): three volumes of unlike level; no value is 0."""
     x = torch.randn(3, 4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     return x + torch.tensor([0.0, 1.0, -0.5])[:, None, None, None, None]
-
-
-def pair(found):
-    """Two tensors, or Wrong."""
-    if isinstance(found, torch.Tensor) or not isinstance(found, (tuple, list)) or len(found) != 2:
-        raise Wrong("expected two tensors, the maximum and the mean, found something else")
-    if any(part is None or part is Ellipsis for part in found):
-        answer(lambda: None)
-    return found
-
-
-def same_gradients(theirs, ours, x, part):
-    """Raise Wrong unless the gradients of the sum of squares of theirs(x) and ours(x) agree: in x, and in the parameters of `part`."""
-    found, expected = [], []
-    for module, gradients in ((theirs, found), (ours, expected)):
-        leaf = x.clone().requires_grad_()
-        loss = module(leaf).square().sum()
-        if not loss.requires_grad:
-            raise Wrong("the output does not depend on x for autograd: is there a no_grad(), a detach() or a tensor made anew?")
-        gradients += torch.autograd.grad(loss, [leaf, *part.parameters()], allow_unused=True)
-    for name, theirs_, ours_ in zip(["x", *(name for name, _ in part.named_parameters())], found, expected):
-        if theirs_ is None:
-            raise Wrong(f"no gradient reaches {name}: is there a no_grad(), a detach() or a tensor made anew?")
-        same_values(theirs_, ours_, f"the gradient in {name}", "values may agree and gradients not, where the graph is cut")

@@ -3,8 +3,6 @@
 import torch
 from torch import nn
 
-from csam_lite.check import n02
-
 
 def gated(x, logits):
     return x * torch.sigmoid(logits)[:, None, :, None, None]
@@ -95,7 +93,7 @@ WRONG = {
     },
     "masked_statistics": {
         "no mask": lambda x, mask: (x.amax((1, 3, 4)), x.mean((1, 3, 4))),
-        "zeros for padding": lambda x, mask: n02.pair(((x * mask[..., None, None, None]).amax((1, 3, 4)), masked(x, mask)[1])),
+        "zeros for padding": lambda x, mask: ((x * mask[..., None, None, None]).amax((1, 3, 4)), masked(x, mask)[1]),
         "divided by S": lambda x, mask: (masked(x, mask)[0], (x * mask[..., None, None, None]).mean((1, 3, 4))),
         "depth counted, place not": lambda x, mask: masked(x, torch.arange(x.shape[1]) < mask.sum(1, keepdim=True)),
         "mask inverted": lambda x, mask: masked(x, ~mask),
