@@ -25,7 +25,7 @@ SETUP = '''\
 import importlib.util, subprocess, sys
 
 if importlib.util.find_spec("csam_lite") is None:  # on Colab: installs only what is missing, replaces nothing that is loaded
-    wanted = "csam-lite[course] @ git+https://github.com/csam-lite/csam-lite"
+    wanted = "csam-lite @ git+https://github.com/csam-lite/csam-lite"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--upgrade-strategy", "only-if-needed", wanted], check=True)
 
 import matplotlib.pyplot as plt
@@ -34,7 +34,7 @@ import torch
 
 from csam_lite import check, course
 
-torch.manual_seed(0)'''
+torch.manual_seed(0);'''
 PARAMETERS = 'DATA = "phantom"  # "phantom", "msd" (downloads MSD Task05), or a folder of scans\nQUICK = True\nSEED = 0'
 SLIDER = "from ipywidgets import interact\ndef draw(x):\n    {}\ninteract(draw, x=(0, 3))"
 
