@@ -88,9 +88,12 @@ def run_bench(arguments):
     import torch
 
     from csam_lite.bench import bench, growth, slopes
+    from csam_lite.memory import keep_freed_memory
     from csam_lite.plots import plot_growth, save_figure
     from csam_lite.table import markdown
 
+    if not arguments.fresh_memory:
+        keep_freed_memory()
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name() if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}\n")
     print(markdown(bench(arguments.slices, arguments.pixels, arguments.base_channels, arguments.levels, arguments.volumes, arguments.repeats,
                          arguments.compile)))
@@ -194,7 +197,7 @@ def _parser():
     for name, default, help in (("slices", 20, "S"), ("pixels", 128, "H and W"), ("base-channels", 16, "C of the finest level"),
                                 ("levels", 6, "scales of the U-Net"), ("volumes", 1, "B"), ("repeats", 7, "timed turns")):
         bench.add_argument(f"--{name}", type=int, default=default, help=f"{help} (default: {default})")
-
+    bench.add_argument("--fresh-memory", action="store_true", help="let tensors get fresh pages each time, which training does not (see memory.py)")
     bench.add_argument("--compile", action="store_true", help="also time the module under torch.compile (starts slowly)")
     bench.add_argument("--growth", metavar="PICTURE", help="also time how the cost grows with slices, pixels, channels, volumes; draw it there")
 

@@ -48,9 +48,9 @@ class Attention(nn.Module):
     def forward(self, x, mask=None):
         """x (B, S, C, H, W), mask (B, S) bool or None -> the gated x, same shape. Raises ValueError on other shapes."""
         x, mask = without_padding(x, mask)
-        return x * self.gate(self.logits(*self.look(x), mask)).to(x.dtype)
+        return x * self.gate(self.logits(*self.look(x, mask), mask)).to(x.dtype)
 
-    def look(self, x):
+    def look(self, x, mask=None):
         """All that `logits` wants to know of x: here its maximum and mean over the channels, (B, S, 1, H, W) each."""
         return MaxAndMeanOverChannels.apply(x)
 
@@ -75,13 +75,11 @@ class SemanticAttention(Attention):
         nn.init.zeros_(self.mlp[0].bias)
         start_quietly(self.mlp[2], start, times=2)  # the MLP is added twice, for m and for a
 
-    def look(self, x):
-        """Maximum and mean of each channel in each slice, (B, S, C, 1, 1) each."""
-        # max() also finds where: over H, W in one run of memory that is cheap, and spares its backward the search that amax's makes.
-        return x.flatten(3).max(3).values[..., None, None], x.mean((3, 4), keepdim=True)
+    def look(self, x, mask=None):
+        """Maximum and mean of each channel over the real slices of its volume, (B, 1, C, 1, 1) each."""
+        return MaxAndMeanOverVolume.apply(x, mask)
 
     def logits(self, highest, mean, mask):
-        highest, mean = max_and_mean(highest, mean, 1, mask)  # (B, 1, C, 1, 1) each
         logits = self.mlp(highest.flatten(1)) + self.mlp(mean.flatten(1))  # (B, C)
         return logits[:, None, :, None, None]  # (B, 1, C, 1, 1)
 
@@ -102,7 +100,7 @@ class PositionalAttention(Attention):
 
     def logits(self, highest, mean, mask):
         highest, mean = max_and_mean(highest, mean, 1, mask)  # (B, 1, 1, H, W) each
-        maps = torch.cat([highest, mean], dim=2).squeeze(1)  # (B, 2, H, W)
+        maps = torch.stack([highest, mean], dim=-1)[:, 0, 0].movedim(-1, 1)  # (B, 2, H, W); in memory H, W, 2: a third of conv's time
         return self.conv(maps).unsqueeze(1)  # (B, 1, 1, H, W)
 
 
@@ -247,6 +245,34 @@ class CSAM(nn.Module):
             own = attention.gate(attention.logits(highest, mean, mask)).to(x.dtype)
             highest, mean, gate = highest * own, mean * own, gate * own
         return x * gate
+
+
+class MaxAndMeanOverVolume(torch.autograd.Function):
+    """x (B, S, C, H, W) -> maximum and mean of each channel over its real slices, (B, 1, C, 1, 1) each; a padded slice must hold 0.
+
+    The gradient of a maximum is sought in the one slice that holds it (the first, should several tie); autograd would search the volume.
+    """
+
+    @staticmethod
+    def forward(ctx, x, mask=None):
+        highest = x.amax((3, 4))  # (B, S, C)
+        if mask is not None:
+            highest = highest.masked_fill(~mask[:, :, None], -torch.inf)
+        highest, slices = highest.max(1)  # (B, C) each
+        ctx.save_for_backward(x, highest, slices, mask)
+        return highest[:, None, :, None, None], mean_over(x, (1, 3, 4), mask)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, of_highest, of_mean):
+        x, highest, slices, mask = ctx.saved_tensors
+        B, S, C, H, W = x.shape
+        real = S if mask is None else mask.sum(1)[:, None, None, None, None]
+        gradient = (of_mean / (real * H * W)).expand_as(x).contiguous()
+        held = torch.arange(B, device=x.device)[:, None], slices, torch.arange(C, device=x.device)  # which slice of each channel
+        share = (x[held] == highest[..., None, None]).to(x.dtype)  # (B, C, H, W)
+        gradient[held] += share * (of_highest[:, 0] / share.sum((2, 3), keepdim=True))
+        return gradient, None
 
 
 class MaxAndMeanOverChannels(torch.autograd.Function):

@@ -67,7 +67,7 @@ def bench(slices=20, pixels=128, base_channels=16, levels=6, volumes=1, repeats=
     return rows + _rows("4 volumes", {"four passes": lambda: [one() for _ in range(4)], "one batch": pass_of(csam, shape, device)}, repeats)
 
 
-def growth(slices=16, pixels=64, channels=16, volumes=2, repeats=5):
+def growth(slices=32, pixels=64, channels=16, volumes=2, repeats=5):
     """Rows (axis, size, voxels, milliseconds): forward + backward of CSAM as one axis grows and the others stay: slices, pixels (H = W),
     channels, volumes, threads (on a CPU)."""
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,5 +1,6 @@
 """What a computation costs on this machine: its time, in turns with its rivals, and the most memory it holds at once."""
 
+import os
 import statistics
 import time
 
@@ -32,6 +33,7 @@ def peak_memory(run):
         run()
         _finish()
         return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler speaks of itself otherwise
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

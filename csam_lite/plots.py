@@ -301,12 +301,17 @@ def plot_reliability(tables):
 def plot_growth(rows, slopes):
     """Figure of `bench.growth`: time over number of voxels, both logarithmic, a line for each axis that grew, with its slope."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     figure, axis = plt.subplots(figsize=(5.5, 4), layout="constrained")
     for colour, mark, (name, slope) in zip(COLOURS, "os^D", slopes.items()):
         voxels, times = np.array([(row["voxels"], row["milliseconds"]) for row in rows if row["axis"] == name]).T
         axis.loglog(voxels, times, marker=mark, color=colour, label=f"{name}: slope {slope:.2f}")
     axis.set(xlabel="voxels of F (B S C H W)", ylabel="forward + backward of CSAM (ms)")
+    for scale in (axis.xaxis, axis.yaxis):  # ticks at 1, 2 and 5 only: their labels would run into each other
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter(EngFormatter(sep=""))
+        scale.set_minor_formatter(NullFormatter())
     axis.legend(frameon=False)
     return figure
 

@@ -115,10 +115,12 @@ def chosen_dataset(config):
 
 
 def build_network(config, facts):
-    """The untrained network of a run."""
+    """The untrained network of a run. As it will soon be at work, the process keeps freed memory from now on (memory.py)."""
     from csam_lite.baselines import NeighbourChannels, SelfAttentionUNet, UNet2D, UNet3D
+    from csam_lite.memory import keep_freed_memory
     from csam_lite.networks import UNet, UNetPlusPlus
 
+    keep_freed_memory()
     channels = len(facts.channels) * (1 + 2 * config.neighbours)
     size = (channels, facts.num_classes, facts.num_slices, config.base_channels, config.levels)
     if baseline := {"unet2d": UNet2D, "unet3d": UNet3D, "self_attention": SelfAttentionUNet}.get(config.network):

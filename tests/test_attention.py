@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from csam_lite import CSAM, PositionalAttention, SemanticAttention, SliceAttention, UNet, UNetPlusPlus
-from csam_lite.attention import MaxAndMeanOverChannels
+from csam_lite.attention import MaxAndMeanOverChannels, MaxAndMeanOverVolume
 from csam_lite.record import record_gates
 
 NETWORKS = [UNet, UNetPlusPlus]
@@ -302,3 +302,32 @@ def test_the_channel_maps_have_autograds_gradients_also_where_channels_tie(dtype
     if dtype is torch.float64:
         smooth = torch.randn(1, 2, 4, 3, 3, dtype=dtype, requires_grad=True)
         assert torch.autograd.gradcheck(MaxAndMeanOverChannels.apply, smooth)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_volume_statistics_have_autograds_gradients_under_a_mask(dtype):
+    mask = torch.tensor([[True] * 4, [False, True, True, False]])
+    x = torch.randperm(2 * 4 * 3 * 5 * 7).view(2, 4, 3, 5, 7).to(dtype) * mask[:, :, None, None, None] - 400  # no ties in float32
+    x = x * mask[:, :, None, None, None]  # below zero in real slices: padding would win where it is not left out
+    probes, results = torch.randn(2, 2, 1, 3, 1, 1, dtype=dtype), []
+
+    def by_autograd(x):
+        real = mask[:, :, None, None, None]
+        return x.masked_fill(~real, -torch.inf).amax((1, 3, 4), keepdim=True), x.sum((1, 3, 4), keepdim=True) / (mask.sum(1).view(2, 1, 1, 1, 1) * 35)
+
+    for look in (lambda x: MaxAndMeanOverVolume.apply(x, mask), by_autograd):
+        own = x.clone().requires_grad_()
+        pooled = look(own)
+        sum((a * b).sum() for a, b in zip(pooled, probes)).backward()
+        results.append([*pooled, own.grad * mask[:, :, None, None, None]])
+    for ours, autograds in zip(*results):
+        torch.testing.assert_close(ours, autograds)
+    if dtype is torch.float64:
+        smooth = torch.randn(2, 2, 3, 3, 3, dtype=dtype, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda x: MaxAndMeanOverVolume.apply(x, None), smooth)
+
+
+def test_a_maximum_that_many_hold_gets_its_gradient_once():
+    x = torch.zeros(1, 3, 2, 4, 4, requires_grad=True)
+    MaxAndMeanOverVolume.apply(x, None)[0].sum().backward()
+    torch.testing.assert_close(x.grad.sum((1, 3, 4)), torch.ones(1, 2))
