@@ -16,13 +16,12 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from csam_lite import __version__
 from csam_lite.errors import InputError
 from csam_lite.evaluate import UNIONS, finite_mean, mean_dice, measure_scan, measure_slices, segmented, summarise, write_rows
 from csam_lite.files import whole_file
 from csam_lite.paired import against
 from csam_lite.plan import affordable_epochs, configs, costs, data_digest, read_plan
-from csam_lite.run import load_description, load_run
+from csam_lite.run import code_version, load_description, load_run
 from csam_lite.table import markdown
 
 
@@ -173,7 +172,7 @@ def _facts(plan, digest, path, progress):
     if facts.get("data", digest) != digest:
         raise InputError(f"{path.parent}: was started on other data (md5 {facts['data']}); choose another out for the experiment")
     if not facts:
-        facts = {"csam_lite": __version__, "data": digest, "costs": {}} | _machine()
+        facts = {"csam_lite": code_version(), "data": digest, "costs": {}} | _machine()
     if set(plan["networks"]) - set(facts["costs"]):  # at the first start, or when a network was added
         facts["costs"] = costs(plan, progress)
     if plan["hours"] and "epochs" not in facts:

@@ -7,11 +7,13 @@
     resume.pt           optimiser and the rest that a continuation needs; random numbers depend on seed and epoch alone
 """
 
+import hashlib
 import json
 import math
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 
+from csam_lite import __version__
 from csam_lite.dataset import ONE_ZONE, find_dataset
 from csam_lite.errors import InputError
 from csam_lite.files import whole_file
@@ -148,9 +150,18 @@ class Run:
 
 
 def save_description(folder, config, facts):
-    """Write config.json."""
+    """Write config.json, with the version of the code."""
     with whole_file(Path(folder) / "config.json") as part:
-        part.write_text(json.dumps({"config": asdict(config), "facts": asdict(facts)}, indent=1) + "\n", encoding="utf-8")
+        content = {"csam_lite": code_version(), "config": asdict(config), "facts": asdict(facts)}
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def code_version():
+    """Such as "0.1.0 (code 3f2a9c11)": the version, and a hash over the package's Python files, which tells two states of one version apart."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return f"{__version__} (code {digest.hexdigest()[:8]})"
 
 
 def load_description(folder):

@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -88,6 +89,7 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
         compare(plan, progress=False)
     assert not (tmp_path / "out" / "compare.md").exists()
     scores, differences = compare(plan, progress=False)
+    assert re.match(r"csam_lite \S+ \(code [0-9a-f]{8}\), data [0-9a-f]{32}, torch ", (tmp_path / "out" / "compare.md").read_text())
     assert len(trained) == 5 and len(set(trained)) == 4  # the third was begun twice, the first two were kept
     assert [row["network"] for row in scores] == ["plain", "all gates"] and all(row["seeds"] == 2 for row in scores)
     assert scores[1]["parameters"] > scores[0]["parameters"] and scores[0]["sd of seeds"] >= 0

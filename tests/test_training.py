@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -45,6 +46,7 @@ def test_a_run_leaves_what_it_should_and_learns(run):
     assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["loss"]) < float(rows[0]["loss"])
     assert 0 <= float(rows[1]["val_dice_PZ"]) <= 1
     stored = json.loads((run.folder / "config.json").read_text())
+    assert re.fullmatch(r"\d+\.\d+\.\d+ \(code [0-9a-f]{8}\)", stored["csam_lite"])
     assert stored["config"]["uncertain"] is True and stored["facts"]["channels"] == ["T2", "ADC"]
     assert sorted(len(names) for names in stored["facts"]["split"].values()) == [1, 2, 3]
 
