@@ -19,9 +19,19 @@ def main(argv=None):
         if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
             print(f"error: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _memory_is_full(error):
+            raise
+        print("error: the memory is full; try a smaller --batch-size, --pixels or --base-channels, or close what else uses it", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; a training goes on with --resume", file=sys.stderr)
         return 130
+
+
+def _memory_is_full(error):
+    """On a GPU torch raises an OutOfMemoryError, on a CPU a bare RuntimeError."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def run_demo(arguments):

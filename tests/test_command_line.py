@@ -261,3 +261,17 @@ def test_every_case_dropped(decathlon, tmp_path, capsys):
 def test_a_place_that_cannot_be_written(decathlon, tmp_path, capsys):
     (tmp_path / "file").write_text("x")
     assert "cannot be written" in fails(train(decathlon, tmp_path / "file"), capsys)
+
+
+def test_a_full_memory_is_said_in_one_line(capsys):
+    code = main(["bench", *options(pixels=4_000_000, levels=1, repeats=1)])
+    assert "the memory is full; try a smaller --batch-size" in fails(code, capsys)
+
+
+def test_other_errors_of_torch_are_not_taken_for_a_full_memory(monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("csam_lite.bench.bench", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        main(["bench"])
