@@ -117,7 +117,7 @@ def slice_gate(function):
         """The gate stands on the axis S also where all axes have one size"""
         generator = torch.Generator().manual_seed(0)
         F, gate = torch.randn(3, 3, 3, 3, 3, generator=generator), torch.rand(3, 3, generator=generator)
-        same_values(answer(function, F, gate), F * gate.view(3, 3, 1, 1, 1), "random numbers (3, 3, 3, 3, 3)",
+        same_values(answer(function, F.clone(), gate), F * gate.view(3, 3, 1, 1, 1), "random numbers (3, 3, 3, 3, 3)",
                     "F * gate lines up the last axes; write the axes of size 1 with gate[:, :, None, None, None]")
 
     def untouched_input():
@@ -146,7 +146,7 @@ def dice(function):
 
     def same():
         """A mask agrees with itself: 1"""
-        gives(full, full, 1, "two equal masks")
+        gives(full, full, 1, "two equal masks", "2: a + b is 'or' for boolean arrays, add the two sums; 0.5: the empty slice counted")
 
     def apart():
         """Masks without a common voxel: 0"""

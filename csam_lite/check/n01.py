@@ -123,12 +123,6 @@ def influence(function):
             gives(lambda v: v + v.mean(1, keepdim=True), s, float(rest.abs().max()), f"the network x + mean over S, slice {s}",
                   "take the largest absolute change; all other slices are set to zero, not one")
 
-    def one_neighbour():
-        """A network that looks one slice down, or one slice up"""
-        for step in (1, -1):
-            gives(lambda v, step=step: v + torch.roll(v, step, 1), 2, float(x[:, 2 - step].abs().max()),
-                  f"the network x + the slice {'below' if step == 1 else 'above'}, slice 2", "slices on both sides must be set to zero")
-
     def sign():
         """A change downwards counts like one upwards"""
         for factor in (1, -1):
@@ -136,4 +130,10 @@ def influence(function):
                   float((x.abs().amax(1) - x[:, 1].abs()).max()), f"the network x {'+' if factor > 0 else '-'} largest value, slice 1",
                   "use abs() before max()")
 
-    return verify("influence", slice_by_slice, whole_stack, one_neighbour, sign)
+    def one_neighbour():
+        """A network that looks one slice down, or one slice up"""
+        for step in (1, -1):
+            gives(lambda v, step=step: v + torch.roll(v, step, 1), 2, float(x[:, 2 - step].abs().max()),
+                  f"the network x + the slice {'below' if step == 1 else 'above'}, slice 2", "slices on both sides must be set to zero")
+
+    return verify("influence", slice_by_slice, whole_stack, sign, one_neighbour)

@@ -69,20 +69,21 @@ def by_hand(function):
             same_shape(torch.as_tensor(weight), shape, name)
 
     def opens():
-        """the gate is above 0.9 for the channel with maximum 2 and below 0.1 for that with maximum 1, all means 0.04"""
+        """the gate is above 0.9 for the channel with the higher maximum and below 0.1 for the other, at any brightness"""
         attention = SemanticAttention(2, reduction=1)
         parameters = (attention.mlp[0].weight, attention.mlp[0].bias, attention.mlp[2].weight, attention.mlp[2].bias)
         with torch.no_grad():
             for parameter, weight in zip(parameters, answer(function)):
                 parameter.copy_(torch.as_tensor(weight, dtype=torch.float32))
-            for true in (0, 1):
+            for true, bright in ((0, 1), (1, 1), (0, 2), (1, 2)):
                 x = torch.zeros(1, 4, 2, 5, 10)
                 x[:, 0, :, 0, 0] = 1 + (torch.arange(2) == true).float()
                 x[:, 1, :, 0] = (8 - x[:, 0, :, 0, :1]) / 10  # every mean is 8 / 200
+                x *= bright
                 gates = (attention(x)[0, 0, :, 0, 0] / x[0, 0, :, 0, 0]).tolist()
                 if not (gates[true] > 0.9 and gates[1 - true] < 0.1):
-                    raise Wrong(f"channel {true} has maximum 2, channel {1 - true} maximum 1: expected gates above 0.9 and below 0.1, "
-                                f"found {gates[true]:.2f} and {gates[1 - true]:.2f}")
+                    raise Wrong(f"channel {true} has maximum {2 * bright}, channel {1 - true} maximum {bright}: expected gates above 0.9 and "
+                                f"below 0.1, found {gates[true]:.2f} and {gates[1 - true]:.2f}")
 
     return verify("by_hand", shapes, opens)
 
@@ -108,10 +109,11 @@ def masked_statistics(function):
 
     def any_padding():
         """what stands in the padding changes nothing"""
-        highest, mean = parts(answer(function, x.masked_fill(~mask[:, :, None, None, None], 50.0), mask), PAIR)
         before = parts(answer(function, x.clone(), mask), PAIR)
-        same_values(highest, before[0], "padding of 50, maximum")
-        same_values(mean, before[1], "padding of 50, mean")
+        for padding, hint in ((50.0, ""), (torch.nan, "0 * NaN is NaN: fill the padding instead of multiplying it")):
+            highest, mean = parts(answer(function, x.masked_fill(~mask[:, :, None, None, None], padding), mask), PAIR)
+            same_values(highest, before[0], f"padding of {padding:g}, maximum", hint)
+            same_values(mean, before[1], f"padding of {padding:g}, mean", hint)
 
     return verify("masked_statistics", full, part, any_padding)
 

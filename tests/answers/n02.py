@@ -87,6 +87,7 @@ WRONG = {
         "too weak": weights(HAND[0], HAND[1], HAND[2] / 10, HAND[3]),
         "always open": weights(torch.zeros(2, 2), torch.zeros(2), torch.zeros(2, 2), torch.full((2,), 9.0)),
         "each channel for itself": weights(torch.eye(2), torch.zeros(2), 10 * torch.eye(2), torch.zeros(2)),
+        "each channel against a threshold": weights(torch.eye(2), torch.full((2,), -1.5), 20 * torch.eye(2), torch.full((2,), -3.0)),
         "first channel always": weights(torch.zeros(2, 2), torch.zeros(2), torch.zeros(2, 2), torch.tensor([9.0, -9.0])),
         "three tensors": lambda: HAND[:3],
         "biases of a wrong shape": weights(HAND[0], torch.zeros(1), HAND[2], HAND[3]),
@@ -96,6 +97,8 @@ WRONG = {
         "zeros for padding": lambda x, mask: ((x * mask[..., None, None, None]).amax((1, 3, 4)), masked(x, mask)[1]),
         "divided by S": lambda x, mask: (masked(x, mask)[0], (x * mask[..., None, None, None]).mean((1, 3, 4))),
         "depth counted, place not": lambda x, mask: masked(x, torch.arange(x.shape[1]) < mask.sum(1, keepdim=True)),
+        "padding multiplied by 0": lambda x, mask: (
+            masked(x, mask)[0], (x * mask[..., None, None, None]).mean((1, 3, 4)) / mask.float().mean(1, keepdim=True)),
         "mask inverted": lambda x, mask: masked(x, ~mask),
         "exchanged": lambda x, mask: masked(x, mask)[::-1],
         "first volume's mask": lambda x, mask: masked(x, mask[:1].expand(len(x), -1)),
