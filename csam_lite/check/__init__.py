@@ -64,7 +64,7 @@ def same_shape(found, expected, on):
     """Raise Wrong unless `found` is a tensor of the shape `expected`; `on` says for which input."""
     shape = tuple(getattr(found, "shape", ()))
     if shape != tuple(expected):
-        raise Wrong(f"on {on}: expected shape {tuple(expected)}, found {shape or type(found).__name__}")
+        raise Wrong(f"on {on}: expected shape {tuple(expected)}, found {shape if hasattr(found, 'shape') else type(found).__name__}")
 
 
 def same_values(found, expected, on, hint="", tolerance=1e-4):

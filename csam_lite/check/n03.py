@@ -74,10 +74,16 @@ def by_hand(function):
                 parameter.copy_(value)
             gate = attention.gate(attention.logits(*attention.look(x), None))[:, 0, 0]  # (B, H, W)
         stays, jumps = label[:, 0] > 0, ((x[:, :, 0] > 0.5) & (label == 0)).any(1)
-        if not (lowest := gate[stays].min().item()) > 0.9:
-            raise Wrong(f"on discs that stay: expected a gate above 0.9, found {lowest:.2f} in one place; look at the mean there")
-        if not (highest := gate[jumps].max().item()) < 0.1:
-            raise Wrong(f"on discs that jump: expected a gate below 0.1, found {highest:.2f} in one place; which of the two maps tells them apart?")
+        highest, mean = x.amax((1, 2)), x.mean((1, 2))  # (B, H, W) each
+
+        def there(gate):
+            at = gate.argmax()
+            return f"in one place; there the maximum is {highest.flatten()[at]:.2f} and the mean {mean.flatten()[at]:.2f}"
+
+        if not (least := gate[stays].min().item()) > 0.9:
+            raise Wrong(f"on discs that stay: expected a gate above 0.9, found {least:.2f} {there((-gate).masked_fill(~stays, -torch.inf))}")
+        if not (most := gate[jumps].max().item()) < 0.1:
+            raise Wrong(f"on discs that jump: expected a gate below 0.1, found {most:.2f} {there(gate.masked_fill(~jumps, -torch.inf))}")
 
     return verify("by_hand", shapes, opens)
 

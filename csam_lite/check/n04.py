@@ -100,7 +100,7 @@ def finds_cut(arrives):
             found = answer(arrives, make())
             if bool(found) is not sound:
                 raise Wrong(f"expected {sound}, found {found}")
-        holds.__doc__ = f"your test says {sound} of {name}"
+        holds.__doc__ = f"your test must say {sound} of {name}"
         return holds
 
     return verify("your test of the gradient", *(property_of(name, *case) for name, case in cases.items()))

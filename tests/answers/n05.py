@@ -84,6 +84,11 @@ def into_conv(network, layer, csam, S):
     return hook_only(network, layer, csam, S)
 
 
+def into_network(network, layer, csam, S):
+    network.csam = csam
+    return hook_only(network, layer, csam, S)
+
+
 def before(network, layer, csam, S):
     class Before(Behind):
         def forward(self, x):
@@ -122,6 +127,7 @@ RIGHT = {
     },
     "plug": {
         "into_conv": into_conv,
+        "into_network": into_network,
         "plug_in_place": plug_in_place,
         "Around": Around,
     },
