@@ -251,6 +251,7 @@ def plot_differences(differences, reference, metrics):
         axis.set_title(metric.replace("_", ", "), fontsize=9)
         axis.set_xlabel(f"difference from {reference}", fontsize=8)
         axis.tick_params(labelsize=8)
+        axis.locator_params(axis="x", nbins=5)
     axes[0, 0].set_yticks(range(len(networks)), networks)
     axes[0, 0].invert_yaxis()
     return figure
