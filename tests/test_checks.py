@@ -54,4 +54,4 @@ def test_a_right_answer_is_accepted(one, answer, seed):
 @pytest.mark.parametrize("module, name", CHECKS)
 def test_an_untouched_stub_is_told_what_to_do(module, name, untouched, capsys):
     assert getattr(getattr(check, module), name)(untouched) is None
-    assert "complete the cell above first" in capsys.readouterr().out
+    assert "nothing is returned yet; complete the cell" in capsys.readouterr().out

@@ -4,8 +4,8 @@ One file a notebook (`check.n02` for 02_semantic_attention), one function an exe
 
     check.n02.channel_gate(my_gate)
 
-prints a line and returns True (all properties hold), False (the first that fails is named) or None (the stub is untouched: complete the
-cell above first). A check asks for values, never for the way they were computed: functions, modules, loops and einsum are all right.
+prints a line and returns True (all properties hold), False (the first that fails is named) or None (nothing is returned yet: complete the
+cell first). A check asks for values, never for the way they were computed: functions, modules, loops and einsum are all right.
 """
 
 import importlib
@@ -31,7 +31,7 @@ def verify(name, *properties):
         try:
             property()
         except (Untouched, NotImplementedError):
-            print(f"[..] {name}: complete the cell above first")
+            print(f"[..] {name}: nothing is returned yet; complete the cell, or add a missing `return`")
             return None
         except Wrong as wrong:
             print(f"[FAIL] {name}: {statement}\n       {wrong}")
