@@ -20,7 +20,7 @@ from csam_lite.errors import InputError
 from csam_lite.evaluate import UNIONS, finite_mean, mean_dice, measure_scan, measure_slices, segmented, summarise, write_rows
 from csam_lite.files import whole_file
 from csam_lite.paired import against
-from csam_lite.plan import affordable_epochs, configs, costs, data_digest, read_plan
+from csam_lite.plan import SHIPPED, affordable_epochs, configs, costs, data_digest, read_plan
 from csam_lite.run import code_version, load_description, load_run
 from csam_lite.table import markdown
 
@@ -55,6 +55,19 @@ def compare(path, data=None, out=None, hours=None, progress=True):
         _write_csv(out / f"{name}.csv", table)
     _draw(out, found, differences, plan["reference"])
     return scores, differences
+
+
+def shipped_differences(name):
+    """The rows of differences that `python -m csam_lite compare NAME` left for the README: a comparison of hours, to look at without them.
+
+    "control" is the plan `phantom` on the control phantoms. Raises InputError for a name that has none.
+    """
+    path = SHIPPED / f"{name}.csv"
+    if not path.is_file():
+        raise InputError(f"{name}: no such result ships; choose from {', '.join(sorted(path.stem for path in SHIPPED.glob('*.csv')))}")
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row | {"patients": int(row["patients"])} | {key: float(row[key]) for key in ("difference", "low", "high", "p")}
+                for row in csv.DictReader(file)]
 
 
 @dataclass

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from scipy.stats import wilcoxon
 
 from csam_lite import UNet
 from csam_lite.baselines import NeighbourChannels
-from csam_lite.compare import compare
+from csam_lite.compare import compare, shipped_differences
 from csam_lite.errors import InputError
 from csam_lite.paired import against, holm, per_patient
 from csam_lite.plan import SHIPPED, affordable_epochs, read_plan
@@ -166,6 +167,18 @@ def test_every_experiment_that_ships_is_a_plan():
         assert plan["data"] == "scans" and plan["reference"] in plan["networks"]
         for own in plan["networks"].values():
             Config(data="scans", out="runs", **plan["options"] | own)
+
+
+def test_every_result_that_ships_is_of_a_plan_and_in_the_readme():
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    for path in SHIPPED.glob("*.csv"):
+        plan = read_plan("phantom" if path.stem == "control" else path.stem, data="scans", out="runs")
+        rows = [row for row in shipped_differences(path.stem) if row["metric"] == "dice"]
+        assert {row["network"] for row in rows} == set(plan["networks"]) - {plan["reference"]}
+        for row in rows:
+            assert f"{row['difference']:+.3f}" in readme and f"[{row['low']:+.3f}, {row['high']:+.3f}]" in readme, (path.stem, row["network"])
+    with pytest.raises(InputError, match="nowhere: no such result ships; choose from acdc"):
+        shipped_differences("nowhere")
 
 
 def test_hours_buy_epochs(phantoms, tmp_path):
