@@ -331,7 +331,7 @@ def test_spelling(path):
 @pytest.mark.skipif(not NOTEBOOKS, reason="no notebooks here")
 @pytest.mark.parametrize("learner", [False, True], ids=["with solutions", "as a learner"])
 def test_the_whole_course_runs(learner, tmp_path):
-    """All notebooks on phantoms, as `python -m csam_lite course` does. Ten minutes of two cores are allowed, of which a quiet machine needs half:
+    """All notebooks on phantoms, as `python -m csam_lite course` does. Ten minutes of two cores are allowed; a quiet machine needs a third:
     seconds of computing count, as a busy machine makes both cores slower and the clock run on."""
     outcomes = run_course(out=tmp_path / "out", learner=learner, timeout=900)
-    assert len(outcomes) == len(NOTEBOOKS) and sum(one.cpu_seconds for one in outcomes) < 1000
+    assert len(outcomes) == len(NOTEBOOKS) and sum(one.cpu_seconds for one in outcomes) < 2 * 600
