@@ -60,7 +60,7 @@ def compare(path, data=None, out=None, hours=None, progress=True):
 def shipped_differences(name):
     """The rows of differences that `python -m csam_lite compare NAME` left for the README: a comparison of hours, to look at without them.
 
-    "control" is the plan `phantom` on the control phantoms. Raises InputError for a name that has none.
+    "control" and "control_long" are the plans `phantom` and `phantom_long` on the control phantoms. Raises InputError for a name that has none.
     """
     path = SHIPPED / f"{name}.csv"
     if not path.is_file():
