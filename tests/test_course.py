@@ -303,7 +303,7 @@ def test_every_picture_is_whole_and_of_readable_size(path):
         for output in cell.get("outputs", ()):
             if "image/png" in (data := output.get("data", {})):
                 width, height = struct.unpack(">II", base64.b64decode(data["image/png"])[16:24])
-                assert 200 <= width <= 1600 and 80 <= height <= 1600, f"{width} x {height}: {cell.source[:60]}"
+                assert 200 <= width <= 1600 and 100 <= height <= 1600, f"{width} x {height}: {cell.source[:60]}"
 
 
 def _words(markdown):
@@ -331,7 +331,6 @@ def test_spelling(path):
 @pytest.mark.skipif(not NOTEBOOKS, reason="no notebooks here")
 @pytest.mark.parametrize("learner", [False, True], ids=["with solutions", "as a learner"])
 def test_the_whole_course_runs(learner, tmp_path):
-    """All notebooks on phantoms, as `python -m csam_lite course` does. Ten minutes of two cores are allowed; a quiet machine needs a third:
-    seconds of computing count, as a busy machine makes both cores slower and the clock run on."""
+    """All notebooks on phantoms, as `python -m csam_lite course` does, with less than ten minutes of computing (a busy machine takes longer)."""
     outcomes = run_course(out=tmp_path / "out", learner=learner, timeout=900)
-    assert len(outcomes) == len(NOTEBOOKS) and sum(one.cpu_seconds for one in outcomes) < 2 * 600
+    assert len(outcomes) == len(NOTEBOOKS) and sum(one.cpu_seconds for one in outcomes) < 600
