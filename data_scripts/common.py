@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from csam_lite.errors import InputError
+from csam_lite.common.errors import InputError
 
 
 def options(description, out, download=True):

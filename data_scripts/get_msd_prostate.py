@@ -6,8 +6,8 @@ Run it again at any time: what is there is not downloaded again, and --one-zone 
 
 import sys
 
-from csam_lite.dataset import ONE_ZONE
-from csam_lite.sets import get_msd_prostate
+from csam_lite.data.labels import ONE_ZONE
+from csam_lite.data.public_sets import get_msd_prostate
 
 from common import options, run
 

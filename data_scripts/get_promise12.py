@@ -7,10 +7,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from csam_lite.download import extract, fetch, whole_folder
-from csam_lite.errors import InputError
-from csam_lite.files import whole_file
-from csam_lite.sets import is_there, new_dataset, write_dataset
+from csam_lite.common.errors import InputError
+from csam_lite.common.files import whole_file
+from csam_lite.data.download import extract, fetch, whole_folder
+from csam_lite.data.public_sets import is_there, new_dataset, write_dataset
 
 from common import options, run
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from csam_lite.phantom import write_phantoms
+from csam_lite.data.phantom import write_phantoms
 
 from common import options, run
 

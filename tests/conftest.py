@@ -26,7 +26,7 @@ def seeded():
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory):
     """Six phantoms in the Decathlon layout."""
-    from csam_lite.phantom import write_phantoms
+    from csam_lite.data.phantom import write_phantoms
 
     return write_phantoms(tmp_path_factory.mktemp("phantoms"), count=6, seed=3, progress=False)
 
@@ -37,8 +37,8 @@ TINY = dict(pixels=32, levels=3, base_channels=4, epochs=2, test=2, val=1)
 @pytest.fixture(scope="session")
 def run(phantoms, tmp_path_factory):
     """A tiny trained run with a drawn slice gate, on the phantoms."""
-    from csam_lite.run import Config
-    from csam_lite.training import train
+    from csam_lite.training.config import Config
+    from csam_lite.training.trainer import train
 
     options = dict(uncertain=True, prior=False)  # from the classes' frequencies a training as short as this would see background only
     return train(Config(str(phantoms), str(tmp_path_factory.mktemp("run") / "run"), **options, **TINY), progress=False)

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import * as explorer from "../csam_lite/explorer.js";
+import * as explorer from "../csam_lite/explorer/page/explorer.js";
 
 const { barAt, greys, isDark, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, unpack, wheelSteps, windowOf } = explorer;
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from csam_lite import CSAM, PositionalAttention, SemanticAttention, SliceAttention, UNet, UNetPlusPlus
-from csam_lite.attention import MaxAndMeanOverChannels, MaxAndMeanOverVolume
-from csam_lite.record import record_gates
+from csam_lite import CSAM, PositionalAttention, SemanticAttention, SliceAttention, UNet, UNetPlusPlus, start_gates
+from csam_lite.core.gates import record_gates
+from csam_lite.training.ablations import FORMS, NormalisedCSAM, ResidualCSAM, scale_draws
 
 NETWORKS = [UNet, UNetPlusPlus]
 
@@ -65,7 +65,7 @@ def test_a_changed_slice_changes_the_others(gate):
 MODULES = {
     "semantic": lambda: SemanticAttention(8), "positional": lambda: PositionalAttention(), "slice": lambda: SliceAttention(6),
     "csam": lambda: CSAM(6, 8, uncertain=True), "csam_certain": lambda: CSAM(6, 8),
-    "residual": lambda: CSAM(6, 8, form="residual"), "normalised": lambda: CSAM(6, 8, form="normalised"),
+    "residual": lambda: ResidualCSAM(6, 8), "normalised": lambda: NormalisedCSAM(6, 8),
 }
 
 
@@ -210,7 +210,7 @@ def test_csam_plugs_into_a_monai_network():
 
 @pytest.mark.parametrize("uncertain", [False, True])
 def test_a_quiet_start_is_the_same_for_every_input_and_trains(uncertain):
-    csam, x = CSAM(6, 8, uncertain=uncertain, start=0.9), torch.randn(2, 6, 8, 16, 16)
+    csam, x = start_gates(CSAM(6, 8, uncertain=uncertain), 0.9), torch.randn(2, 6, 8, 16, 16)
     with record_gates(torch.nn.Sequential(csam.eval())) as record:
         csam(100 * x)
     for kind in ("semantic", "positional", "slice"):
@@ -226,7 +226,7 @@ def test_a_quiet_start_is_the_same_for_every_input_and_trains(uncertain):
     assert not [name for name, parameter in csam.named_parameters() if torch.equal(parameter, before[name])]
     for bad in (0, 1):
         with pytest.raises(ValueError, match="must lie between 0 and 1"):
-            CSAM(6, 8, start=bad)
+            start_gates(CSAM(6, 8), bad)
 
 
 def test_a_start_at_random_closes_channels_before_the_training():
@@ -234,9 +234,9 @@ def test_a_start_at_random_closes_channels_before_the_training():
     for seed in range(20):
         torch.manual_seed(seed)
         attention = SemanticAttention(16)
-        gate = attention.logits(*attention.look(x), None).sigmoid()
+        gate = attention.gate_of(x)
         closed.append(((gate < 0.1) | (gate > 0.9)).float().mean().item())
-    assert sum(closed) / len(closed) > 0.1  # why `start` exists
+    assert sum(closed) / len(closed) > 0.1  # why `start_gates` exists
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -251,9 +251,9 @@ def test_convolutions_start_alike_whatever_the_gates(network):
 def test_forms_are_what_they_say():
     x, mask = torch.randn(2, 6, 8, 5, 7), torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     csam = {}
-    for form in ("product", "residual", "normalised"):
+    for form, kind in FORMS.items():
         torch.manual_seed(0)
-        csam[form] = CSAM(6, 8, form=form)(x, mask)
+        csam[form] = kind(6, 8)(x, mask)
     real = x * mask[:, :, None, None, None]
     torch.testing.assert_close(csam["residual"], real + csam["product"])
     for b, depth in enumerate((6, 4)):
@@ -261,16 +261,15 @@ def test_forms_are_what_they_say():
         expected = torch.nn.functional.instance_norm(volume.transpose(0, 1)[None])[0].transpose(0, 1)  # over S, H, W of each channel
         torch.testing.assert_close(csam["normalised"][b, :depth], expected, atol=1e-5, rtol=1e-4)
     assert (csam["normalised"][1, 4:] == 0).all()
-    plain = CSAM(6, 8, semantic=False, positional=False, slice=False, form="residual")
-    assert torch.equal(plain(x), x)  # no gate, nothing to add
-    with pytest.raises(ValueError, match="is not one of"):
-        CSAM(6, 8, form="sum")
+    for kind in FORMS.values():
+        assert torch.equal(kind(6, 8, semantic=False, positional=False, slice=False)(x), x)  # no gate, nothing to add
 
 
 def test_bounded_covariance_and_scaled_draw():
     torch.manual_seed(0)
     free = SliceAttention(6, uncertain=True)
-    bounded = SliceAttention(6, uncertain=True, max_std=0.5)
+    bounded = SliceAttention(6, uncertain=True)
+    scale_draws(bounded, max_std=0.5)
     bounded.load_state_dict(free.state_dict())
     for size in (0.01, 1.0, 1e4):
         t, slots = size * torch.rand(3, 6), torch.arange(6).expand(3, 6)
@@ -286,48 +285,3 @@ def test_bounded_covariance_and_scaled_draw():
         draws.append(own.draw(noise))
     assert torch.equal(draws[0], own.mean)
     torch.testing.assert_close(draws[1], (draws[0] + draws[2]) / 2, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_channel_maps_have_autograds_gradients_also_where_channels_tie(dtype):
-    x = torch.randn(2, 3, 8, 5, 7, dtype=dtype).round()  # whole numbers: many ties
-    probes, results = torch.randn(2, 2, 3, 1, 5, 7, dtype=dtype), []
-    for look in (MaxAndMeanOverChannels.apply, lambda x: (x.amax(2, keepdim=True), x.mean(2, keepdim=True))):
-        own = x.clone().requires_grad_()
-        maps = look(own)
-        sum((a * b).sum() for a, b in zip(maps, probes)).backward()
-        results.append([*maps, own.grad])
-    for ours, autograds in zip(*results):
-        torch.testing.assert_close(ours, autograds)
-    if dtype is torch.float64:
-        smooth = torch.randn(1, 2, 4, 3, 3, dtype=dtype, requires_grad=True)
-        assert torch.autograd.gradcheck(MaxAndMeanOverChannels.apply, smooth)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_volume_statistics_have_autograds_gradients_under_a_mask(dtype):
-    mask = torch.tensor([[True] * 4, [False, True, True, False]])
-    x = torch.randperm(2 * 4 * 3 * 5 * 7).view(2, 4, 3, 5, 7).to(dtype) * mask[:, :, None, None, None] - 400  # no ties in float32
-    x = x * mask[:, :, None, None, None]  # below zero in real slices: padding would win where it is not left out
-    probes, results = torch.randn(2, 2, 1, 3, 1, 1, dtype=dtype), []
-
-    def by_autograd(x):
-        real = mask[:, :, None, None, None]
-        return x.masked_fill(~real, -torch.inf).amax((1, 3, 4), keepdim=True), x.sum((1, 3, 4), keepdim=True) / (mask.sum(1).view(2, 1, 1, 1, 1) * 35)
-
-    for look in (lambda x: MaxAndMeanOverVolume.apply(x, mask), by_autograd):
-        own = x.clone().requires_grad_()
-        pooled = look(own)
-        sum((a * b).sum() for a, b in zip(pooled, probes)).backward()
-        results.append([*pooled, own.grad * mask[:, :, None, None, None]])
-    for ours, autograds in zip(*results):
-        torch.testing.assert_close(ours, autograds)
-    if dtype is torch.float64:
-        smooth = torch.randn(2, 2, 3, 3, 3, dtype=dtype, requires_grad=True)
-        assert torch.autograd.gradcheck(lambda x: MaxAndMeanOverVolume.apply(x, None), smooth)
-
-
-def test_a_maximum_that_many_hold_gets_its_gradient_once():
-    x = torch.zeros(1, 3, 2, 4, 4, requires_grad=True)
-    MaxAndMeanOverVolume.apply(x, None)[0].sum().backward()
-    torch.testing.assert_close(x.grad.sum((1, 3, 4)), torch.ones(1, 2))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from csam_lite.baselines import SelfAttentionUNet, SliceSelfAttention, UNet2D, UNet3D
-from csam_lite.networks import UNet
+from csam_lite.core.networks import UNet
+from csam_lite.training.baselines import SelfAttentionUNet, SliceSelfAttention, UNet2D, UNet3D
 
 NETWORKS = [UNet2D, UNet3D, SelfAttentionUNet]
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from csam_lite import CSAM
-from csam_lite.bench import Published, bench, growth, slopes
-from csam_lite.cost import peak_memory, race
-from csam_lite.plots import plot_growth, save_figure
+from csam_lite.common.figures import save_figure
+from csam_lite.experiments.benchmark import Published, bench, growth, slopes
+from csam_lite.experiments.figures import plot_growth
+from csam_lite.experiments.timing import peak_memory, race
 
 
 def test_published_computes_the_same_outputs_and_gradients():

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from csam_lite import check
+from csam_lite.course import checks
 
-ANSWERS = {name: importlib.import_module(f"answers.{name}") for name in check.__all__}
+ANSWERS = {name: importlib.import_module(f"answers.{name}") for name in checks.__all__}
 CHECKS = [(module, name) for module, answers in ANSWERS.items() for name in answers.WRONG]
 # Mistakes that end in an error of torch or Python; all others must be found by their values.
 RAISES = {"n00.slice_gate: gate on the last axes", "n00.slice_gate: gate on the channels", "n04.slice_gate: raises", "n04.slots: raises",
@@ -20,12 +20,12 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 def cases(kind):
     """(check, answer) of all answers of a kind, "WRONG" or "RIGHT"."""
-    return [pytest.param(getattr(getattr(check, module), name), answer, id=f"{module}.{name}: {what}")
+    return [pytest.param(getattr(getattr(checks, module), name), answer, id=f"{module}.{name}: {what}")
             for module, name in CHECKS for what, answer in getattr(ANSWERS[module], kind)[name].items()]
 
 
 def test_every_check_that_a_notebook_calls_has_answers():
-    called = {found for path in NOTEBOOKS.glob("*.ipynb") for found in re.findall(r"check\.(n\d\d)\.(\w+)\(", path.read_text(encoding="utf-8"))}
+    called = {found for path in NOTEBOOKS.glob("*.ipynb") for found in re.findall(r"checks\.(n\d\d)\.(\w+)\(", path.read_text(encoding="utf-8"))}
     assert called - {("n00", "machine")} == set(CHECKS)  # machine() asks the machine, not the reader: test_machine.py
 
 
@@ -53,5 +53,5 @@ def test_a_right_answer_is_accepted(one, answer, seed):
 @pytest.mark.parametrize("untouched", [lambda *inputs: None, lambda *inputs: ..., None, ...], ids=["None", "...", "no function", "ellipsis"])
 @pytest.mark.parametrize("module, name", CHECKS)
 def test_an_untouched_stub_is_told_what_to_do(module, name, untouched, capsys):
-    assert getattr(getattr(check, module), name)(untouched) is None
+    assert getattr(getattr(checks, module), name)(untouched) is None
     assert "nothing is returned yet; complete the cell" in capsys.readouterr().out

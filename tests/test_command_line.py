@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import TINY, describe, write_nifti
 
-from csam_lite.__main__ import main
+from csam_lite.cli import main
 
 
 def options(**given):
@@ -164,7 +164,7 @@ LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 limit = int(sys.argv.pop(1))
-from csam_lite.__main__ import main
+from csam_lite.cli import main
 import torch, nibabel
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sys.exit(main(sys.argv[1:]))
@@ -189,7 +189,7 @@ def test_a_full_disk_leaves_nothing_half_written(decathlon, run, phantoms, tmp_p
 
 
 def test_interrupted_writes_leave_nothing(tmp_path):
-    from csam_lite.files import whole_file
+    from csam_lite.common.files import whole_file
 
     (tmp_path / "f").write_text("old")
     with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "f") as part:
@@ -211,7 +211,7 @@ def test_import_is_light():
 
 
 def test_demo_leaves_all_that_it_promises(tmp_path, capsys):
-    from csam_lite.demo import demo
+    from csam_lite.course.demo import demo
 
     demo(tmp_path / "demo", volumes=4, progress=False, epochs=1, pixels=32, levels=3, base_channels=4)
     found = {str(path.relative_to(tmp_path / "demo")) for path in (tmp_path / "demo").rglob("*") if path.is_file()}
@@ -272,6 +272,6 @@ def test_other_errors_of_torch_are_not_taken_for_a_full_memory(monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr("csam_lite.bench.bench", broken)
+    monkeypatch.setattr("csam_lite.experiments.benchmark.bench", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         main(["bench"])

@@ -14,12 +14,12 @@ import torch
 from scipy.stats import wilcoxon
 
 from csam_lite import UNet
-from csam_lite.baselines import NeighbourChannels
-from csam_lite.compare import compare, shipped_differences
-from csam_lite.errors import InputError
-from csam_lite.paired import against, holm, per_patient
-from csam_lite.plan import SHIPPED, affordable_epochs, read_plan
-from csam_lite.run import Config
+from csam_lite.common.errors import InputError
+from csam_lite.experiments.compare import RESULTS, compare, shipped_differences
+from csam_lite.experiments.plan import PLANS, affordable_epochs, read_plan
+from csam_lite.metrics.statistics import holm, paired_differences, per_patient
+from csam_lite.training.baselines import NeighbourChannels
+from csam_lite.training.config import Config
 
 PLAN = """
 data = "{data}"
@@ -58,7 +58,7 @@ def test_each_patient_counts_once():
 def test_differences_their_interval_and_their_test():
     rng = np.random.default_rng(0)
     base, gain, noise = rng.uniform(0.6, 0.8, 20), 0.05 + rng.normal(0, 0.01, 20), rng.normal(0, 0.02, 20)
-    found = against({"plain": rows(base), "better": rows(base + gain), "same": rows(base + noise - noise.mean())}, "plain")
+    found = paired_differences({"plain": rows(base), "better": rows(base + gain), "same": rows(base + noise - noise.mean())}, "plain")
     better, same = ({row["network"]: row for row in found if row["metric"] == "dice"}[name] for name in ("better", "same"))
     assert better["difference"] == pytest.approx(gain.mean()) and better["low"] < gain.mean() < better["high"] and better["low"] > 0.04
     assert better["high"] - better["low"] == pytest.approx(2 * 1.96 * gain.std() / np.sqrt(20), rel=0.15)  # as the normal law has it
@@ -73,7 +73,7 @@ def test_holm_steps_down():
 
 
 def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monkeypatch):
-    from csam_lite import training
+    from csam_lite.training import trainer as training
 
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
@@ -160,7 +160,7 @@ def test_neighbours_as_channels():
 
 
 def test_every_experiment_that_ships_is_a_plan():
-    plans = sorted(SHIPPED.glob("*.toml"))
+    plans = sorted(PLANS.glob("*.toml"))
     assert plans
     for path in plans:
         plan = read_plan(path.stem, data="scans", out="runs")
@@ -171,7 +171,7 @@ def test_every_experiment_that_ships_is_a_plan():
 
 def test_every_result_that_ships_is_of_a_plan_and_in_the_readme():
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8").replace("**", "")
-    for path in SHIPPED.glob("*.csv"):
+    for path in RESULTS.glob("*.csv"):
         plan = read_plan(path.stem.replace("control", "phantom"), data="scans", out="runs")
         rows = shipped_differences(path.stem)
         assert {row["network"] for row in rows} == set(plan["networks"]) - {plan["reference"]}

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from csam_lite import course
-from csam_lite.errors import InputError
+from csam_lite.common.errors import InputError
 
 nbformat = pytest.importorskip("nbformat", reason="the course needs csam-lite[course]")
 pytest.importorskip("papermill", reason="the course needs csam-lite[course]")
 pytest.importorskip("nbconvert", reason="the course needs csam-lite[course]")
 
-from csam_lite.course_run import printed, run_course, sources_hash, tagged  # noqa: E402
+from csam_lite.course.execute import printed, run_course, sources_hash, tagged  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -32,7 +32,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from csam_lite import check, course
+from csam_lite import course
+from csam_lite.course import checks
 
 torch.manual_seed(0);'''
 PARAMETERS = 'DATA = "phantom"  # "phantom", "msd" (downloads MSD Task05), or a folder of scans\nQUICK = True\nSEED = 0'
@@ -168,8 +169,8 @@ def test_arguments_that_cannot_be_used(arguments, message, tmp_path):
 
 
 def test_the_command_tells_of_a_failure_in_one_line_and_with_its_exit_code(tmp_path, monkeypatch, capsys):
-    from csam_lite import course_run
-    from csam_lite.__main__ import main
+    from csam_lite.cli import main
+    from csam_lite.course import execute as course_run
 
     monkeypatch.setattr(course_run, "find_notebooks", lambda: write_notebook(tmp_path / "nb", "1 / 0"))
     assert main(["course", "--out", str(tmp_path / "out"), "00"]) == 2
@@ -179,26 +180,26 @@ def test_the_command_tells_of_a_failure_in_one_line_and_with_its_exit_code(tmp_p
 def test_data_and_networks_of_the_course(tmp_path, monkeypatch, phantoms):
     """The shipped network answers where it fits, also on two channels; other options or labels are trained, once."""
     monkeypatch.chdir(tmp_path)
-    dataset = course.dataset(str(phantoms))
-    scan = course.scan(dataset, k=len(dataset.cases) + 1)
+    dataset = course.load_dataset(str(phantoms))
+    scan = course.load_scan(dataset, k=len(dataset.cases) + 1)
     assert scan.name == dataset.cases[1].name and scan.channels == ("T2", "ADC") and scan.classes == ("PZ", "TZ")
-    shipped = course.network(dataset)
-    assert course.input(shipped, scan).shape == (len(scan.image), 1, 96, 96)
+    shipped = course.load_network(dataset)
+    assert course.network_input(shipped, scan).shape == (len(scan.image), 1, 96, 96)
     short = dict(pixels=32, levels=3, base_channels=4, epochs=1, test=4)
-    run = course.network(dataset, train=True, **short)
+    run = course.load_network(dataset, train=True, **short)
     stamp = (run.folder / "best.safetensors").stat().st_mtime_ns
-    assert course.input(run, scan).shape == (len(scan.image), 2, 32, 32)
-    again = course.network(dataset, attention="all", **short)
+    assert course.network_input(run, scan).shape == (len(scan.image), 2, 32, 32)
+    again = course.load_network(dataset, attention="all", **short)
     assert again.folder == run.folder and (run.folder / "best.safetensors").stat().st_mtime_ns == stamp
-    assert course.network(dataset, attention="none", **short).folder != run.folder
+    assert course.load_network(dataset, attention="none", **short).folder != run.folder
 
 
 def test_a_scan_without_the_networks_channel_is_refused(tmp_path, monkeypatch, phantoms):
     monkeypatch.chdir(tmp_path)
-    dataset = course.dataset(str(phantoms)).only_channels(["ADC"])
-    two = course.network(course.dataset(str(phantoms)), pixels=32, levels=3, base_channels=4, epochs=1, test=4)
+    dataset = course.load_dataset(str(phantoms)).only_channels(["ADC"])
+    two = course.load_network(course.load_dataset(str(phantoms)), pixels=32, levels=3, base_channels=4, epochs=1, test=4)
     with pytest.raises(InputError, match="has no channel T2; it has ADC"):
-        course.input(two, course.scan(dataset))
+        course.network_input(two, course.load_scan(dataset))
 
 
 # The structure of the notebooks

@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import blob, describe, write_nifti
 
-from csam_lite.dataset import Case, find_dataset, patient_of, split
-from csam_lite.errors import InputError
-from csam_lite.preprocess import Preprocess
-from csam_lite.scan import read_scan
-from csam_lite.survey import survey
+from csam_lite.common.errors import InputError
+from csam_lite.data.dataset import Case, find_dataset, patient_of, split
+from csam_lite.data.grid import Grid
+from csam_lite.data.scan import read_scan
+from csam_lite.data.survey import survey
 
 
 def cases(patients, each=2):
@@ -106,14 +106,14 @@ def test_the_grid_holds_the_masks_and_the_way_back_returns_them(tmp_path):
     affine = np.diag([0.8, 0.5, 4, 1])
     scan = read_scan(write_nifti(tmp_path / "i.nii.gz", image, affine), write_nifti(tmp_path / "l.nii.gz", mask, affine))
     for pixels in (48, 65, 128):
-        preprocess = Preprocess.fit([scan], pixels, num_classes=3)
-        assert preprocess.spacing >= np.sqrt(0.8 * 0.5) - 1e-4
-        x, y = preprocess.image(scan), preprocess.label(scan)
+        grid = Grid.fit([scan], pixels, num_classes=3)
+        assert grid.spacing >= np.sqrt(0.8 * 0.5) - 1e-4
+        x, y = grid.image(scan), grid.label(scan)
         assert x.shape == (6, 1, pixels, pixels) and y.shape == (6, pixels, pixels) and x.isfinite().all()
         assert y[:, 0].sum() == y[:, -1].sum() == y[..., 0].sum() == y[..., -1].sum() == 0  # nothing is cut
-        ml = [float((y == k).sum()) * 4 * preprocess.spacing**2 / float((scan.label == k).sum() * 4 * 0.4) for k in (1, 2)]
+        ml = [float((y == k).sum()) * 4 * grid.spacing**2 / float((scan.label == k).sum() * 4 * 0.4) for k in (1, 2)]
         assert np.allclose(ml, 1, atol=0.05)
-        back = preprocess.restore(torch.nn.functional.one_hot(y.long(), 3).permute(0, 3, 1, 2).float(), scan).argmax(1).numpy()
+        back = grid.restore(torch.nn.functional.one_hot(y.long(), 3).permute(0, 3, 1, 2).float(), scan).argmax(1).numpy()
         assert back.shape == scan.label.shape and 2 * (back & scan.label > 0).sum() / ((back > 0).sum() + (scan.label > 0).sum()) > 0.95
         core = y == 2
         assert x[:, 0][core].mean() > x[:, 0][~core].mean() + 1  # image and label stay on each other
@@ -124,11 +124,11 @@ def test_intensities_do_not_depend_on_scale_offset_or_a_few_hot_pixels(tmp_path)
     plain, scaled = (read_scan(write_nifti(tmp_path / f"{i}.nii.gz", a)) for i, a in enumerate((image, 7 * image + 300)))
     image.flat[::1000] = 1e5
     hot = read_scan(write_nifti(tmp_path / "hot.nii.gz", image))
-    preprocess = Preprocess(32, 0.5, 3)
-    x = preprocess.image(plain)
+    grid = Grid(32, 0.5, 3)
+    x = grid.image(plain)
     assert abs(x.mean()) < 1e-4 and abs(x.std() - 1) < 0.01
-    torch.testing.assert_close(preprocess.image(scaled), x, atol=1e-3, rtol=1e-3)
-    assert (preprocess.image(hot) - x).abs().median() < 0.1
+    torch.testing.assert_close(grid.image(scaled), x, atol=1e-3, rtol=1e-3)
+    assert (grid.image(hot) - x).abs().median() < 0.1
 
 
 def test_real_sets_pass_the_check(shared):

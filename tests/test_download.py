@@ -20,10 +20,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from csam_lite import download as module
-from csam_lite.download import download, extract, fetch, whole_folder, zenodo_md5
-from csam_lite.errors import InputError
-from csam_lite.sets import get_msd_prostate
+from csam_lite.common.errors import InputError
+from csam_lite.data import download as module
+from csam_lite.data.download import download, extract, fetch, whole_folder, zenodo_md5
+from csam_lite.data.public_sets import get_msd_prostate
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
@@ -167,7 +167,7 @@ def test_too_little_space_is_said_before_the_download(server, tmp_path, monkeypa
 
 
 def test_full_disk_leaves_only_the_resumable_part(server, tmp_path):
-    code = ("import resource, signal, sys; from csam_lite.download import download, InputError\n"
+    code = ("import resource, signal, sys; from csam_lite.data.download import download, InputError\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000,) * 2)\n"
             "try: download(sys.argv[1], sys.argv[2])\n"
             "except InputError as error: sys.exit(f'error: {error}')")
@@ -282,7 +282,7 @@ def test_links_and_devices_are_refused(tmp_path):
 
 def test_interrupted_folder_is_not_taken_for_whole(tmp_path):
     archive = make_tar(tmp_path / "a.tar", FILES)
-    code = ("import os, sys; from csam_lite import download as d; write = d._write\n"
+    code = ("import os, sys; from csam_lite.data import download as d; write = d._write\n"
             "def stop(path, *rest): write(path, *rest); os._exit(9)\n"
             "d._write = stop; d.extract(*sys.argv[1:])")
     assert subprocess.run([sys.executable, "-c", code, str(archive), str(tmp_path / "out")], cwd=ROOT).returncode == 9
@@ -420,7 +420,7 @@ def test_msd_remap_that_was_stopped_midway_is_finished_by_the_next_run(tmp_path,
     for stopped, choice, then in (("relabel", "remap", "remap"), ("os.replace", "keep", "remap"), ("suppress", "keep", "remap"),
                                   ("os.replace", "drop", "keep"), ("relabel", "remap", "keep")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(f"csam_lite.sets.{stopped}", stop)
+            patch.setattr(f"csam_lite.data.public_sets.{stopped}", stop)
             get(choice)
         get(then)
         assert label(tmp_path / "msd", "prostate_02").max() == (2 if then == "remap" else 1)
@@ -586,8 +586,6 @@ def test_full_disk_while_converting(tmp_path):
 
 
 def test_phantom(tmp_path):
-    if importlib.util.find_spec("csam_lite.phantom") is None:
-        pytest.skip("csam_lite.phantom is not there")
     code, _, err = run("make_phantom.py", "--out", tmp_path / "p", "--volumes", 1, "--seed", 3)
     assert code == 0 and "Traceback" not in err and len(listed(tmp_path / "p")) == 1
     code, _, err = run("make_phantom.py", "--out", tmp_path / "q", "--volumes", -1)

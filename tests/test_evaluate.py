@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from csam_lite.calibration import calibration_error, organ_box, reliability
-from csam_lite.evaluate import mean_dice, measure, measure_slices, reliability_of_classes, summarise, write_rows
+from csam_lite.common.tables import write_csv
+from csam_lite.inference.evaluate import reliability_of_classes
+from csam_lite.metrics.calibration import calibration_error, organ_box, reliability
+from csam_lite.metrics.overlap import mean_dice, measure, measure_slices, summarise
 
 SPACING = (3.6, 0.5, 0.5)
 
@@ -48,7 +50,7 @@ def test_summary_is_the_mean_of_subjects_not_of_voxels(tmp_path):
     rows = measure(small, small, SPACING, ["organ"]) + measure(np.zeros_like(large), large, SPACING, ["organ"])
     (line,) = summarise(rows)
     assert line["dice"] == mean_dice(rows) == 0.5 and line["found"] == "1/2" and line["subjects"] == 2 and line["hd95_mm"] == 0
-    write_rows(rows, tmp_path / "rows.csv")
+    write_csv(tmp_path / "rows.csv", rows, decimals=4)
     text = (tmp_path / "rows.csv").read_text().splitlines()
     assert text[0].split(",") == list(rows[0]) and len(text) == 3 and text[1].startswith("organ,1.0000")
 

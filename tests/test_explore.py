@@ -16,13 +16,14 @@ import torch
 from conftest import TINY, write_nifti
 
 from csam_lite import CSAM, UNet, UNetPlusPlus, explore
-from csam_lite.__main__ import main
-from csam_lite.errors import InputError
-from csam_lite.examine import examine
-from csam_lite.plots import plot_channels, plot_cuts, plot_examination, plot_uncertainty
-from csam_lite.predict import disagreement, segment
-from csam_lite.record import override_gates, record_gates
-from csam_lite.scan import read_scan
+from csam_lite.cli import main
+from csam_lite.common.errors import InputError
+from csam_lite.core.gates import override_gates, record_gates
+from csam_lite.data.scan import read_scan
+from csam_lite.explorer.examine import examine
+from csam_lite.explorer.figures import plot_channels, plot_cuts, plot_examination, plot_uncertainty
+from csam_lite.inference.predict import disagreement, segment
+from csam_lite.training.ablations import ResidualCSAM
 
 
 def unpack(packed):
@@ -74,7 +75,7 @@ def test_a_scan_is_packed_as_it_is(explorer, run, case):
 
 def test_gates_and_feature_maps_are_those_of_the_pass(explorer, run, case):
     facts, arrays = unpack(explorer.packed)
-    x, seen = run.preprocess.image(read_scan(case[0])), {}
+    x, seen = run.grid.image(read_scan(case[0])), {}
     hooks = [csam.register_forward_pre_hook(lambda module, inputs, i=i: seen.update({i: inputs[0][0]})) for i, csam in enumerate(run.network.csam)]
     with record_gates(run.network) as record, torch.no_grad():
         run.network(x[None])
@@ -173,7 +174,8 @@ def test_a_volume_deeper_than_the_network_is_seen_in_windows():
 
 @pytest.mark.parametrize("options, x, levels", [
     (dict(attention="none"), torch.randn(5, 1, 16, 16), 0), (dict(), torch.randn(1, 1, 16, 16), 3),
-    (dict(attention="slice"), torch.zeros(4, 1, 16, 16), 3), (dict(attention="semantic", form="residual"), torch.full((2, 1, 16, 40), 1e-3), 3),
+    (dict(attention="slice"), torch.zeros(4, 1, 16, 16), 3),
+    (dict(attention="semantic", csam_class=ResidualCSAM), torch.full((2, 1, 16, 40), 1e-3), 3),
     (dict(uncertain=True), torch.randn(1, 1, 16, 16), 3)])
 def test_what_is_unusual_still_works(options, x, levels, tmp_path):
     explorer = explore(network(**options), x, draws=2, save=tmp_path / "a.html")
@@ -186,8 +188,8 @@ def test_what_is_unusual_still_works(options, x, levels, tmp_path):
 
 
 def test_large_feature_maps_are_kept_small_and_large_volumes_in_bytes(monkeypatch):
-    from csam_lite import examine as examining
-    from csam_lite import explorer as exploring
+    from csam_lite.explorer import examine as examining
+    from csam_lite.explorer import widget as exploring
 
     net, x = network(), torch.randn(6, 1, 96, 80)
     monkeypatch.setattr(exploring, "_MOST_WORDS", 1000)
@@ -315,7 +317,9 @@ def test_real_scans_open_rightly_oriented(run, shared):
 
 
 def test_real_prostates_are_packed(phantoms, shared, tmp_path):
-    from csam_lite.run import Config, Facts, Run, build_network, save_description
+    from csam_lite.training.build import build_network
+    from csam_lite.training.config import Config
+    from csam_lite.training.run import Facts, Run, save_description
 
     folder = shared / "data" / "prostate_zonal"
     config = Config(str(folder), str(tmp_path / "run"), **TINY)

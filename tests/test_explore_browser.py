@@ -14,11 +14,12 @@ import torch
 from browser import chromium, jupyterlab, run_notebook, watched, write_notebook
 
 from csam_lite import UNet, explore
-from csam_lite.dataset import find_dataset
-from csam_lite.examine import examine
-from csam_lite.explorer import COLOURS, Explorer
-from csam_lite.run import Config
-from csam_lite.training import train
+from csam_lite.common.figures import COLOURS
+from csam_lite.data.dataset import find_dataset
+from csam_lite.explorer.examine import examine
+from csam_lite.explorer.widget import Explorer
+from csam_lite.training.config import Config
+from csam_lite.training.trainer import train
 
 STEP_MS, INTERVENTION_MS, OPEN_MS, PAGE_MB = 16, 400, 2000, 30
 FILL, VEIL = 0.2, 0.6  # opacities with which the explorer opens
@@ -334,7 +335,7 @@ def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, request, colab):
     case = find_dataset(phantoms).cases[0]
     cells = [
         "import ipywidgets\nprint(ipywidgets.__version__)",
-        "from csam_lite import explore\nfrom csam_lite.run import load_run\n"
+        "from csam_lite import explore\nfrom csam_lite import load_run\n"
         f"explorer = explore(load_run({str(demo_run.folder)!r}), {str(case.image)!r}, {str(case.label)!r}, draws=2)\nexplorer"]
     with jupyterlab(tmp_path, colab) as (address, notebooks), chromium() as browser:
         write_notebook(notebooks / "see.ipynb", *cells)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from csam_lite.check import n00
+from csam_lite.course.checks import n00
 
 
 def test_machine_is_fine_here(capsys):

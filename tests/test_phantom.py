@@ -8,9 +8,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from csam_lite import phantom
-from csam_lite.errors import InputError
-from csam_lite.phantom import DEPTHS, FINE, acquire, make_anatomy, write_phantoms
+from csam_lite.common.errors import InputError
+from csam_lite.data import phantom
+from csam_lite.data.phantom import DEPTHS, FINE, acquire, make_anatomy, write_phantoms
 
 
 def files(folder):

@@ -7,9 +7,10 @@ import torch
 from conftest import write_nifti
 
 from csam_lite import UNet
-from csam_lite.errors import InputError
-from csam_lite.predict import predict_file, probabilities
-from csam_lite.run import load_run
+from csam_lite.common.errors import InputError
+from csam_lite.core.windows import probabilities
+from csam_lite.inference.predict import predict
+from csam_lite.training.run import load_run
 
 
 def test_a_deep_volume_is_covered_by_windows():
@@ -29,8 +30,8 @@ def test_the_mask_overlays_a_cropped_oblique_scan_of_any_orientation(run, phanto
     moved = source.affine @ nibabel.affines.from_matvec(np.eye(3), [40, 31, 2])
     turned = np.moveaxis(voxels, (0, 1, 2), (1, 2, 0))[:, ::-1]  # slices first, one axis flipped
     change = np.array([[0, -1, 0, 230], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-    straight = predict_file(run, write_nifti(tmp_path / "a.nii.gz", voxels, moved), tmp_path / "a_mask.nii.gz")
-    again = predict_file(run, write_nifti(tmp_path / "b.nii.gz", turned, moved @ change), tmp_path / "b_mask.nii.gz")
+    straight = predict(run, write_nifti(tmp_path / "a.nii.gz", voxels, moved), tmp_path / "a_mask.nii.gz")
+    again = predict(run, write_nifti(tmp_path / "b.nii.gz", turned, moved @ change), tmp_path / "b_mask.nii.gz")
     for name, shape, affine in (("a", voxels.shape[:3], moved), ("b", turned.shape[:3], moved @ change)):
         mask = nibabel.load(tmp_path / f"{name}_mask.nii.gz")
         assert mask.shape == shape and mask.get_data_dtype() == np.uint8
@@ -43,18 +44,18 @@ def test_the_mask_overlays_a_cropped_oblique_scan_of_any_orientation(run, phanto
 
 def test_uncertainty_is_the_spread_of_draws(run, phantoms, tmp_path):
     image = phantoms / "imagesTr" / "prostate_00.nii.gz"
-    predict_file(run, image, tmp_path / "m.nii.gz", tmp_path / "u.nii.gz", draws=4)
+    predict(run, image, tmp_path / "m.nii.gz", tmp_path / "u.nii.gz", draws=4)
     spread = nibabel.load(tmp_path / "u.nii.gz")
     values = spread.get_fdata()
     assert spread.shape == nibabel.load(image).shape[:3] and 0 <= values.min() and 0 < values.max() <= 0.5
-    predict_file(run, image, tmp_path / "m.nii.gz", tmp_path / "one.nii.gz", draws=1)
+    predict(run, image, tmp_path / "m.nii.gz", tmp_path / "one.nii.gz", draws=1)
     assert not nibabel.load(tmp_path / "one.nii.gz").get_fdata().any()
     assert not run.network.csam[0].slice.training
 
 
 def test_prediction_twice_is_identical(run, phantoms, tmp_path):
     for name in "ab":
-        predict_file(load_run(run.folder), phantoms / "imagesTr" / "prostate_01.nii.gz", tmp_path / f"{name}.nii.gz")
+        predict(load_run(run.folder), phantoms / "imagesTr" / "prostate_01.nii.gz", tmp_path / f"{name}.nii.gz")
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
@@ -67,10 +68,10 @@ def test_what_cannot_be_predicted_is_said_and_nothing_is_written(run, phantoms, 
         ((image, image), "need a name each"), ((out / "none.nii.gz", out / "m.nii.gz"), "no such file"),
     ]:
         with pytest.raises(InputError, match=match):
-            predict_file(run, *arguments)
+            predict(run, *arguments)
     run = load_run(run.folder)
     for csam in run.network.csam:
         csam.slice.normal = None  # as in a network trained without --uncertain
     with pytest.raises(InputError, match="train one with --uncertain"):
-        predict_file(run, image, out / "m.nii.gz", out / "u.nii.gz")
+        predict(run, image, out / "m.nii.gz", out / "u.nii.gz")
     assert not out.exists()

@@ -3,9 +3,10 @@
 import nibabel
 import numpy as np
 
-from csam_lite.__main__ import main
-from csam_lite.evaluate import evaluate, summarise
-from csam_lite.run import PRETRAINED, pretrained
+from csam_lite.cli import main
+from csam_lite.inference.evaluate import evaluate
+from csam_lite.metrics.overlap import summarise
+from csam_lite.training.run import PRETRAINED, pretrained
 
 
 def whole_gland(run, data):

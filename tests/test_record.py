@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from csam_lite import CSAM, UNet, UNetPlusPlus
-from csam_lite.attention import SliceAttention
-from csam_lite.record import override_gates, record_gates
+from csam_lite.core.attention import SliceAttention
+from csam_lite.core.gates import override_gates, record_gates
 
 
 @pytest.fixture

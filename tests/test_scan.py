@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_nifti
 
-from csam_lite.scan import read_scan, write_like
+from csam_lite.data.scan import read_scan, write_like
 
 
 def oblique(axes, spacing, tilt=0.2):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from csam_lite.attention import PositionalAttention, SemanticAttention
-from csam_lite.toys import ToyNetwork, fit, one_stays, share_found, two_channels
+from csam_lite.core.attention import PositionalAttention, SemanticAttention
+from csam_lite.core.start import start_gates
+from csam_lite.course.toys import ToyNetwork, fit, one_stays, share_found, two_channels
 
 
 def test_two_channels_is_what_it_says():
@@ -29,8 +30,8 @@ def test_one_stays_is_what_it_says():
     assert not torch.equal(one_stays(2, seed=4)[0], one_stays(2, seed=5)[0])
 
 
-@pytest.mark.parametrize("task, channels, gate", [(two_channels, 2, lambda: SemanticAttention(2, reduction=1, start=0.9)),
-                                                  (one_stays, 1, lambda: PositionalAttention(start=0.9))])
+@pytest.mark.parametrize("task, channels, gate", [(two_channels, 2, lambda: start_gates(SemanticAttention(2, reduction=1))),
+                                                  (one_stays, 1, lambda: start_gates(PositionalAttention()))])
 def test_a_toy_task_is_solved_by_its_gate_alone(task, channels, gate):
     x, label = task(64, seed=1)
     shares = []

@@ -14,13 +14,16 @@ import torch
 from conftest import TINY
 from safetensors.torch import load_file
 
-from csam_lite.batches import GlobalBatches, Volumes, collate, prepare, read_scans
-from csam_lite.dataset import find_dataset
-from csam_lite.errors import InputError
-from csam_lite.networks import ConvBlock
-from csam_lite.preprocess import Preprocess
-from csam_lite.run import Config, build_network, load_run
-from csam_lite.training import Trainer, one_cycle, train, volume_loss
+from csam_lite.common.errors import InputError
+from csam_lite.core.networks import ConvBlock
+from csam_lite.data.dataset import find_dataset
+from csam_lite.data.grid import Grid
+from csam_lite.training.batches import GlobalBatches, Volumes, collate, prepare, read_scans
+from csam_lite.training.build import build_network
+from csam_lite.training.config import Config
+from csam_lite.training.run import load_run
+from csam_lite.training.start import one_cycle, volume_loss
+from csam_lite.training.trainer import Trainer, train
 
 
 def config(phantoms, out, **options):
@@ -55,7 +58,7 @@ def test_a_run_leaves_what_it_should_and_learns(run):
 def test_resume_continues_exactly(phantoms, tmp_path, options, monkeypatch):
     train(config(phantoms, tmp_path / "whole", epochs=3, **options), progress=False)
     broken = config(phantoms, tmp_path / "broken", epochs=3, **options)
-    step, count = Trainer._step, []
+    step, count = Trainer.step, []
 
     def stop_in_the_second_epoch(self, *batch):
         count.append(1)
@@ -64,7 +67,7 @@ def test_resume_continues_exactly(phantoms, tmp_path, options, monkeypatch):
         return step(self, *batch)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "_step", stop_in_the_second_epoch)
+        patch.setattr(Trainer, "step", stop_in_the_second_epoch)
         train(broken, progress=False)
     with pytest.raises(InputError, match="holds a run already"):
         train(broken, progress=False)
@@ -104,7 +107,7 @@ def test_a_damaged_continuation_is_named(phantoms, tmp_path):
 def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path):
     train(config(phantoms, tmp_path / "one"), progress=False)
     script = tmp_path / "two.py"
-    script.write_text("from csam_lite.run import Config\nfrom csam_lite.training import Trainer\n"
+    script.write_text("from csam_lite.training.config import Config\nfrom csam_lite.training.trainer import Trainer\n"
                       f"trainer = Trainer(Config({str(phantoms)!r}, {str(tmp_path / 'two')!r}, **{TINY!r}), progress=False)\n"
                       "assert trainer.accelerator.num_processes == 2\ntrainer.fit()\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
@@ -135,7 +138,7 @@ def test_learning_rate_rises_then_falls_to_zero():
     ids=lambda options: "-".join(map(str, options.values())))
 def test_every_network_trains_and_segments_under_the_same_trainer(phantoms, tmp_path, options):
     trained = train(config(phantoms, tmp_path / "run", epochs=1, **options), progress=False)
-    from csam_lite.evaluate import evaluate
+    from csam_lite.inference.evaluate import evaluate
 
     rows = evaluate(trained, progress=False)
     assert len(rows) == 2 * 3 and all(row["reference_ml"] > 0 for row in rows)
@@ -144,7 +147,7 @@ def test_every_network_trains_and_segments_under_the_same_trainer(phantoms, tmp_
 
 
 def test_3d_baseline_sees_no_padding():
-    from csam_lite.baselines import UNet3D
+    from csam_lite.training.baselines import UNet3D
 
     net, x = UNet3D(1, 3, 9, base_channels=4, levels=4).eval(), torch.randn(2, 9, 1, 20, 28)
     mask = torch.ones(2, 9, dtype=torch.bool)
@@ -184,7 +187,7 @@ def test_batches_hold_every_volume_and_do_not_depend_on_the_processes():
 
 def test_augmentation_depends_on_seed_epoch_and_case_alone_and_moves_mask_with_image(phantoms):
     dataset = find_dataset(phantoms)
-    samples = prepare(read_scans(dataset, dataset.cases[:2], progress=False), Preprocess(64, 1.5, 3))
+    samples = prepare(read_scans(dataset, dataset.cases[:2], progress=False), Grid(64, 1.5, 3))
     volumes, again = Volumes(samples, num_slices=10, seed=0), Volumes(samples, 10, 0)
     again[0, 1], again[5, 0]
     assert all(torch.equal(a, b) for a, b in zip(volumes[1, 0], again[1, 0]))
@@ -226,14 +229,14 @@ def test_the_first_answer_is_the_frequency_of_the_classes(phantoms, tmp_path):
 def test_gates_have_a_rate_of_their_own_and_the_draw_warms_up(phantoms, tmp_path):
     options = dict(epochs=2, uncertain=True, gate_rate=0.1, noise=0.5, noise_warmup=0.5)
     trainer = Trainer(config(phantoms, tmp_path / "run", **options), progress=False)
-    seen, step = [], trainer._step
+    seen, step = [], trainer.step
 
     def look(*batch):
         gate = trainer.network.csam[0].slice
-        seen.append(([group["lr"] for group in trainer.optimizer.param_groups], gate.noise))
+        seen.append(([group["lr"] for group in trainer.optimizer.param_groups], gate.normal.noise))
         return step(*batch)
 
-    trainer._step = look
+    trainer.step = look
     trainer.fit()
     assert all(gates == pytest.approx(0.1 * others) for (others, gates), _ in seen)
     done = np.arange(len(seen)) / len(seen)

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from csam_lite.attention import SliceAttention, centred_slots
+from csam_lite.core.attention import SliceAttention
+from csam_lite.core.masks import centred_slots
 
 
 def gate_right(x, mlp):
@@ -156,7 +157,7 @@ SLOTS_WRONG = {
 def gate_of_the_library(x, mlp):
     attention = SliceAttention(x.shape[1])
     attention.mlp = mlp
-    return attention.gate(attention.logits(*attention.look(x), None))
+    return attention.gate_of(x)
 
 
 WRONG = {"slice_gate": GATE_WRONG, "draw": DRAW_WRONG, "finds_cut": FINDS_WRONG, "slots": SLOTS_WRONG}

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from csam_lite.record import override_gates, record_gates
+from csam_lite.core.gates import override_gates, record_gates
 
 WRONG_ENTROPY = {
     "not divided": lambda p: torch.special.entr(p).sum(1),

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from csam_lite import paired
+from csam_lite.metrics import statistics as paired
 
 
 def _mean_of_all(rows):

@@ -1,0 +1,238 @@
+"""Command line: python -m csam_lite {demo,train,evaluate,predict,explore,compare,bench,check,phantom,course}. Each calls one function."""
+
+import argparse
+import os
+import sys
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+
+from csam_lite import __version__
+from csam_lite.common.errors import InputError
+
+
+def main(argv=None):
+    """Run a command; return the exit code: 0, or 2 for input that cannot be used (one line on standard error says why)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except InputError as error:
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _memory_is_full(error):
+            raise
+        print("error: the memory is full; try a smaller --batch-size, --pixels or --base-channels, or close what else uses it", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; a training goes on with --resume", file=sys.stderr)
+        return 130
+
+
+def _memory_is_full(error):
+    """On a GPU torch raises an OutOfMemoryError, on a CPU a bare RuntimeError."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def run_demo(arguments):
+    from csam_lite.course.demo import demo
+
+    demo(arguments.out, volumes=arguments.volumes, seed=arguments.seed)
+
+
+def run_train(arguments):
+    from csam_lite.training.config import Config
+    from csam_lite.training.run import load_description
+    from csam_lite.training.trainer import train
+
+    typed = {one.name: getattr(arguments, one.name) for one in fields(Config) if hasattr(arguments, one.name)}
+    if "data" not in typed and not arguments.resume:
+        raise InputError("--data: is missing; give the folder with the scans")
+    config = replace(load_description(typed["out"])[0], **typed) if arguments.resume else Config(**typed)
+    train(config, resume=arguments.resume)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{typed['out']}: trained; next: python -m csam_lite evaluate {typed['out']}")
+
+
+def run_evaluate(arguments):
+    from csam_lite.common.tables import markdown, write_csv
+    from csam_lite.inference.evaluate import evaluate
+    from csam_lite.metrics.overlap import mean_dice, summarise
+    from csam_lite.training.run import load_run
+
+    run = load_run(arguments.folder, arguments.weights)
+    rows = evaluate(run, arguments.data, arguments.part, arguments.one_zone, arguments.masks)
+    path = Path(arguments.csv or run.folder / f"{arguments.part}.csv")
+    write_csv(path, rows, decimals=4)
+    print(markdown(rows) if arguments.subjects else markdown(summarise(rows)))
+    print(f"\nMean Dice over {', '.join(run.facts.labels.values())}: {mean_dice(rows):.3f}. Every subject: {path}")
+
+
+def run_predict(arguments):
+    from csam_lite.inference.predict import predict
+    from csam_lite.training.run import load_run
+
+    predict(load_run(arguments.folder, arguments.weights), arguments.image, arguments.mask, arguments.uncertainty, arguments.draws)
+    print(f"{arguments.mask}: written on the grid of {arguments.image}")
+    if arguments.uncertainty:
+        print(f"{arguments.uncertainty}: standard deviation of the class probabilities over {arguments.draws} draws")
+
+
+def run_explore(arguments):
+    from csam_lite.explorer.widget import explore
+    from csam_lite.training.run import load_run
+
+    explore(load_run(arguments.folder, arguments.weights), arguments.scan, arguments.label, draws=arguments.draws, save=arguments.out)
+    print(f"{arguments.out}: open it in a browser; it needs no network and no Python")
+
+
+def run_compare(arguments):
+    from csam_lite.common.tables import markdown
+    from csam_lite.experiments.compare import compare
+
+    scores, differences = compare(arguments.plan, arguments.data, arguments.out, arguments.hours)
+    print(f"\n{markdown(scores)}")
+    if differences:
+        print(f"\n{markdown(differences)}")
+
+
+def run_bench(arguments):
+    import torch
+
+    from csam_lite.common.figures import save_figure
+    from csam_lite.common.memory import keep_freed_memory
+    from csam_lite.common.tables import markdown
+    from csam_lite.experiments.benchmark import bench, growth, slopes
+    from csam_lite.experiments.figures import plot_growth
+
+    if not arguments.fresh_memory:
+        keep_freed_memory()
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name() if torch.cuda.is_available() else f'{torch.get_num_threads()} CPU threads'}\n")
+    print(markdown(bench(arguments.slices, arguments.pixels, arguments.base_channels, arguments.levels, arguments.volumes, arguments.repeats,
+                         arguments.compile)))
+    if arguments.growth:
+        rows = growth(repeats=arguments.repeats)
+        found = slopes(rows)
+        save_figure(plot_growth(rows, found), arguments.growth)
+        print(f"\n{markdown(rows)}\n\nSlopes: {', '.join(f'{axis} {slope:.2f}' for axis, slope in found.items())}. Picture: {arguments.growth}")
+
+
+def run_check(arguments):
+    from csam_lite.common.tables import markdown
+    from csam_lite.data.survey import survey
+
+    facts, problems = survey(arguments.folder, arguments.one_zone)
+    print(markdown(facts))
+    if problems:
+        print(f"\n{markdown(problems)}\n")
+        raise InputError(f"{arguments.folder}: {len(problems)} problem(s), listed above; mend them or take the cases out")
+    print("\nNo problems found.")
+
+
+def run_phantom(arguments):
+    from csam_lite.data.phantom import write_phantoms
+
+    write_phantoms(arguments.folder, count=arguments.volumes, seed=arguments.seed, ambiguous=not arguments.control)
+    print(f"{arguments.folder}: {arguments.volumes} phantoms in the Decathlon layout")
+
+
+def run_course(arguments):
+    try:
+        import nbconvert  # noqa: F401
+        import papermill  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"course: needs {error.name}; install csam-lite[course]") from error
+    from csam_lite.course.execute import run_course
+
+    run_course(arguments.data, arguments.out, arguments.names, arguments.full, arguments.learner, arguments.write, arguments.timeout)
+
+
+def _parser():
+    from csam_lite.data.labels import ONE_ZONE
+    from csam_lite.experiments.plan import PLANS
+    from csam_lite.training.config import Config
+    from csam_lite.training.run import PRETRAINED
+
+    parser = argparse.ArgumentParser("csam_lite", description="Cross-slice attention for anisotropic volumes.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(run, name, help):
+        added = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(run=run)
+        return added
+
+    demo = command(run_demo, "demo", "make phantoms, train a small CSAM U-Net on them, leave scores, masks and pictures")
+    demo.add_argument("--out", default="demo", help="folder for everything (default: demo)")
+    demo.add_argument("--volumes", type=int, default=32, help="number of phantoms, a quarter is held out (default: 32)")
+    demo.add_argument("--seed", type=int, default=0, help="of phantoms and training (default: 0)")
+
+    train = command(run_train, "train", "train a network on a folder of scans")
+    for one in fields(Config):
+        kind = dict(action=argparse.BooleanOptionalAction) if one.type is bool else dict(type=one.type)
+        default = "" if one.default is MISSING else f" (default: {one.default})"
+        train.add_argument(f"--{one.name.replace('_', '-')}", help=one.metadata["help"] + default, required=one.name == "out",
+                           default=argparse.SUPPRESS, **kind)  # what is not typed is left to Config, or to the run that is resumed
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out, with its options")
+
+    evaluate = command(run_evaluate, "evaluate", "measure a trained network: Dice, HD95, ASSD, volumes, by subject")
+    evaluate.add_argument("folder", metavar="RUN", help="folder of the run")
+    evaluate.add_argument("--data", help="folder of the scans, if not where they were in training")
+    evaluate.add_argument("--part", choices=("test", "val", "train", "all"), default="test", help="which part of the run's split (default: test)")
+    evaluate.add_argument("--one-zone", choices=ONE_ZONE, help="as in train; the run's own choice if not given")
+    evaluate.add_argument("--csv", help="file for the table of all subjects; PART.csv in RUN if not given")
+    evaluate.add_argument("--masks", metavar="DIR", help="also write the masks there")
+    evaluate.add_argument("--subjects", action="store_true", help="print every subject")
+
+    predict = command(run_predict, "predict", "segment one scan; the mask has the scan's own grid and affine")
+    predict.add_argument("image", metavar="IN", help="NIfTI scan")
+    predict.add_argument("mask", metavar="OUT", help="NIfTI mask to write")
+    predict.add_argument("--run", dest="folder", metavar="RUN", default=PRETRAINED,
+                         help="folder of the run (default: the network that ships, for T2 prostate scans, trained on phantoms)")
+    predict.add_argument("--uncertainty", metavar="MAP", help="also write a map of how much repeated draws disagree")
+    predict.add_argument("--draws", type=int, default=20, help="number of draws for the map (default: 20)")
+
+    explore = command(run_explore, "explore", "write a page to look at a scan, its mask and the gates of a trained network; it opens offline")
+    explore.add_argument("folder", metavar="RUN", help="folder of the run")
+    explore.add_argument("scan", metavar="SCAN", help="NIfTI scan")
+    explore.add_argument("--label", metavar="MASK", help="NIfTI mask of the reference")
+    explore.add_argument("--out", default="attention.html", metavar="PAGE", help="page to write (default: attention.html)")
+    explore.add_argument("--draws", type=int, default=20, help="of a drawn slice gate, for the uncertainty; 0: none (default: 20)")
+    for added in (evaluate, predict, explore):
+        added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run (default: best)")
+
+    comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")
+    comparison.add_argument("plan", metavar="CONFIG", help="TOML file as csam_lite/plan.py describes, or a shipped plan: "
+                            + ", ".join(sorted(path.stem for path in PLANS.glob("*.toml"))))
+    comparison.add_argument("--data", help="folder of the scans, in place of the plan's")
+    comparison.add_argument("--out", help="folder for runs, tables and pictures, in place of the plan's")
+    comparison.add_argument("--hours", type=float, help="as many epochs, the same for all, as fit by steps timed here, in place of the plan's")
+
+    bench = command(run_bench, "bench", "time CSAM and a training step against the plain network and the published formula")
+    for name, default, help in (("slices", 20, "S"), ("pixels", 128, "H and W"), ("base-channels", 16, "C of the finest level"),
+                                ("levels", 6, "scales of the U-Net"), ("volumes", 1, "B"), ("repeats", 7, "timed turns")):
+        bench.add_argument(f"--{name}", type=int, default=default, help=f"{help} (default: {default})")
+    bench.add_argument("--fresh-memory", action="store_true", help="let tensors get fresh pages each time, which training does not (see memory.py)")
+    bench.add_argument("--compile", action="store_true", help="also time the module under torch.compile (starts slowly)")
+    bench.add_argument("--growth", metavar="PICTURE", help="also time how the cost grows with slices, pixels, channels, volumes; draw it there")
+
+    check = command(run_check, "check", "list every problem of a data set in one table")
+    check.add_argument("folder", metavar="DIR", help="folder of the scans")
+    check.add_argument("--one-zone", choices=ONE_ZONE, default="error", help="as in train: what is no problem then (default: error)")
+
+    phantom = command(run_phantom, "phantom", "write synthetic prostate volumes (T2 + ADC) in the Decathlon layout")
+    phantom.add_argument("folder", metavar="DIR", help="folder to write")
+    phantom.add_argument("--volumes", type=int, default=32, help="how many (default: 32)")
+    phantom.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
+    phantom.add_argument("--control", action="store_true", help="phantoms whose single slices are unambiguous at base and apex")
+
+    course = command(run_course, "course", "execute the notebooks of the course in a clean folder, with a page of each")
+    course.add_argument("names", metavar="NN", nargs="*", help="numbers of notebooks, such as 02 04 (default: all)")
+    course.add_argument("--data", default="phantom", help="phantom, msd (downloads MSD Task05), or a folder of labelled scans (default: phantom)")
+    course.add_argument("--out", default="course_run", help="folder for pages, executed notebooks and their data (default: course_run)")
+    course.add_argument("--full", action="store_true", help="as in a long reading: QUICK = False")
+    course.add_argument("--learner", action="store_true", help="as a learner first sees them: without the solutions")
+    course.add_argument("--write", action="store_true", help="save the outputs in the notebooks themselves")
+    course.add_argument("--timeout", type=float, default=0, metavar="S", help="seconds a notebook may take (default: 300; 7200 with --full)")
+    return parser
+

@@ -1,0 +1,17 @@
+"""What all figures share: colours, and how a figure is written."""
+
+from pathlib import Path
+
+from csam_lite.common.files import whole_file
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; one a class, in order.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
+
+
+def save_figure(figure, path, dpi=110):
+    """Write a figure, whole or not at all, and close it."""
+    import matplotlib.pyplot as plt
+
+    with whole_file(Path(path)) as part:
+        figure.savefig(part, dpi=dpi)
+    plt.close(figure)

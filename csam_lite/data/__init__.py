@@ -1,0 +1,1 @@
+"""From files to arrays: scans, data sets, the grid of the network, phantoms, public sets."""

@@ -1,0 +1,256 @@
+"""Bring an archive to this disk and unpack it, whole or not at all: resumes, checks the hash, unpacks only inside its folder.
+
+Needs the standard library and tqdm only. Errors are `InputError`: one line with the file and the mend.
+"""
+
+import hashlib
+import json
+import shutil
+import stat
+import sys
+import tarfile
+import time
+import zipfile
+import zlib
+from contextlib import closing, contextmanager
+from http.client import HTTPException
+from pathlib import Path, PureWindowsPath
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from tqdm.auto import tqdm
+
+from csam_lite.common.errors import InputError
+
+AGAIN = "run again, it resumes; or give a copy that you have (--archive FILE, in Python archive=FILE)"
+CHUNK = 1 << 18  # bytes read at a time
+
+
+class _Cut(Exception):
+    """The connection failed or ended early; another try may help."""
+
+
+def download(url, path, md5=None, room=1.0, timeout=30, tries=3):
+    """Download `url` to `path` and return `path`; a file that is there with the right md5 is kept without any request.
+
+    A cut download stays beside the target as `NAME.part`, and the next try asks for the missing bytes only (HTTP Range).
+    `timeout` is in seconds; `tries` counts failures in a row without a new byte. `room` is the space for unpacking, in archive sizes.
+    Raises InputError: no connection, server error, wrong md5 (the bad file is removed), not enough disk space.
+    """
+    path = Path(path)
+    if path.exists():
+        if md5 is None or md5_of(path) == md5:
+            return path
+        print(f"{path}: its md5 is not {md5}; downloading it again")
+    part = path.with_name(path.name + ".part")
+    with _writing(part):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            _receive(url, part, room, timeout)
+            break
+        except _Cut as error:
+            failures = 1 if _size(part) > before else failures + 1
+            if failures == tries:
+                raise InputError(f"{url}: the download failed ({error}); {AGAIN}") from error
+            time.sleep(failures)
+    if md5 and (found := md5_of(part)) != md5:
+        part.unlink()
+        raise InputError(f"{path}: the md5 of {url} is {found}, not {md5}; the file was removed: run again or use another --url")
+    with _writing(path):
+        part.replace(path)
+    return path
+
+
+def fetch(archive, url, path, md5, room=1.0):
+    """The archive on this disk: `archive` itself where it is given, else `url` downloaded to `path`; the md5 is checked in both cases.
+
+    Raises InputError as `download` does, and where `archive` is not there or has another md5.
+    """
+    if archive is None:
+        return download(url, path, md5, room)
+    archive = Path(archive)
+    if not archive.is_file():
+        raise InputError(f"{archive}: no such file; give the archive with --archive, or leave it out to download it")
+    if (found := md5_of(archive)) != md5:
+        raise InputError(f"{archive}: its md5 is {found}, not {md5}: cut short or changed; get it again from {url}")
+    return archive
+
+
+def md5_of(path):
+    """The md5 of a file, in hexadecimal. It finds damage; it is no protection against an attacker. Raises InputError if unreadable."""
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend its permissions or give another file") from error
+    return digest.hexdigest()
+
+
+def zenodo_md5(record, name, api="https://zenodo.org/api/records"):
+    """The md5 that Zenodo publishes for the file `name` of a record. Raises InputError where it cannot be learnt."""
+    url = f"{api}/{record}"
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "csam_lite"}), timeout=30) as response:
+            return {file["key"]: file["checksum"] for file in json.load(response)["files"]}[name].removeprefix("md5:")
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{url}: the md5 of {name} cannot be learnt there ({error!r}); run again, or give it with --md5") from error
+
+
+def extract(archive, folder):
+    """Unpack a tar, tar.gz or zip archive into the new folder `folder` and return it.
+
+    The folder appears under its name only when it is whole. AppleDouble files (`._*`, made by macOS) are left out.
+    Raises InputError: a member that leaves the folder or is a link (nothing is unpacked then), a broken or cut archive, a full disk,
+    a folder that is not empty.
+    """
+    archive = Path(archive)
+    with whole_folder(folder) as work, _reading(archive), closing(_open(archive)) as opened:
+        members = [member for member in _members(opened) if not _apple(member[0])]
+        for name, _, plain, _ in members:  # all are checked before the first is written
+            place = PureWindowsPath(name)  # knows both kinds of slash and drive letters
+            if place.anchor or ".." in place.parts or not plain:
+                raise InputError(f"{archive}: its member {name!r} is a link or leaves the folder; do not use this archive, get a good copy")
+        total = sum(size for _, size, _, _ in members)
+        _room(work, total)
+        with _bar(total, f"unpack {archive.name}") as bar:
+            for name, _, _, source in members:
+                target = work.joinpath(*PureWindowsPath(name).parts)
+                with _writing(target):
+                    (target if source is None else target.parent).mkdir(parents=True, exist_ok=True)
+                if source is not None:
+                    _write(target, "wb", _pieces(archive, source), bar)
+    return Path(folder)
+
+
+@contextmanager
+def whole_folder(folder):
+    """Yield a new temporary folder beside `folder`; rename it to `folder` if the block succeeds, remove it if not.
+
+    Raises InputError where `folder` holds something already, and where the disk is full or cannot be written.
+    """
+    folder = Path(folder).absolute()
+    part = folder.with_name(f".part-{folder.name}")
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"{folder}: is not empty; delete it or choose another folder (--out)")
+        shutil.rmtree(part, ignore_errors=True)  # left by a run that was killed
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another folder") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _receive(url, part, room, timeout):
+    """Bring `part` up to the whole file in one request, or raise _Cut."""
+    have = _size(part)
+    headers = {"User-Agent": "csam_lite"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=timeout)
+    except HTTPError as error:
+        if error.code == 416:  # nothing after `have`: the part is whole, or it belongs to another file
+            if error.headers.get("Content-Range") == f"bytes */{have}":
+                return
+            part.unlink(missing_ok=True)
+        if error.code in (408, 416, 429) or error.code >= 500:
+            raise _Cut(error) from error
+        raise InputError(f"{url}: the server answers {error.code} {error.reason}; correct the address (--url) or use --archive") from error
+    except ValueError as error:
+        raise InputError(f"{url}: is no address; give one that begins with https:// (--url)") from error
+    except (OSError, HTTPException) as error:
+        raise _Cut(getattr(error, "reason", error)) from error
+    with response:
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if not resumed:  # a server that does not know Range sends all from the start
+            have = 0
+        length = response.headers.get("Content-Length")
+        if length:
+            _room(part.parent, int(length) + room * (have + int(length)))
+        with _bar(length and have + int(length), part.stem, have) as bar:
+            _write(part, "ab" if resumed else "wb", _body(response), bar)
+    if length and _size(part) != have + int(length):
+        raise _Cut(f"cut after {_size(part)} of {have + int(length)} bytes")
+
+
+def _body(response):
+    try:
+        while chunk := response.read(CHUNK):
+            yield chunk
+    except (OSError, HTTPException) as error:
+        raise _Cut(error) from error
+
+
+def _pieces(archive, source):
+    with _reading(archive), source() as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def _write(path, mode, chunks, bar):
+    with _writing(path), open(path, mode) as file:
+        for chunk in chunks:  # its own errors are no OSError: they pass
+            file.write(chunk)
+            bar.update(len(chunk))
+
+
+@contextmanager
+def _writing(path):
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); free some space and run again, "
+                         "or choose another folder") from error
+
+
+@contextmanager
+def _reading(archive):
+    try:
+        yield
+    except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{archive}: cannot be unpacked ({error}): broken or cut short; delete it and download it again") from error
+
+
+def _open(archive):
+    return tarfile.open(archive) if tarfile.is_tarfile(archive) else zipfile.ZipFile(archive)
+
+
+def _members(opened):
+    """(name, bytes, is a plain file or folder, how to open it: None for a folder) for each member of a tar or zip."""
+    if isinstance(opened, tarfile.TarFile):
+        members = opened.getmembers()
+        opened.fileobj.seek(opened.offset)
+        last = opened.fileobj.read(tarfile.BLOCKSIZE)  # zeros end a tar; tarfile takes a cut or damaged header for the end too
+        if any(last) or 0 < len(last) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("a header is cut or damaged")
+        return [(m.name, m.size, m.isreg() or m.isdir(), None if m.isdir() else lambda m=m: opened.extractfile(m)) for m in members]
+    return [(m.filename, m.file_size, not stat.S_ISLNK(m.external_attr >> 16), None if m.is_dir() else lambda m=m: opened.open(m))
+            for m in opened.infolist()]
+
+
+def _apple(name):
+    return any(part.startswith("._") or part == "__MACOSX" for part in PureWindowsPath(name).parts)
+
+
+def _size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def _room(folder, needed):
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(f"{folder}: {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free: {(needed - free) / 1e9:.2f} GB are "
+                         "missing; free some space or choose another folder")
+
+
+def _bar(total, label, done=0):
+    quiet = not sys.stderr.isatty() and "ipykernel" not in sys.modules  # no bar in log files
+    return tqdm(total=total, initial=done, desc=label, unit="B", unit_scale=True, disable=quiet)

@@ -1,0 +1,77 @@
+"""From a scan to the network's input and back: all resampling, cropping and intensity choices stand here.
+
+In-plane only: slices keep their thickness and number. An in-plane grid of `pixels` x `pixels` at `spacing` mm is centred on the
+image; intensities are clipped to their 0.5 and 99.5 percentiles and brought to mean 0 and standard deviation 1, channel by channel.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The network's grid: `pixels` x `pixels` of `spacing` mm; `num_classes` with background."""
+
+    pixels: int
+    spacing: float
+    num_classes: int
+
+    @classmethod
+    def fit(cls, labelled_scans, pixels, num_classes):
+        """Choose the spacing: the median in-plane spacing, or coarser where the masks would not fit.
+
+        The grid must hold the masks of 95 % of the scans with a tenth to spare; a few far-off ones may be cut.
+        """
+        found, reach = zip(*((np.sqrt(scan.spacing[1] * scan.spacing[2]), _reach(scan)) for scan in labelled_scans))
+        return cls(pixels, round(float(max(np.median(found), 2 * 1.1 * np.quantile(reach, 0.95) / pixels)), 4), num_classes)
+
+    def image(self, scan):
+        """The image of `scan` on the network's grid, normalised: float32 (S, C, pixels, pixels)."""
+        image = torch.from_numpy(scan.image)
+        if image.shape[2:] != (size := self.size_of(scan)):
+            image = F.interpolate(image, size, mode="bilinear", antialias=True)
+        image = F.pad(image, self.margins(size), value=torch.nan)  # negative margins crop
+        inside = ~image[0, 0].isnan()
+        for channel in image.unbind(1):  # (S, pixels, pixels), a view
+            seen = channel[:, inside]
+            low, high = np.percentile(seen.numpy(), (0.5, 99.5))
+            channel.nan_to_num_(nan=float(low)).clamp_(float(low), float(high))
+            seen = seen.clamp(float(low), float(high))
+            channel.sub_(seen.mean()).div_(seen.std().clamp(min=1e-6))
+        return image
+
+    def label(self, scan):
+        """The mask of `scan` on the network's grid: uint8 (S, pixels, pixels)."""
+        label = torch.from_numpy(scan.label)
+        if label.shape[1:] != (size := self.size_of(scan)):
+            one_hot = F.one_hot(label.long(), self.num_classes).permute(0, 3, 1, 2).float()
+            label = F.interpolate(one_hot, size, mode="bilinear", antialias=True).argmax(1).byte()
+        return F.pad(label, self.margins(size))
+
+    def restore(self, values, scan, outside=0.0):
+        """values (S, K, pixels, pixels) float on the network's grid -> (S, K, H, W) on the scan's, `outside` where the grid ends."""
+        size = self.size_of(scan)
+        values = F.pad(values, [-margin for margin in self.margins(size)], value=outside)
+        return values if size == scan.image.shape[2:] else F.interpolate(values, scan.image.shape[2:], mode="bilinear")
+
+    def size_of(self, scan):
+        """(H, W) of the whole image at the network's spacing."""
+        return tuple(max(1, round(n * mm / self.spacing)) for n, mm in zip(scan.image.shape[2:], scan.spacing[1:]))
+
+    def margins(self, size):
+        """What F.pad adds (or, negative, cuts) to centre the image in the grid: left, right, top, bottom."""
+        (top, left) = ((self.pixels - n) // 2 for n in size)
+        return [left, self.pixels - size[1] - left, top, self.pixels - size[0] - top]
+
+
+def _reach(scan):
+    """How far the mask reaches from the image's centre, in mm, along rows or columns."""
+    reach = 0.0
+    for axis in (1, 2):
+        along = np.flatnonzero(scan.label.any(axis=tuple({0, 1, 2} - {axis})))
+        if len(along):
+            reach = max(reach, np.abs(along - (scan.label.shape[axis] - 1) / 2).max() * scan.spacing[axis])
+    return reach

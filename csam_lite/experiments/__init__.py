@@ -1,0 +1,1 @@
+"""Several networks under one budget; what CSAM costs."""

@@ -1,0 +1,1 @@
+"""Look at a network at work on one volume."""

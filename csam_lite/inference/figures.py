@@ -1,0 +1,57 @@
+"""Pictures of masks."""
+
+from itertools import cycle
+
+import numpy as np
+
+from csam_lite.common.figures import COLOURS
+
+
+def plot_masks(scan, classes, prediction=None, channel=0, slices=9, title=""):
+    """Figure of slices of a Scan with outlines: its label dashed in white, `prediction` (S, H, W) in the classes' colours.
+
+    Slices are spread evenly over those with a mask. In-plane proportions are true; the picture is cut to the masks and 15 mm around.
+    """
+    import matplotlib.pyplot as plt
+
+    masks = [mask for mask in (scan.label, prediction) if mask is not None]
+    where = np.any([mask > 0 for mask in masks], axis=0) if masks else np.zeros(scan.image[:, 0].shape, bool)
+    if not where.any():
+        where[:] = True
+    shown = np.unique(np.linspace(*np.flatnonzero(where.any((1, 2)))[[0, -1]], slices).round().astype(int))
+    rows, columns = (_around(where.any((0, 3 - axis)), 15 / scan.spacing[axis]) for axis in (1, 2))
+    box = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+    height, width = (part.stop - part.start for part in box)
+    millimetres = (0, width * scan.spacing[2], height * scan.spacing[1], 0)
+    across = min(len(shown), 5)
+    down = -(-len(shown) // across)
+    figure, axes = plt.subplots(down, across, figsize=(2.3 * across, 2.5 * down + 0.5), squeeze=False, layout="constrained")
+    low, high = np.percentile(scan.image[(shown, channel)][(slice(None), *box)], (0.5, 99.5))
+    for axis in axes.flat[len(shown):]:
+        axis.axis("off")
+    for axis, s in zip(axes.flat, shown):
+        axis.imshow(scan.image[(s, channel, *box)], cmap="gray", vmin=low, vmax=high, extent=millimetres)
+        for k, colour in zip(range(1, len(classes) + 1), cycle(COLOURS)):
+            for mask, style in ((scan.label, dict(colors="white", linestyles="dashed", linewidths=0.9)),
+                                (prediction, dict(colors=colour, linewidths=1.4))):
+                if mask is not None and (outline := mask[(s, *box)] == k).any():
+                    axis.contour(outline, [0.5], extent=millimetres, origin="upper", **style)
+        axis.set_title(f"slice {s + 1} of {len(scan.image)}", fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.label_outer()
+    for axis in axes[-1]:
+        axis.set_xlabel("mm", fontsize=8)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("mm", fontsize=8)
+    handles = [plt.Line2D([], [], color=colour, label=name) for colour, name in zip(cycle(COLOURS), classes)] if prediction is not None else []
+    if scan.label is not None:
+        handles.append(plt.Line2D([], [], color="gray", linestyle="dashed", label="reference"))
+    figure.suptitle(title, fontsize=10)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) or 1, fontsize=8, frameon=False)
+    return figure
+
+
+def _around(hit, margin):
+    """The slice of an axis that holds all True of `hit` and `margin` more on both sides."""
+    where = np.flatnonzero(hit)
+    return slice(max(int(where[0] - margin), 0), min(int(where[-1] + margin) + 1, len(hit)))

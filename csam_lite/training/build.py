@@ -1,0 +1,33 @@
+"""From a Config to an untrained network. A baseline is a class and one line of NETWORKS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from csam_lite.core.networks import UNet, UNetPlusPlus
+from csam_lite.core.start import start_gates
+from csam_lite.training.ablations import FORMS, scale_draws
+from csam_lite.training.baselines import NeighbourChannels, SelfAttentionUNet, UNet2D, UNet3D
+
+if TYPE_CHECKING:
+    from csam_lite.training.config import Config
+    from csam_lite.training.run import Facts
+
+NETWORKS = {"unet": UNet, "unetpp": UNetPlusPlus, "unet2d": UNet2D, "unet3d": UNet3D, "self_attention": SelfAttentionUNet}
+
+
+def build_network(config: Config, facts: Facts) -> nn.Module:
+    """The untrained network of a run: (B, S, Cin, H, W) -> logits (B, S, K, H, W)."""
+    channels = len(facts.channels) * (1 + 2 * config.neighbours)
+    size = (channels, facts.num_classes, facts.num_slices, config.base_channels, config.levels)
+    kind = NETWORKS[config.network]
+    if not kind.takes_gates:
+        return kind(*size)
+    network = kind(*size, attention=config.attention, csam_class=FORMS[config.gate_form], uncertain=config.uncertain,
+                   sampling=config.sampling)
+    if config.gate_start:
+        start_gates(network, config.gate_start)
+    scale_draws(network, config.noise, config.max_std)
+    return NeighbourChannels(network, config.neighbours) if config.neighbours else network
