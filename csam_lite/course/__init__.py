@@ -1,9 +1,16 @@
-"""The course: what its notebooks call (lessons.py), its toy tasks, its checks, its demo, and the runner that executes the notebooks.
+"""The course: what its notebooks call (lessons.py), toy tasks, checks, the demo, and the runner of the notebooks.
 
     from csam_lite import course
     dataset = course.load_dataset("phantom")
 """
 
-from csam_lite.course.lessons import CourseScan, load_dataset, load_network, load_scan, match_channels, network_input
+from csam_lite.course.lessons import (
+    CourseScan,
+    load_dataset,
+    load_network,
+    load_scan,
+    match_channels,
+    network_input,
+)
 
 __all__ = ["CourseScan", "load_dataset", "load_network", "load_scan", "match_channels", "network_input"]

@@ -1,79 +1,98 @@
-"""A notebook as it is kept and read: tidied outputs, small pictures, one HTML page that opens offline."""
+"""A notebook as one HTML page that opens offline: equations as MathML, solutions folded."""
 
-import base64
-import json
+from __future__ import annotations
+
+import copy
 import re
+from html import escape
+from pathlib import Path
+from urllib.parse import urlparse
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
 
 from csam_lite.common.files import whole_file
+from csam_lite.course.notebooks import tidy
+
+TEMPLATE = """\
+{%- extends 'lab/index.html.j2' -%}
+{% block codecell %}
+{%- if 'solution' in cell.metadata.get('tags', []) -%}
+<details class="solution"><summary>Solution</summary>{{ super() }}</details>
+{%- else -%}
+{{ super() }}
+{%- endif -%}
+{% endblock codecell %}
+"""
+# Scripts that nbconvert's template loads from other hosts: by their address, or from within a script.
+OTHER_HOSTS = (r'<script\s[^>]*src="https?:[^>]*>\s*</script>',
+               r"<script[^>]*>(?:(?!</script>).)*?https://(?:cdnjs|unpkg|cdn\.)(?:(?!</script>).)*</script>")
 
 
-def tidy(notebook):
-    """Take out what says nothing on a page: widgets, which live only with a kernel, and values such as <function f at 0x7f..>."""
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        kept = []
-        for output in cell.get("outputs", ()):
-            data = output.get("data", {})
-            widget = data.pop("application/vnd.jupyter.widget-view+json", None)
-            empty = widget or output.output_type == "execute_result" and re.fullmatch(r"<.*>", data.get("text/plain", ""))
-            kept += [] if empty and set(data) <= {"text/plain"} else [output]
-        if cell.cell_type == "code":
-            cell.outputs = kept
-
-
-def make_smaller(notebook, most=270_000):
-    """Pack the pictures well without loss; where the notebook is still large, the largest ones to fewer colours, until it is not."""
-    from io import BytesIO
-
-    from PIL import Image
-
-    def pack(data, colours):
-        picture, packed = Image.open(BytesIO(base64.b64decode(data["image/png"]))).convert("RGBA"), BytesIO()
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-        if colours:
-            picture = picture.quantize(colours, Image.Quantize.FASTOCTREE, kmeans=1, dither=Image.Dither.NONE)
-        picture.save(packed, "png", optimize=True)
-        data["image/png"] = min(base64.b64encode(packed.getvalue()).decode(), data["image/png"].replace("\n", ""), key=len)
-
-    pictures = [output.data for cell in notebook.cells for output in cell.get("outputs", ()) if "image/png" in output.get("data", {})]
-    for data in pictures:
-        pack(data, 0)
-    for colours in (256, 128):
-        for data in sorted(pictures, key=lambda data: -len(data["image/png"])):
-            if len(json.dumps(notebook)) > most:
-                pack(data, colours)
-
-
-def write_page(notebook, path):
-    """One HTML page that loads nothing: equations become MathML, scripts of other hosts are left out."""
-    import copy
-
-    from nbconvert import HTMLExporter
-
+def write_page(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook as one HTML page that loads nothing. Raises InputError where `path` cannot be
+    written.
+    """
     notebook = copy.deepcopy(notebook)
     tidy(notebook)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _with_mathml(re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", cell.source))  # a badge is a picture of another host
-    page, _ = HTMLExporter(template_name="lab").from_notebook_node(notebook)
-    page = re.sub(r'<script\s[^>]*src="https?:[^>]*>\s*</script>', "", page)
-    page = re.sub(r"<script[^>]*>(?:(?!</script>).)*?https://(?:cdnjs|unpkg|cdn\.)(?:(?!</script>).)*</script>", "", page, flags=re.DOTALL)
+    page, _ = _Exporter(raw_template=TEMPLATE).from_notebook_node(notebook)
+    for script in OTHER_HOSTS:
+        page = re.sub(script, "", page, flags=re.DOTALL)
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8")
 
 
-def _with_mathml(text):
-    """Markdown with $equations$ outside of code turned into MathML, which browsers draw without a script."""
-    from latex2mathml.converter import convert
+def markdown_to_html(source: str, attachments: dict | None = None) -> str:
+    """The Markdown of a cell as HTML, as nbconvert renders it, but with equations as MathML.
 
-    def one(match):
-        code, block, inline = match.groups()
-        if code:
-            return code
-        try:
-            mathml = convert((block or inline).strip(), display="block" if block else "inline")
-        except Exception:  # an equation that the converter does not know stays readable as LaTeX
-            return match.group()
-        return "".join(mathml.split("\n")).replace("*", "&#42;").replace("_", "&#95;")
+    attachments: pictures that the cell carries with it, by name. An equation inside of an HTML block (such as
+    `<details>` without blank lines) is not Markdown and stays as it is.
+    """
+    return MarkdownWithMath(renderer=_Renderer(escape=False, attachments=attachments)).render(source)
 
-    return re.sub(r"(```.*?```|`[^`\n]+`)|\$\$(.+?)\$\$|(?<![\\$])\$(?!\s)([^$\n]+?)(?<!\s)\$(?!\d)", one, text, flags=re.DOTALL)
+
+class _Renderer(IPythonRenderer):
+    """nbconvert's renderer, whose parser knows equations from code and from dollar signs before it calls
+    this.
+    """
+
+    def inline_math(self, body: str) -> str:
+        return _mathml(body, "inline") or super().inline_math(body)
+
+    def block_math(self, body: str) -> str:
+        return _mathml(body, "block") or super().block_math(body)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        equation = rf"\begin{{{name}}}{body}\end{{{name}}}"
+        return _mathml(equation, "block") or super().latex_environment(name, body)
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        if urlparse(url).netloc:  # such as a badge: a picture on another host
+            return escape(text)
+        return super().image(text, url, title)
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        if not urlparse(url).netloc:  # the page of another notebook lies beside this one
+            url = re.sub(r"\.ipynb(?=$|#)", ".html", url)
+        return super().link(text, url, title)
+
+
+class _Exporter(HTMLExporter):
+    """nbconvert's exporter with this renderer."""
+
+    @pass_context
+    def markdown2html(self, context: Context, source: str) -> str:
+        return markdown_to_html(source, context.get("cell", {}).get("attachments"))
+
+
+def _mathml(equation: str, display: str) -> str | None:
+    """A LaTeX equation as MathML; None for one that the converter does not know, which then stays LaTeX."""
+    try:
+        mathml = convert(equation.strip(), display=display)
+        return mathml.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "", 1)  # it breaks headings
+    except Exception:  # the converter raises errors of many types
+        return None

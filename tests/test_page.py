@@ -1,0 +1,68 @@
+"""The page of a notebook: equations as MathML, code as it is, solutions folded, nothing loaded."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nbconvert", reason="the pages of the course need csam-lite[course]")
+nbformat = pytest.importorskip("nbformat", reason="the pages of the course need csam-lite[course]")
+
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook  # noqa: E402
+
+from csam_lite.course.page import markdown_to_html, write_page  # noqa: E402
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.mark.parametrize("source, equations, kept", [
+    (r"gate $g_c = \sigma(x_c)$ and $a * b$", 2, "gate <math"),
+    ("$$\\hat F_l = a *b* c\n\n< d$$", 1, "<math"),
+    ("`$x_c$` and `$`", 0, "<code>$x_c$</code> and <code>$</code>"),
+    ("`` a ` $b$ ``", 0, "<code>a ` $b$</code>"),
+    ("```\n$$x$$ and $y$\n```", 0, "$$x$$ and $y$"),
+    ("~~~\n$x$\n~~~\n\n    $indented$", 0, "<code>$indented$</code>"),
+    (r"from \$5 to \$6", 0, "from $5 to $6"),
+    ("it costs $5", 0, "it costs $5"),
+    ("`$1` or $x$ or `$2`", 1, "<code>$1</code> or <math"),
+    ("| a | b |\n|---|---|\n| $x$ | `$y$` |", 1, "<code>$y$</code>"),
+    ("<details><summary>a</summary>\n\n$p$ and `$q$`\n\n</details>", 1, "<code>$q$</code>"),
+    (r"\begin{pmatrix} a & b \\ c & d \end{pmatrix}", 1, "<mtable"),
+    (r"$\left( x$", 0, r"$\left( x$"),  # no whole equation: stays LaTeX
+    ("(B\\*S, C) of $x$_first_", 1, "(B*S, C) of"),
+])
+def test_equations_become_mathml_and_code_stays(source, equations, kept):
+    html = markdown_to_html(source)
+    assert html.count("<math") == equations and kept in html
+    assert not equations or "$" not in re.sub(r"<code>.*?</code>", "", html)
+
+
+def test_links_lead_to_pages_and_pictures_of_other_hosts_become_their_text():
+    links = "[next](01_two.ipynb#end), [Colab](https://x.org/01.ipynb), ![badge](https://x.org/a.svg)"
+    html = markdown_to_html(links)
+    assert 'href="01_two.html#end"' in html and 'href="https://x.org/01.ipynb"' in html
+    assert "<img" not in html and "badge" in html
+
+
+def test_a_picture_that_the_cell_carries_is_drawn():
+    html = markdown_to_html("![dot](attachment:dot.png)", {"dot.png": {"image/png": "AAAA"}})
+    assert 'src="data:image/png;base64,AAAA"' in html
+
+
+def test_a_solution_is_folded_and_the_page_loads_nothing(tmp_path):
+    cells = [new_markdown_cell("# Tiny $x$"), new_code_cell("shown = 1"),
+             new_code_cell("hidden = 2", metadata={"tags": ["solution"]})]
+    write_page(new_notebook(cells=cells), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    folds = re.findall(r'<details class="solution"><summary>Solution</summary>.*?</details>', page, re.DOTALL)
+    assert len(folds) == 1 and "hidden" in folds[0] and "shown" not in folds[0] and "shown" in page
+    assert "<math" in page and not re.findall(r'(?:src|href)="https?://', page)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_equation_of_a_notebook_is_left(path):
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "markdown":
+            html = markdown_to_html(cell.source)
+            left = re.sub(r"<(code|pre)\b.*?</\1>", "", html, flags=re.DOTALL)
+            assert "$" not in left, left[max(0, left.find("$") - 60):][:160]
