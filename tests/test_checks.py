@@ -2,6 +2,8 @@
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,11 @@ def test_a_right_answer_is_accepted(one, answer, seed):
 def test_an_untouched_stub_is_told_what_to_do(module, name, untouched, capsys):
     assert getattr(getattr(checks, module), name)(untouched) is None
     assert "nothing is returned yet; complete the cell" in capsys.readouterr().out
+
+
+def test_a_failed_property_is_named_also_without_docstrings():
+    """`python -OO` removes them, and what a check says must not depend on it."""
+    code = "from csam_lite.course import checks; checks.n00.dice(lambda a, b: 0.5); checks.n00.dice(lambda a, b: ...)"
+    said = [subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True).stdout
+            for flags in ([], ["-OO"])]
+    assert said[0] == said[1] and "[FAIL] dice: A mask agrees with itself" in said[1] and "[..] dice" in said[1]

@@ -1,4 +1,4 @@
-"""What notebook 00 says of the machine: the floors, the folder, and the mend beside each."""
+"""What notebook 00 says of the machine: the floors, the folder, and what to do about each."""
 
 import tomllib
 from pathlib import Path
@@ -15,15 +15,15 @@ def test_machine_is_fine_here(capsys):
 
 
 @pytest.mark.parametrize("floors, says", [({"torch": "99.0"}, "torch>=99.0"), ({"no_such_package": "1.0"}, "no_such_package>=1.0")])
-def test_machine_names_the_mend(floors, says, capsys):
+def test_machine_says_what_to_do(floors, says, capsys):
     assert n00.machine(floors) is False
     out = capsys.readouterr().out
-    assert out.count("[FAIL]") == 1 and says in out.split("mend:")[1]
+    assert out.count("[FAIL]") == 1 and says in out.split("what to do:")[1]
 
 
 def test_machine_needs_a_folder_it_can_write(tmp_path, capsys):
     assert n00.machine({}, folder=tmp_path / "none") is False
-    assert "[FAIL] working folder" in capsys.readouterr().out
+    assert "[FAIL] the working folder" in capsys.readouterr().out
 
 
 def test_floors_are_those_of_the_package():

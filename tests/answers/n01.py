@@ -98,7 +98,7 @@ RIGHT = {
     },
     "thick_slices": {
         "reshape": lambda fine, factor: fine[:len(fine) // factor * factor].reshape(-1, factor, *fine.shape[1:]).mean(1),
-        "avg_pool3d": lambda fine, factor: functional.avg_pool3d(torch.from_numpy(fine)[None], (factor, 1, 1))[0],
+        "avg_pool3d": lambda fine, factor: functional.avg_pool3d(torch.from_numpy(fine).double()[None], (factor, 1, 1))[0],
         "a loop": mean_loop,
     },
     "influence": {

@@ -109,8 +109,8 @@ RIGHT = {
     "semantic_attention": {"function": attention, "loop and einsum": volume_by_volume, "module": Gate()},
     "by_hand": {
         "differences": weights(*HAND),
-        "one hidden unit": weights(torch.tensor([[1.0, -1.0], [0.0, 0.0]]), torch.zeros(2), torch.tensor([[12.0, 0.0], [-12.0, 0.0]]),
-                                   torch.tensor([-3.0, 3.0])),
+        "one hidden unit": weights(torch.tensor([[20.0, -20.0], [0.0, 0.0]]), torch.zeros(2),
+                                   torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([-2.0, 2.0])),
         "lists": weights([[2, -2], [-2, 2]], [0, 0], [[6, -6], [-6, 6]], [0, 0]),
     },
     "masked_statistics": {"fill": masked, "loop, as a list": masked_loop},

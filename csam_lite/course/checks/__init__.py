@@ -1,50 +1,82 @@
-"""Checks of the course's exercises: each says which property failed, on what input, what was expected and what was found.
+"""Checks of the exercises. Each says which property failed, on what input, what was expected and what was
+found.
 
-One file a notebook (`checks.n02` for 02_semantic_attention), one function an exercise, named after what is checked:
+There is one file for each notebook (`checks.n02` for 02_semantic_attention) and one function for each
+exercise:
 
-    checks.n02.channel_gate(my_gate)
+    checks.n02.statistics(my_statistics)
 
-prints a line and returns True (all properties hold), False (the first that fails is named) or None (nothing is returned yet: complete the
-cell first). A check asks for values, never for the way they were computed: functions, modules, loops and einsum are all right.
+A check prints a line and returns True (all properties hold), False (the line names the first that fails) or
+None (the answer returns nothing yet, so the reader must complete the cell). A check asks for values and never
+for the way in which they were computed, so that functions, modules, loops and einsum are all accepted.
 """
 
 import importlib
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # torch takes seconds to load, and the names of the checks are asked for without it
+    import torch
 
 __all__ = ["n00", "n01", "n02", "n03", "n04", "n05", "n06", "n07", "n08", "n09"]
 
+Answer = Callable[..., Any] | None  # what a reader writes; None or Ellipsis while it is not there
+Property = Callable[[], None]       # returns if it holds, and raises Wrong if it does not
+Verdict = bool | None               # what a check returns
+CUT = "is there a no_grad(), a detach(), or a new tensor made from values?"
+
 
 class Untouched(Exception):
-    """The learner has not written anything yet."""
+    """The reader has not written anything yet."""
 
 
 class Wrong(Exception):
-    """A property does not hold; the text says on what input, what was expected, what was found, and what often causes it."""
+    """A property does not hold: on what input, what was expected, what was found, and what often causes
+    it."""
 
 
-def verify(name, *properties):
-    """Try properties, functions without arguments whose docstrings state them, in order; print the outcome, and return it.
+def states(statement: str) -> Callable[[Property], Property]:
+    """Decorate a property with its statement in words, which `verify` prints where the property fails."""
+    def give(trial: Property) -> Property:
+        trial.statement = statement
+        return trial
+    return give
 
-    A property returns if it holds. It raises Wrong where it does not, or Untouched; any other error is the learner's and is shown too.
+
+def verify(name: str, *properties: Property) -> Verdict:
+    """Try the properties of the exercise `name` in order, print the outcome and return it (see the top of
+    this file).
+
+    A property is a function without arguments. It raises Wrong where it does not hold, or Untouched. Any
+    other error comes from the reader's code and is shown too.
     """
-    for property in properties:
-        statement = property.__doc__.strip().rstrip(".")
+    for trial in properties:
         try:
-            property()
+            trial()
         except (Untouched, NotImplementedError):
             print(f"[..] {name}: nothing is returned yet; complete the cell, or add a missing `return`")
             return None
         except Wrong as wrong:
-            print(f"[FAIL] {name}: {statement}\n       {wrong}")
+            print(f"[FAIL] {name}: {_statement(trial)}\n       {wrong}")
             return False
-        except Exception as error:  # whatever a learner's code can raise: the notebook must go on
-            print(f"[FAIL] {name}: {statement}\n       your code raised {type(error).__name__}: {error}")
+        except Exception as error:  # whatever a reader's code can raise: the notebook must go on
+            raised = f"your code raised {type(error).__name__}: {error}"
+            print(f"[FAIL] {name}: {_statement(trial)}\n       {raised}")
             return False
     print(f"[OK] {name}: {len(properties)} properties hold")
     return True
 
 
-def answer(function, *inputs):
-    """function(*inputs); None and Ellipsis mean that the stub is untouched."""
+def _statement(trial: Property) -> str:
+    """What the property says. `python -OO` removes docstrings, so that there only `states` or the name can
+    tell."""
+    text = getattr(trial, "statement", None) or trial.__doc__ or trial.__name__.replace("_", " ")
+    return text.strip().rstrip(".")
+
+
+def answer(function: Answer, *inputs: Any) -> Any:
+    """Return function(*inputs). Raises Untouched where the function or its result is None or Ellipsis."""
     if function is None or function is Ellipsis:
         raise Untouched
     result = function(*inputs)
@@ -53,50 +85,66 @@ def answer(function, *inputs):
     return result
 
 
-def parts(found, names):
-    """The parts of an answer that is a tuple or list with one for each name; Wrong where it is not, Untouched where one is still open."""
-    if not isinstance(found, (tuple, list)) or len(found) != len(names):
-        raise Wrong(f"expected {len(names)} parts, {', '.join(names)}; found {type(found).__name__}")
-    return [answer(lambda part=part: part) for part in found]
+def parts(result: Any, names: Sequence[str]) -> list:
+    """The parts of an answer that is a tuple or list with one part for each name. Raises Wrong where it is
+    not, and Untouched where a part is still None or Ellipsis."""
+    if not isinstance(result, (tuple, list)) or len(result) != len(names):
+        raise Wrong(f"expected {len(names)} parts, {', '.join(names)}; found {type(result).__name__}")
+    return [answer(lambda part=part: part) for part in result]
 
 
-def same_shape(found, expected, on):
-    """Raise Wrong unless `found` is a tensor of the shape `expected`; `on` says for which input."""
-    shape = tuple(getattr(found, "shape", ()))
+def same_shape(result: Any, expected: Iterable[int], on: str) -> None:
+    """Raise Wrong unless `result` is a tensor of the shape `expected`; `on` says for which input."""
+    shape = tuple(getattr(result, "shape", ()))
     if shape != tuple(expected):
-        raise Wrong(f"on {on}: expected shape {tuple(expected)}, found {shape if hasattr(found, 'shape') else type(found).__name__}")
+        kind = shape if hasattr(result, "shape") else type(result).__name__
+        raise Wrong(f"on {on}: expected shape {tuple(expected)}, found {kind}")
 
 
-def same_values(found, expected, on, hint="", tolerance=1e-4):
-    """Raise Wrong unless the tensors agree within `tolerance`, relative to the largest expected value; `hint` names a usual cause."""
+def same_values(
+    result: Any, expected: "torch.Tensor", on: str, hint: str = "", tolerance: float = 1e-4
+) -> None:
+    """Raise Wrong unless two tensors agree within `tolerance` times the largest expected value; `hint` names
+    a usual cause."""
     import torch
 
-    same_shape(found, expected.shape, on)
-    apart = (torch.as_tensor(found).detach().double() - expected.detach().double()).abs()
-    if not bool((apart <= tolerance * max(1.0, float(expected.detach().abs().max()))).all()):  # NaN fails too
+    same_shape(result, expected.shape, on)
+    values, expected = torch.as_tensor(result).detach().double(), expected.detach().double()
+    apart = (values - expected).abs()
+    if not bool((apart <= tolerance * (float(expected.abs().max()) or 1.0)).all()):  # NaN fails too
         at = tuple(int(i) for i in torch.unravel_index(apart.nan_to_num(torch.inf).argmax(), apart.shape))
-        expects, found = float(expected.detach()[at]), float(torch.as_tensor(found).detach()[at])
-        raise Wrong(f"on {on}: at {at} expected {expects:.4g}, found {found:.4g}{'; ' + hint if hint else ''}")
+        raise Wrong(f"on {on}: at {at} expected {float(expected[at]):.4g}, found {float(values[at]):.4g}"
+                    + (f"; {hint}" if hint else ""))
 
 
-def same_gradients(theirs, ours, x, part):
-    """Raise Wrong unless the gradients of the sum of squares of theirs(x) and ours(x) agree: in x, and in the parameters of `part`."""
+def same_gradients(theirs: Callable, ours: Callable, *inputs: "torch.Tensor", names: Sequence[str],
+                   part: "torch.nn.Module | None" = None) -> None:
+    """Raise Wrong unless the gradients of theirs(*inputs) and ours(*inputs) agree: in the inputs, which
+    `names` names, and in the parameters of `part`. Each function returns a tensor or a tuple of tensors."""
     import torch
 
-    found, expected = [], []
-    for module, gradients in ((theirs, found), (ours, expected)):
-        leaf = x.clone().requires_grad_()
-        loss = module(leaf).square().sum()
-        if not loss.requires_grad:
-            raise Wrong("the output does not depend on x for autograd: is there a no_grad(), a detach() or a tensor made anew?")
-        gradients += torch.autograd.grad(loss, [leaf, *part.parameters()], allow_unused=True)
-    for name, theirs_, ours_ in zip(["x", *(name for name, _ in part.named_parameters())], found, expected):
-        if theirs_ is None:
-            raise Wrong(f"no gradient reaches {name}: is there a no_grad(), a detach() or a tensor made anew?")
-        same_values(theirs_, ours_, f"the gradient in {name}", "values may agree and gradients not, where the graph is cut")
+    gradients, named = [], [*(part.named_parameters() if part else ())]
+    for function in (theirs, ours):
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        results = function(*leaves)
+        results = results if isinstance(results, (tuple, list)) else [results]
+        wanted = [*leaves, *(parameter for _, parameter in named)]
+        losses = [result.square().sum() for result in results]
+        if not all(loss.requires_grad for loss in losses):
+            raise Wrong(f"the output does not depend on {names[0]} for autograd; {CUT}")
+        gradients.append(
+            [torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True) for loss in losses]
+        )
+    for theirs_, ours_ in zip(*gradients):
+        for name, result, expected in zip([*names, *(name for name, _ in named)], theirs_, ours_):
+            if result is None and expected is not None:
+                raise Wrong(f"no gradient reaches {name}; {CUT}")
+            if expected is not None:
+                same_values(result, expected, f"the gradient in {name}",
+                            "where the graph is cut, the values can agree while the gradients do not")
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> ModuleType:
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

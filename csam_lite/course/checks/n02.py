@@ -1,124 +1,158 @@
-"""Checks of 02_semantic_attention."""
+"""Checks of 02_semantic_attention: the statistics, the gate, its weights set by hand, and padding."""
 
 import torch
 from torch import nn
 
 from csam_lite.core.attention import SemanticAttention
-from csam_lite.course.checks import Wrong, answer, parts, same_gradients, same_shape, same_values, verify
+from csam_lite.course.checks import (
+    Answer,
+    Verdict,
+    Wrong,
+    answer,
+    parts,
+    same_shape,
+    same_values,
+    states,
+    verify,
+)
+from csam_lite.course.checks._tensors import features, leaves_inputs, passes_gradients, same_gate_module
 
 PAIR = ("the maximum", "the mean")
+WEIGHTS = {"W1": (2, 2), "b1": (2,), "W2": (2, 2), "b2": (2,)}
 
 
-def statistics(function):
-    """function(x): the maximum and the mean of each channel of x (B, S, C, H, W) in its whole volume, a pair of tensors (B, C)."""
+def statistics(function: Answer) -> Verdict:
+    """function(x): the maximum and the mean of each channel of x (B, S, C, H, W) in its whole volume, (B, C)
+    each."""
+    x = features()
 
-    def by_hand():
-        """a volume of two slices and two channels, whose statistics you can read off"""
-        x = torch.tensor([[1.0, 3.0], [-4.0, -2.0], [5.0, 7.0], [-9.0, -1.0]]).reshape(1, 2, 2, 1, 2)
-        highest, mean = parts(answer(function, x), PAIR)
-        same_values(highest, torch.tensor([[7.0, -1.0]]), "the small volume, maximum", "the maximum is over slices and pixels, channel by channel")
-        same_values(mean, torch.tensor([[4.0, -4.0]]), "the small volume, mean", "the mean is over slices and pixels, channel by channel")
+    def ours(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.amax((1, 3, 4)), x.mean((1, 3, 4))
 
-    def random():
-        """a batch: each volume has its own statistics"""
-        x = features()
-        highest, mean = parts(answer(function, x), PAIR)
-        same_values(highest, x.amax((1, 3, 4)), f"x of shape {tuple(x.shape)}, maximum", "no axis but S, H and W may go")
-        same_values(mean, x.mean((1, 3, 4)), f"x of shape {tuple(x.shape)}, mean", "no axis but S, H and W may go")
+    def same_pair(x: torch.Tensor, on: str, hint: str) -> None:
+        for name, result, expected in zip(PAIR, parts(answer(function, x.clone()), PAIR), ours(x)):
+            same_values(result, expected, f"{on}, {name}", hint)
 
-    return verify("statistics", by_hand, random)
+    @states("A volume of two slices and two channels, whose statistics you can read off")
+    def by_hand() -> None:
+        small = torch.tensor([[1.0, 3.0], [-4.0, -2.0], [5.0, 7.0], [-9.0, -1.0]]).reshape(1, 2, 2, 1, 2)
+        same_pair(small, "the small volume", "pool over slices and pixels, for each channel alone")
+
+    @states("A batch: each volume has its own statistics")
+    def batch() -> None:
+        same_pair(x, f"x of shape {tuple(x.shape)}", "pool over S, H and W and over no other axis")
+
+    return verify(
+        "statistics", by_hand, batch, leaves_inputs(function, x=x), passes_gradients(function, ours, x=x)
+    )
 
 
-def semantic_attention(function):
-    """function(x, mlp): x times its semantic gate; `mlp` is a module (B, C) -> (B, C). Values and gradients are SemanticAttention's."""
-    ours, x = SemanticAttention(3, reduction=1), features()
+def semantic_attention(function: Answer) -> Verdict:
+    """function(x, mlp): x times its semantic gate, as SemanticAttention; `mlp` is a module (B, C) -> (B,
+    C)."""
+    ours = SemanticAttention(3, reduction=1)
     for layer in (ours.mlp[0], ours.mlp[2]):
         nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(1))
         nn.init.constant_(layer.bias, 0.3)
-
-    def shape():
-        """the output has the shape of x"""
-        same_shape(answer(function, x, ours.mlp), x.shape, f"x of shape {tuple(x.shape)}")
-
-    def gate():
-        """one gate for each channel of each volume, the same for all slices and pixels"""
-        ratio = answer(function, x, ours.mlp) / x
-        spread = (ratio.amax((1, 3, 4)) - ratio.amin((1, 3, 4))).max().item()
-        if not spread < 1e-4:
-            raise Wrong(f"on x of shape {tuple(x.shape)}: expected output / x alike in a channel, found that it varies by {spread:.3g}")
-
-    def values():
-        """the values of csam_lite.SemanticAttention"""
-        hint = "the gate is sigmoid(mlp(maximum) + mlp(mean)): one sigmoid, and the MLP is called twice"
-        same_values(answer(function, x, ours.mlp), ours(x), f"x of shape {tuple(x.shape)}", hint)
-
-    def gradients():
-        """the gradients of csam_lite.SemanticAttention"""
-        same_gradients(lambda x: answer(function, x, ours.mlp), ours, x, ours.mlp)
-
-    return verify("semantic_attention", shape, gate, values, gradients)
+    return same_gate_module(
+        "semantic_attention",
+        function,
+        ours,
+        ours.mlp,
+        "the gate is sigmoid(mlp(maximum) + mlp(mean)): one sigmoid, and two calls of the MLP",
+    )
 
 
-def by_hand(function):
-    """function(): weights W1 (2, 2), b1 (2,), W2 (2, 2), b2 (2,) of an MLP that opens the channel with the higher maximum and shuts the other."""
+def by_hand(function: Answer) -> Verdict:
+    """function(): W1 (2, 2), b1 (2,), W2 (2, 2), b2 (2,) of an MLP that opens the channel with the higher
+    maximum and shuts the other one."""
 
-    def shapes():
-        """four tensors of the shapes (2, 2), (2,), (2, 2), (2,)"""
-        weights = parts(answer(function), ("W1", "b1", "W2", "b2"))
-        for name, weight, shape in zip(("W1", "b1", "W2", "b2"), weights, ((2, 2), (2,), (2, 2), (2,))):
+    @states("Four tensors of the shapes (2, 2), (2,), (2, 2), (2,)")
+    def shapes() -> None:
+        for (name, shape), weight in zip(WEIGHTS.items(), parts(answer(function), tuple(WEIGHTS))):
             same_shape(torch.as_tensor(weight), shape, name)
 
-    def opens():
-        """the gate is above 0.9 for the channel with the higher maximum and below 0.1 for the other, at any brightness"""
+    @states("The gate is above 0.9 for the channel with the higher maximum and below 0.1 for the other one")
+    def opens() -> None:
         attention = SemanticAttention(2, reduction=1)
-        parameters = (attention.mlp[0].weight, attention.mlp[0].bias, attention.mlp[2].weight, attention.mlp[2].bias)
+        parameters = (
+            attention.mlp[0].weight,
+            attention.mlp[0].bias,
+            attention.mlp[2].weight,
+            attention.mlp[2].bias,
+        )
         with torch.no_grad():
             for parameter, weight in zip(parameters, answer(function)):
                 parameter.copy_(torch.as_tensor(weight, dtype=torch.float32))
-            for true, bright in ((0, 1), (1, 1), (0, 2), (1, 2)):
-                x = torch.zeros(1, 4, 2, 5, 10)
-                x[:, 0, :, 0, 0] = 1 + (torch.arange(2) == true).float()
-                x[:, 1, :, 0] = (8 - x[:, 0, :, 0, :1]) / 10  # every mean is 8 / 200
-                x *= bright
-                gates = (attention(x)[0, 0, :, 0, 0] / x[0, 0, :, 0, 0]).tolist()
-                if not (gates[true] > 0.9 and gates[1 - true] < 0.1):
-                    raise Wrong(f"channel {true} has maximum {2 * bright}, channel {1 - true} maximum {bright}: expected gates above 0.9 and "
-                                f"below 0.1, found {gates[true]:.2f} and {gates[1 - true]:.2f}")
+            for high, low, mean in (
+                (2.0, 1.0, 0.04),
+                (4.0, 2.0, 0.08),
+                (1.0, 0.5, 0.02),
+                (-1.0, -2.0, -2.96),
+            ):
+                for true in (0, 1):
+                    highest = torch.tensor([low, high] if true else [high, low])[None, None, :, None, None]
+                    gate = attention.gate_from(highest, torch.full_like(highest, mean)).flatten().tolist()
+                    if not (gate[true] > 0.9 and gate[1 - true] < 0.1):
+                        raise Wrong(
+                            f"channel {true} has the maximum {high:g}, channel {1 - true} the maximum {low:g}, both "
+                            f"the mean {mean:g}: expected gates above 0.9 and below 0.1, "
+                            f"found {gate[true]:.2f} and {gate[1 - true]:.2f}"
+                        )
 
     return verify("by_hand", shapes, opens)
 
 
-def masked_statistics(function):
-    """function(x, mask): statistics of the real slices alone, maximum and mean (B, C); mask (B, S) is True where a slice is real."""
-    x = features() - 4  # all below zero: a padding of zeros would be the maximum
+def masked_statistics(function: Answer) -> Verdict:
+    """function(x, mask): maximum and mean (B, C) of the real slices alone; mask (B, S) is True where a slice
+    is real."""
+    x = features() - 4  # all below zero, so that padding of zeros would be the maximum
     mask = torch.tensor([[True, True, True, True], [True, True, False, False], [False, True, True, False]])
 
-    def full():
-        """with a mask that is True everywhere, the plain statistics"""
-        highest, mean = parts(answer(function, x.clone(), torch.ones(3, 4, dtype=torch.bool)), PAIR)
-        same_values(highest, x.amax((1, 3, 4)), "a full mask, maximum")
-        same_values(mean, x.mean((1, 3, 4)), "a full mask, mean")
-
-    def part():
-        """volumes of 4, 2 and 2 real slices, all of whose values are negative"""
-        highest, mean = parts(answer(function, x.clone(), mask), PAIR)
+    def ours(x: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
         kept = [volume[real] for volume, real in zip(x, mask)]
-        expected = torch.stack([volume.amax((0, 2, 3)) for volume in kept]), torch.stack([volume.mean((0, 2, 3)) for volume in kept])
-        same_values(highest, expected[0], "the maximum", "padding of zeros is higher than all real values here")
-        same_values(mean, expected[1], "the mean", "divide by the number of real slices, not by S")
+        return [torch.stack([volume.amax((0, 2, 3)) for volume in kept]),
+                torch.stack([volume.mean((0, 2, 3)) for volume in kept])]
 
-    def any_padding():
-        """what stands in the padding changes nothing"""
-        before = parts(answer(function, x.clone(), mask), PAIR)
-        for padding, hint in ((50.0, ""), (torch.nan, "0 * NaN is NaN: fill the padding instead of multiplying it")):
-            highest, mean = parts(answer(function, x.masked_fill(~mask[:, :, None, None, None], padding), mask), PAIR)
-            same_values(highest, before[0], f"padding of {padding:g}, maximum", hint)
-            same_values(mean, before[1], f"padding of {padding:g}, mean", hint)
+    def same_pair(x: torch.Tensor, mask: torch.Tensor, on: str, *hints: str) -> None:
+        results = parts(answer(function, x.clone(), mask.clone()), PAIR)
+        for name, result, expected, hint in zip(PAIR, results, ours(x, mask), hints):
+            same_values(result, expected, f"{on}, {name}", hint)
 
-    return verify("masked_statistics", full, part, any_padding)
+    @states("With a mask that is True everywhere, the plain statistics")
+    def full() -> None:
+        same_pair(
+            x,
+            torch.ones(3, 4, dtype=torch.bool),
+            "a full mask",
+            "pool over S, H and W",
+            "pool over S, H and W",
+        )
 
+    @states("Volumes of 4, 2 and 2 real slices, whose values are all negative")
+    def padded() -> None:
+        same_pair(x, mask, "padded volumes", "zeros in the padding are higher than all real values here",
+                  "divide by the number of real slices, not by S")
 
-def features():
-    """x (3, 4, 3, 5, 6): three volumes of unlike level; no value is 0."""
-    x = torch.randn(3, 4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
-    return x + torch.tensor([0.0, 1.0, -0.5])[:, None, None, None, None]
+    @states("However negative the values are")
+    def far_below() -> None:
+        same_pair(x * 1e4, mask, "features near -40000", "only minus infinity is lower than every number", "")
+
+    @states("What stands in the padding changes nothing")
+    def any_padding() -> None:
+        for padding, hint in (
+            (50.0, "leave the padding out"),
+            (torch.nan, "0 * NaN is NaN: fill the padding, do not multiply"),
+        ):
+            given = x.masked_fill(~mask[:, :, None, None, None], padding)
+            same_pair(given, mask, f"padding of {padding:g}", hint, hint)
+
+    return verify(
+        "masked_statistics",
+        full,
+        padded,
+        far_below,
+        any_padding,
+        leaves_inputs(function, x=x, mask=mask),
+        passes_gradients(lambda given: answer(function, given, mask), lambda given: ours(given, mask), x=x),
+    )

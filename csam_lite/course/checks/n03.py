@@ -1,93 +1,101 @@
-"""Checks of 03_positional_attention."""
+"""Checks of 03_positional_attention: the two maps, the gate, and its weights set by hand."""
 
 import torch
 from torch import nn
 
 from csam_lite.core.attention import PositionalAttention
-from csam_lite.course.checks import Wrong, answer, parts, same_gradients, same_shape, same_values, verify
-from csam_lite.course.checks.n02 import features
+from csam_lite.course.checks import (
+    Answer,
+    Verdict,
+    Wrong,
+    answer,
+    parts,
+    same_shape,
+    same_values,
+    states,
+    verify,
+)
+from csam_lite.course.checks._tensors import features, leaves_inputs, passes_gradients, same_gate_module
+from csam_lite.course.toys import one_stays
 
 
-def maps(function):
-    """function(x): the two maps of x (B, S, C, H, W) over its slices and channels, (B, 2, H, W), the maximum first, the mean second."""
+def maps(function: Answer) -> Verdict:
+    """function(x): the maximum and the mean of x (B, S, C, H, W) over slices and channels, in this order (B,
+    2, H, W)."""
+    x = features()
 
-    def by_hand():
-        """a volume of two slices of 1 x 2 pixels, whose maps you can read off"""
-        x = torch.tensor([[1.0, 6.0], [3.0, -2.0]]).reshape(1, 2, 1, 1, 2)
-        same_values(answer(function, x), torch.tensor([[[[3.0, 6.0]], [[2.0, 2.0]]]]), "the small volume", "the maximum comes first, then the mean")
+    def ours(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x.amax((1, 2)), x.mean((1, 2))], 1)
 
-    def random():
-        """a batch with several channels"""
-        x = features()
-        hint = "the axes S and C go, the axes B, H and W stay"
-        same_values(answer(function, x), torch.stack([x.amax((1, 2)), x.mean((1, 2))], 1), f"x of shape {tuple(x.shape)}", hint)
+    @states("A volume of two slices of 1 x 2 pixels, whose maps you can read off")
+    def by_hand() -> None:
+        small = torch.tensor([[1.0, 6.0], [3.0, -2.0]]).reshape(1, 2, 1, 1, 2)
+        same_values(answer(function, small.clone()), ours(small), "the small volume",
+                    "the maximum comes first, then the mean")
 
-    return verify("maps", by_hand, random)
+    @states("A batch with several channels")
+    def batch() -> None:
+        same_values(answer(function, x.clone()), ours(x), f"x of shape {tuple(x.shape)}",
+                    "pool over S and C; keep B, H and W")
+
+    return verify("maps", by_hand, batch, leaves_inputs(function, x=x), passes_gradients(function, ours, x=x))
 
 
-def positional_attention(function):
-    """function(x, conv): x times its positional gate; `conv` is a convolution (B, 2, H, W) -> (B, 1, H, W). Values and gradients are
-    PositionalAttention's."""
-    ours, x = PositionalAttention(), features()
+def positional_attention(function: Answer) -> Verdict:
+    """function(x, conv): x times its positional gate, as PositionalAttention; `conv` maps (B, 2, H, W) to (B,
+    1, H, W)."""
+    ours = PositionalAttention()
     nn.init.normal_(ours.conv.weight, std=0.2, generator=torch.Generator().manual_seed(1))
     nn.init.constant_(ours.conv.bias, 0.2)
-
-    def shape():
-        """the output has the shape of x"""
-        same_shape(answer(function, x, ours.conv), x.shape, f"x of shape {tuple(x.shape)}")
-
-    def gate():
-        """one gate for each pixel of each volume, the same for all slices and channels"""
-        ratio = answer(function, x, ours.conv) / x
-        spread = (ratio.amax((1, 2)) - ratio.amin((1, 2))).max().item()
-        if not spread < 1e-4:
-            raise Wrong(f"on x of shape {tuple(x.shape)}: expected output / x alike along S and C, found that it varies by {spread:.3g}")
-
-    def values():
-        """the values of csam_lite.PositionalAttention"""
-        hint = "the gate is sigmoid(conv(maps)), the maximum in channel 0 of the maps and the mean in channel 1"
-        same_values(answer(function, x, ours.conv), ours(x), f"x of shape {tuple(x.shape)}", hint)
-
-    def gradients():
-        """the gradients of csam_lite.PositionalAttention"""
-        same_gradients(lambda x: answer(function, x, ours.conv), ours, x, ours.conv)
-
-    return verify("positional_attention", shape, gate, values, gradients)
+    return same_gate_module(
+        "positional_attention",
+        function,
+        ours,
+        ours.conv,
+        "the gate is sigmoid(conv(maps)); channel 0 of the maps is the maximum, channel 1 the mean",
+    )
 
 
-def by_hand(function):
-    """function(): a weight (1, 2, 7, 7) and a bias (1,) whose gate is open on the disc that stays, and shut on discs that jump."""
+def by_hand(function: Answer) -> Verdict:
+    """function(): a weight (1, 2, 7, 7) and a bias (1,) whose gate is open on the disc that stays, and shut
+    on discs that jump."""
 
-    def shapes():
-        """a weight of shape (1, 2, 7, 7) and a bias of shape (1,)"""
-        same_shape(read(function)[0], (1, 2, 7, 7), "the weight")
-        same_shape(read(function)[1], (1,), "the bias")
+    def tensors() -> list[torch.Tensor]:
+        return [
+            torch.as_tensor(part, dtype=torch.float32)
+            for part in parts(answer(function), ("the weight", "the bias"))
+        ]
 
-    def opens():
-        """on 32 volumes, the gate is above 0.9 on every disc that stays and below 0.1 on every disc that jumps"""
-        from csam_lite.course.toys import one_stays
+    @states("A weight of the shape (1, 2, 7, 7) and a bias of the shape (1,)")
+    def shapes() -> None:
+        weight, bias = tensors()
+        same_shape(weight, (1, 2, 7, 7), "the weight")
+        same_shape(bias, (1,), "the bias")
 
+    @states(
+        "On 32 volumes, the gate is above 0.9 on every disc that stays and below 0.1 on every disc that jumps"
+    )
+    def opens() -> None:
         attention = PositionalAttention()
-        x, label = one_stays(32, seed=2)  # no jumping disc is in one place in more than 5 of the 8 slices
+        x, label = one_stays(
+            32, seed=2
+        )  # here no disc that jumps is in one place in more than 5 of the 8 slices
         with torch.no_grad():
-            for parameter, value in zip((attention.conv.weight, attention.conv.bias), read(function)):
+            for parameter, value in zip((attention.conv.weight, attention.conv.bias), tensors()):
                 parameter.copy_(value)
             gate = attention.gate_of(x)[:, 0, 0]  # (B, H, W)
         stays, jumps = label[:, 0] > 0, ((x[:, :, 0] > 0.5) & (label == 0)).any(1)
         highest, mean = x.amax((1, 2)), x.mean((1, 2))  # (B, H, W) each
 
-        def there(gate):
-            at = gate.argmax()
-            return f"in one place; there the maximum is {highest.flatten()[at]:.2f} and the mean {mean.flatten()[at]:.2f}"
+        def at(place: torch.Tensor) -> str:
+            return (f"at one pixel; there the maximum is {highest.flatten()[place]:.2f} "
+                    f"and the mean {mean.flatten()[place]:.2f}")
 
         if not (least := gate[stays].min().item()) > 0.9:
-            raise Wrong(f"on discs that stay: expected a gate above 0.9, found {least:.2f} {there((-gate).masked_fill(~stays, -torch.inf))}")
+            place = gate.masked_fill(~stays, torch.inf).argmin()
+            raise Wrong(f"on discs that stay: expected a gate above 0.9, found {least:.2f} {at(place)}")
         if not (most := gate[jumps].max().item()) < 0.1:
-            raise Wrong(f"on discs that jump: expected a gate below 0.1, found {most:.2f} {there(gate.masked_fill(~jumps, -torch.inf))}")
+            place = gate.masked_fill(~jumps, -torch.inf).argmax()
+            raise Wrong(f"on discs that jump: expected a gate below 0.1, found {most:.2f} {at(place)}")
 
     return verify("by_hand", shapes, opens)
-
-
-def read(function):
-    """The weight and the bias as float32, or Wrong."""
-    return [torch.as_tensor(part, dtype=torch.float32) for part in parts(answer(function), ("the weight", "the bias"))]
