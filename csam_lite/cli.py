@@ -1,4 +1,4 @@
-"""Command line: python -m csam_lite {demo,train,evaluate,predict,explore,compare,bench,check,phantom,course}. Each calls one function."""
+"""Command line: python -m csam_lite COMMAND. Each command calls one function; --help lists them."""
 
 import argparse
 import os
@@ -94,6 +94,24 @@ def run_compare(arguments):
     print(f"\n{markdown(scores)}")
     if differences:
         print(f"\n{markdown(differences)}")
+
+
+def run_gates(arguments):
+    from csam_lite.common.tables import markdown, write_csv
+    from csam_lite.inference.gate_spread import gate_spread
+    from csam_lite.training.run import load_run
+
+    rows = gate_spread(load_run(arguments.folder, arguments.weights), arguments.data, arguments.volumes, arguments.worth)
+    print(markdown(rows))
+    if arguments.csv:
+        write_csv(arguments.csv, rows)
+
+
+def run_ambiguity(arguments):
+    from csam_lite.common.tables import markdown
+    from csam_lite.experiments.ambiguity import ambiguity
+
+    print(markdown(ambiguity(arguments.volumes, not arguments.control, arguments.seed, arguments.end)))
 
 
 def run_bench(arguments):
@@ -198,7 +216,14 @@ def _parser():
     explore.add_argument("--label", metavar="MASK", help="NIfTI mask of the reference")
     explore.add_argument("--out", default="attention.html", metavar="PAGE", help="page to write (default: attention.html)")
     explore.add_argument("--draws", type=int, default=20, help="of a drawn slice gate, for the uncertainty; 0: none (default: 20)")
-    for added in (evaluate, predict, explore):
+    gates = command(run_gates, "gates", "measure how much every gate at every scale differs between volumes")
+    gates.add_argument("folder", metavar="RUN", help="folder of the run")
+    gates.add_argument("--data", help="folder of the scans, if not where they were in training")
+    gates.add_argument("--volumes", type=int, default=20, help="how many of its cases (default: 20)")
+    gates.add_argument("--worth", action="store_true", help="also the Dice that is lost where a gate is replaced by its mean over the volumes")
+    gates.add_argument("--csv", help="also write the table there")
+
+    for added in (evaluate, predict, explore, gates):
         added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run (default: best)")
 
     comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")
@@ -225,6 +250,12 @@ def _parser():
     phantom.add_argument("--volumes", type=int, default=32, help="how many (default: 32)")
     phantom.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
     phantom.add_argument("--control", action="store_true", help="phantoms whose single slices are unambiguous at base and apex")
+
+    ambiguity = command(run_ambiguity, "ambiguity", "measure how well a single slice of a phantom tells gland from look-alike")
+    ambiguity.add_argument("--volumes", type=int, default=300, help="how many phantoms (default: 300)")
+    ambiguity.add_argument("--seed", type=int, default=1000, help="of the phantoms and the trainings (default: 1000)")
+    ambiguity.add_argument("--control", action="store_true", help="the control phantom, whose single slices are unambiguous")
+    ambiguity.add_argument("--end", choices=("apex", "base"), default="apex", help="of the gland (default: apex)")
 
     course = command(run_course, "course", "execute the notebooks of the course in a clean folder, with a page of each")
     course.add_argument("names", metavar="NN", nargs="*", help="numbers of notebooks, such as 02 04 (default: all)")
