@@ -6,6 +6,7 @@
 
 from csam_lite.course.lessons import (
     CourseScan,
+    data_folder,
     load_dataset,
     load_network,
     load_scan,
@@ -13,4 +14,6 @@ from csam_lite.course.lessons import (
     network_input,
 )
 
-__all__ = ["CourseScan", "load_dataset", "load_network", "load_scan", "match_channels", "network_input"]
+__all__ = [
+    "CourseScan", "data_folder", "load_dataset", "load_network", "load_scan", "match_channels", "network_input",
+]

@@ -5,13 +5,15 @@
     run = course.load_network(dataset, QUICK, seed=SEED)    # a trained network for these labels
     x = course.network_input(run, scan)                     # what the network sees, (S, C, H, W)
 
-What is made or downloaded lies in `course_data/`, and is made once for all notebooks.
+What is made or downloaded lies in `course_data/`, or in the folder that the environment variable
+CSAM_LITE_DATA names. It is made once for all notebooks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     import torch
     from filelock import BaseFileLock
 
-DATA_FOLDER = "course_data"
 PHANTOM_SEED = 5000  # so that no phantom of the course is one that the shipped network was trained on
 
 
@@ -42,6 +43,11 @@ class CourseScan(Scan):
     classes: tuple[str, ...] = ()  # of the foreground: classes 1 to K-1
 
 
+def data_folder() -> Path:
+    """The folder for what the notebooks make: CSAM_LITE_DATA if it is set (on Colab: a folder on Drive)."""
+    return Path(os.environ.get("CSAM_LITE_DATA") or "course_data")
+
+
 def load_dataset(data: str = "phantom", quick: bool = True, seed: int = 0) -> Dataset:
     """The labelled cases that the notebooks work on.
 
@@ -51,11 +57,11 @@ def load_dataset(data: str = "phantom", quick: bool = True, seed: int = 0) -> Da
     """
     if data == "phantom":
         count = 8 if quick else 32
-        folder = Path(DATA_FOLDER) / f"phantoms_{count}_seed{seed}"
+        folder = data_folder() / f"phantoms_{count}_seed{seed}"
         with _lock(folder):
             write_phantoms(folder, count, PHANTOM_SEED + seed, progress=False)
     elif data == "msd":
-        folder = Path(DATA_FOLDER) / "Task05_Prostate"
+        folder = data_folder() / "Task05_Prostate"
         with _lock(folder):
             get_msd_prostate(folder, one_zone="remap")
     else:
@@ -93,7 +99,7 @@ def load_network(dataset: Dataset, quick: bool = True, seed: int = 0, train: boo
     settings = {name: value for name, value in asdict(config).items() if name != "out"}
     names = [case.name for case in dataset.cases]
     digest = hashlib.sha256(json.dumps([settings, names], sort_keys=True).encode()).hexdigest()[:10]
-    config = replace(config, out=str(Path(DATA_FOLDER) / f"run_{digest}"))
+    config = replace(config, out=str(data_folder() / f"run_{digest}"))
     done = Path(config.out) / "done"
     with _lock(Path(config.out)):
         if not done.exists():
@@ -143,8 +149,8 @@ def _small_config(dataset: Dataset, quick: bool, seed: int, options: dict[str, o
     else:
         volumes, test, minutes = len(dataset.cases), max(1, round(0.2 * patients)), 0.0
     epochs = max(1, round((72 if quick else 960) / volumes))
-    settings = dict(data=str(dataset.root.resolve()), out=DATA_FOLDER, channels="+".join(dataset.channels),
-                    pixels=64, base_channels=8, levels=4, epochs=epochs, batch_size=1, minutes=minutes,
+    settings = dict(data=str(dataset.root.resolve()), out=str(data_folder()),
+                    channels="+".join(dataset.channels), pixels=64, base_channels=8, levels=4, epochs=epochs, batch_size=1, minutes=minutes,
                     test=test, val=0, one_zone="keep", seed=seed)
     return Config(**settings | options)
 

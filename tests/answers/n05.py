@@ -1,4 +1,4 @@
-"""Answers to the exercises of 05_csam_unet: wrong ones that its checks must reject, and unlike right ones that they must accept."""
+"""Answers to the exercises of 05_csam_unet: wrong ones to reject, unusual right ones to accept."""
 
 import torch
 from torch import nn
@@ -14,12 +14,18 @@ def level_by_loop(features, csam, S):
     return torch.cat([csam(volume[None])[0] for volume in features.split(S)])
 
 
+def slices_first(features, csam, S):
+    gated = csam(features.unflatten(0, (S, -1)).transpose(0, 1))
+    return gated.transpose(0, 1).flatten(0, 1)
+
+
 LEVEL_WRONG = {
-    "slices before volumes": lambda f, csam, S: csam(f.unflatten(0, (S, -1)).transpose(0, 1)).transpose(0, 1).flatten(0, 1),
+    "slices before volumes": slices_first,
     "each slice for itself": lambda f, csam, S: csam(f[:, None])[:, 0],
     "five axes left": lambda f, csam, S: csam(f.unflatten(0, (-1, S))),
     "no gate": lambda f, csam, S: f,
-    "channels and slices changed places": lambda f, csam, S: csam(f.reshape(-1, S, *f.shape[1:])).transpose(1, 2).reshape(f.shape),
+    "channels and slices changed places": lambda f, csam, S: csam(
+        f.reshape(-1, S, *f.shape[1:])).transpose(1, 2).reshape(f.shape),
     "gradient cut": lambda f, csam, S: level_right(f, csam, S).detach(),
     "gated twice": lambda f, csam, S: level_right(level_right(f, csam, S), csam, S),
     "four axes in": lambda f, csam, S: csam(f),
@@ -33,17 +39,21 @@ def count_by_formula(D, C):
 
 def count_by_modules(D, C):
     csam = CSAM(D, C)
-    return {gate: sum(p.numel() for p in getattr(csam, gate).parameters()) for gate in ("semantic", "positional", "slice")}
+    return {gate: sum(p.numel() for p in getattr(csam, gate).parameters())
+            for gate in ("semantic", "positional", "slice")}
 
 
 COUNT_WRONG = {
     "no biases": lambda D, C: {"semantic": 2 * C * max(C // 16, 1), "positional": 98, "slice": 8 * D * D},
-    "no hidden unit below 16 channels": lambda D, C: count_by_formula(D, C) | {"semantic": 2 * C * (C // 16) + C // 16 + C},
-    "two MLPs": lambda D, C: {gate: 2 * n if gate != "positional" else n for gate, n in count_by_formula(D, C).items()},
+    "no hidden unit below 16 channels": lambda D, C: count_by_formula(D, C) | {
+        "semantic": 2 * C * (C // 16) + C // 16 + C},
+    "two MLPs": lambda D, C: {gate: 2 * n if gate != "positional" else n
+                              for gate, n in count_by_formula(D, C).items()},
     "hidden layer of D": lambda D, C: count_by_formula(D, C) | {"slice": 2 * D * D + 2 * D},
     "one map into the convolution": lambda D, C: count_by_formula(D, C) | {"positional": 50},
     "a number for D = 20 only": lambda D, C: count_by_formula(20, C),
-    "a gate left out": lambda D, C: {"semantic": count_by_formula(D, C)["semantic"], "slice": 8 * D * D + 5 * D},
+    "a gate left out": lambda D, C: {
+        gate: n for gate, n in count_by_formula(D, C).items() if gate != "positional"},
     "the sum only": lambda D, C: sum(count_by_formula(D, C).values()),
 }
 
@@ -99,7 +109,8 @@ def before(network, layer, csam, S):
 
 def no_grad(network, layer, csam, S):
     network.get_submodule(layer).csam = csam
-    network.get_submodule(layer).register_forward_hook(lambda module, inputs, y: level_right(y, csam, S).detach())
+    part = network.get_submodule(layer)
+    part.register_forward_hook(lambda module, inputs, y: level_right(y, csam, S).detach())
     return network
 
 

@@ -1,4 +1,4 @@
-"""Answers to the exercises of 07_see_attention: wrong ones that its checks must reject, and unlike right ones that they must accept."""
+"""Answers to the exercises of 07_see_attention: wrong ones to reject, unusual right ones to accept."""
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ WRONG_ENTROPY = {
 
 
 def flat_loop(gate):
-    return torch.stack([torch.full_like(one, one.mean()) for one in gate])
+    return torch.stack([torch.full_like(volume, volume.mean()) for volume in gate])
 
 
 def in_place(gate):
-    for one in gate:
-        one[...] = one.mean()
+    for volume in gate:
+        volume[...] = volume.mean()
     return gate
 
 
@@ -49,7 +49,7 @@ WRONG_CHANGED = {
     "part of before": lambda b, a: (b != a).sum() / max((b > 0).sum(), 1),
     "count": lambda b, a: (b != a).sum(),
     "difference of classes": lambda b, a: np.abs(b.astype(int) - a).sum() / max(union(b, a), 1),
-    "empty is NaN": lambda b, a: np.float64((b != a).sum()) / np.float64(union(b, a)) if union(b, a) else np.nan,
+    "empty is NaN": lambda b, a: (b != a).sum() / union(b, a) if union(b, a) else np.nan,
     "what stayed": lambda b, a: (b == a).sum() / b.size,
     "unsigned difference": lambda b, a: (b - a).sum() / max(union(b, a), 1),
 }
@@ -70,8 +70,8 @@ def changed_torch(before, after):
     return (before[either] != after[either]).float().mean().nan_to_num(0)
 
 
-def look(network, x, **given):
-    with torch.no_grad(), override_gates(network, given.get("values", {})):
+def mask(network, x, overrides=None):
+    with torch.no_grad(), override_gates(network, overrides or {}):
         return network(x).argmax(2).numpy()
 
 
@@ -82,45 +82,46 @@ def keys_of(network, x):
 
 
 def effects(network, x, put=torch.mean):
-    before = look(network, x)
-    return {key: changed(before, look(network, x, values={key: put})) for key in keys_of(network, x)}
+    before = mask(network, x)
+    return {key: changed(before, mask(network, x, {key: put})) for key in keys_of(network, x)}
 
 
 def effects_with_record(network, x):
     with torch.no_grad(), record_gates(network) as record:
         before = network(x).argmax(2)
-    means = {(name, gate): float(named.values.mean()) for name, gates in record.items() for gate, named in gates.items()}
-    found = {}
+    means = {(name, gate): float(named.values.mean())
+             for name, gates in record.items() for gate, named in gates.items()}
+    parts = {}
     for key, mean in means.items():
         with torch.no_grad(), override_gates(network, {key: mean}):
             after = network(x).argmax(2)
-        found[key] = (before != after).sum().item() / ((before > 0) | (after > 0)).sum().item()
-    return found
+        parts[key] = (before != after).sum().item() / ((before > 0) | (after > 0)).sum().item()
+    return parts
 
 
 def cumulative(network, x):
-    before, values, found = look(network, x), {}, {}
+    before, overrides, parts = mask(network, x), {}, {}
     for key in keys_of(network, x):
-        values[key] = torch.mean
-        found[key] = changed(before, look(network, x, values=values))
-    return found
+        overrides[key] = torch.mean
+        parts[key] = changed(before, mask(network, x, overrides))
+    return parts
 
 
 def never_removed(network, x):
-    before, found = look(network, x), {}
+    before, parts = mask(network, x), {}
     for key in keys_of(network, x):
         override_gates(network, {key: torch.mean}).__enter__()
-        found[key] = changed(before, look(network, x))
-    return found
+        parts[key] = changed(before, mask(network, x))
+    return parts
 
 
 def of_logits(network, x):
     with torch.no_grad():
-        before, found = network(x), {}
+        before, parts = network(x), {}
         for key in keys_of(network, x):
             with override_gates(network, {key: torch.mean}):
-                found[key] = float((network(x) - before).abs().mean())
-    return found
+                parts[key] = float((network(x) - before).abs().mean())
+    return parts
 
 
 WRONG_EFFECTS = {
@@ -129,7 +130,8 @@ WRONG_EFFECTS = {
     "never removed": never_removed,
     "logits": of_logits,
     "nothing replaced": lambda network, x: effects(network, x, lambda gate: gate),
-    "slice gates only": lambda network, x: {key: value for key, value in effects(network, x).items() if key[1] == "slice"},
+    "slice gates only": lambda network, x: {
+        key: value for key, value in effects(network, x).items() if key[1] == "slice"},
     "names only": lambda network, x: {gate: value for (_, gate), value in effects(network, x).items()},
     "a list": lambda network, x: list(effects(network, x).values()),
 }
@@ -139,8 +141,10 @@ WRONG = {"entropy": WRONG_ENTROPY, "flat": WRONG_FLAT, "changed": WRONG_CHANGED,
 RIGHT = {
     "entropy": {
         "entr": lambda p: torch.special.entr(p).sum(1) / np.log(p.shape[1]),
-        "loop": lambda p: -sum(torch.where(p[:, k] > 0, p[:, k] * p[:, k].clamp(min=1e-30).log(), 0) for k in range(p.shape[1])) / np.log(p.shape[1]),
-        "distribution": lambda p: torch.distributions.Categorical(probs=p.movedim(1, -1)).entropy() / np.log(p.shape[1]),
+        "loop": lambda p: -sum(torch.where(p_k > 0, p_k * p_k.clamp(min=1e-30).log(), 0)
+                               for p_k in p.unbind(1)) / np.log(p.shape[1]),
+        "distribution": lambda p: torch.distributions.Categorical(
+            probs=p.movedim(1, -1)).entropy() / np.log(p.shape[1]),
         "numpy": lambda p: -(p.numpy() * np.log(p.numpy() + 1e-12)).sum(1) / np.log(p.shape[1]),
     },
     "flat": {

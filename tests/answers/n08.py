@@ -1,10 +1,10 @@
-"""Answers to the exercises of 08_does_it_help: wrong ones that its checks must reject, and unlike right ones that they must accept."""
+"""Answers to the exercises of 08_does_it_help: wrong ones to reject, unusual right ones to accept."""
 
 from collections import defaultdict
 
 import numpy as np
 
-from csam_lite.metrics import statistics as paired
+from csam_lite.metrics.statistics import holm
 
 
 def _mean_of_all(rows):
@@ -12,26 +12,31 @@ def _mean_of_all(rows):
 
 
 def _running(rows):
-    found = {}
+    means = {}
     for row in rows:
-        found[row["patient"]] = (found[row["patient"]] + row["dice"]) / 2 if row["patient"] in found else row["dice"]
-    return found
+        before = means.get(row["patient"], row["dice"])
+        means[row["patient"]] = (before + row["dice"]) / 2
+    return means
 
 
 def _gather(rows):
-    found = defaultdict(list)
+    values = defaultdict(list)
     for row in rows:
-        found[row["patient"]].append(row["dice"])
-    return found
+        values[row["patient"]].append(row["dice"])
+    return values
+
+
+def _each(rows, function):
+    return {patient: function(values) for patient, values in _gather(rows).items()}
 
 
 def _sums(rows):
-    found = {}
+    sums = {}
     for row in rows:
         if row["dice"] == row["dice"]:
-            total, number = found.get(row["patient"], (0.0, 0))
-            found[row["patient"]] = (total + row["dice"], number + 1)
-    return {patient: total / number for patient, (total, number) in found.items()}
+            total, number = sums.get(row["patient"], (0.0, 0))
+            sums[row["patient"]] = (total + row["dice"], number + 1)
+    return {patient: total / number for patient, (total, number) in sums.items()}
 
 
 def _means(d, draws=4000, size=None, replace=True):
@@ -53,28 +58,30 @@ def _scipy(d):
 
     if np.ptp(d) == 0:
         return d[0], d[0]
-    return bootstrap((d,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    rng = np.random.default_rng(1)
+    return bootstrap((d,), np.mean, n_resamples=4000, method="percentile", rng=rng).confidence_interval
 
 
 def _torch(d):
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    means = torch.as_tensor(d)[torch.randint(len(d), (4000, len(d)), generator=generator)].mean(1).sort().values
+    drawn = torch.randint(len(d), (4000, len(d)), generator=generator)
+    means = torch.as_tensor(d)[drawn].mean(1).sort().values
     return [means[100], means[3899]]
 
 
 def _step_down(p, monotone=True, cap=True):
-    found, highest = [0.0] * len(p), 0.0
+    corrected, highest = [0.0] * len(p), 0.0
     for rank, index in enumerate(np.argsort(p)):
-        own = (len(p) - rank) * p[index]
-        highest = max(highest, own) if monotone else own
-        found[index] = min(1, highest) if cap else highest
-    return found
+        value = (len(p) - rank) * p[index]
+        highest = max(highest, value) if monotone else value
+        corrected[index] = min(1, highest) if cap else highest
+    return corrected
 
 
 def _by_definition(p):
-    return [min(1.0, max((sum(r >= q for r in p)) * q for q in p if q <= own)) for own in p]
+    return [min(1.0, max(sum(r >= q for r in p) * q for q in p if q <= value)) for value in p]
 
 
 def _benjamini_hochberg(p):
@@ -112,7 +119,9 @@ def _right(low, high, margin):
 
 def _right_other(low, high, margin):
     words = {(True, True): "helps", (False, False): "harms"}
-    return "too small to matter" if -margin < low <= high < margin else words.get((low > 0, high > 0), "not known")
+    if -margin < low <= high < margin:
+        return "too small to matter"
+    return words.get((low > 0, high > 0), "not known")
 
 
 WRONG = {
@@ -121,9 +130,9 @@ WRONG = {
         "the last volume wins": lambda rows: {row["patient"]: row["dice"] for row in rows},
         "keyed by volume": lambda rows: {row["case"]: row["dice"] for row in rows},
         "running halves": _running,
-        "NaN passed on": lambda rows: {patient: np.mean(own) for patient, own in _gather(rows).items()},
-        "NaN counted as 0": lambda rows: {patient: np.mean(np.nan_to_num(own)) for patient, own in _gather(rows).items()},
-        "a sum": lambda rows: {patient: np.nansum(own) for patient, own in _gather(rows).items()},
+        "NaN passed on": lambda rows: _each(rows, np.mean),
+        "NaN counted as 0": lambda rows: _each(rows, lambda values: np.mean(np.nan_to_num(values))),
+        "a sum": lambda rows: _each(rows, np.nansum),
         "raises": lambda rows: rows["patient"],
     },
     "bootstrap": {
@@ -137,7 +146,7 @@ WRONG = {
         "one number": lambda d: float(d.mean()),
     },
     "holm": {
-        "Bonferroni": lambda p: [min(1, len(p) * own) for own in p],
+        "Bonferroni": lambda p: [min(1, len(p) * value) for value in p],
         "may fall": lambda p: _step_down(p, monotone=False),
         "above 1": lambda p: _step_down(p, cap=False),
         "sorted": lambda p: sorted(_step_down(p)),
@@ -153,8 +162,9 @@ WRONG = {
     },
 }
 RIGHT = {
-    "per_patient": {"nanmean": lambda rows: {patient: np.nanmean(own) for patient, own in _gather(rows).items()}, "sums": _sums},
+    "per_patient": {"nanmean": lambda rows: _each(rows, np.nanmean), "sums": _sums},
     "bootstrap": {"numpy": lambda d: _quantiles(_means(d)), "scipy": _scipy, "torch": _torch},
-    "holm": {"the library": paired.holm, "by definition": _by_definition, "array": lambda p: np.array(_step_down(p))},
+    "holm": {"the library": holm, "by definition": _by_definition,
+             "array": lambda p: np.array(_step_down(p))},
     "verdict": {"low first": _right, "another order": _right_other},
 }
