@@ -1,6 +1,7 @@
 """How good a mask is: Dice, surface distances in mm, volume, Dice by third of the organ."""
 
 import math
+import warnings
 
 import numpy as np
 
@@ -69,8 +70,11 @@ def surface_distances(p, r, spacing):
         return math.nan, math.nan
     box = tuple(slice(max(where.min() - 1, 0), where.max() + 2) for where in np.nonzero(p | r))
     pair = [torch.from_numpy(a[box])[None, None] for a in (p, r)]
-    hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
-    assd = compute_average_surface_distance(*pair, include_background=True, symmetric=True, spacing=list(spacing))
+    options = dict(include_background=True, spacing=list(spacing))
+    with warnings.catch_warnings():  # MONAI 1.6 warns of a call that it makes itself
+        warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
+        hd95 = compute_hausdorff_distance(*pair, percentile=95, **options)
+        assd = compute_average_surface_distance(*pair, symmetric=True, **options)
     return hd95.item(), assd.item()
 
 

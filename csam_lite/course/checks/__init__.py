@@ -13,13 +13,14 @@ for the way in which they were computed, so that functions, modules, loops and e
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch takes seconds to load, and the names of the checks are asked for without it
     import torch
 
-__all__ = ["n00", "n01", "n02", "n03", "n04", "n05", "n06", "n07", "n08", "n09"]
+__all__ = sorted(path.stem for path in Path(__file__).parent.glob("n[0-9][0-9].py"))
 
 Answer = Callable[..., Any] | None  # what a reader writes; None or Ellipsis while it is not there
 Property = Callable[[], None]       # returns if it holds, and raises Wrong if it does not
