@@ -7,10 +7,11 @@ from dataclasses import replace
 import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from csam_lite.common.errors import InputError
 from csam_lite.data import phantom
-from csam_lite.data.phantom import DEPTHS, FINE, acquire, make_anatomy, write_phantoms
+from csam_lite.data.phantom import BLADDER_ABOVE_BASE, BULB_BELOW_APEX, DEPTHS, FINE, GLAND, GRID, LIKE, acquire, make_anatomy, write_phantoms
 
 
 def files(folder):
@@ -95,6 +96,35 @@ def test_the_control_differs_in_the_look_alikes_only():
     assert np.array_equal(a.label, b.label)
     changed = (np.abs(a.image - b.image) > 1e-3 * a.image.max()).any(1)
     assert changed.any() and not changed[(a.label > 0).any((1, 2))][2:-2].any()
+
+
+def changed(a, b):
+    """Part of the voxels of two planes (Y, X) whose tissue differs, the column and 8 mm around it left out."""
+    column = np.isin(a % LIKE, GLAND) | np.isin(b % LIKE, GLAND)
+    outside = ~ndimage.binary_dilation(column, iterations=10)
+    return (a != b)[outside].mean()
+
+
+def test_the_pelvis_stands_still_along_the_ends_and_changes_between_them():
+    for k in range(6):
+        anatomy = make_anatomy(np.random.default_rng([2, k]))
+        plane = {name: anatomy.tissue[round(z / FINE + (GRID[0] - 1) / 2)] for name, z in (
+            ("below apex", anatomy.apex - 9), ("above apex", anatomy.apex + 9), ("below base", anatomy.base - 5), ("above base", anatomy.base + 5))}
+        between = changed(plane["above apex"], plane["below base"])
+        assert changed(plane["below apex"], plane["above apex"]) < between / 5
+        assert changed(plane["below base"], plane["above base"]) < between / 5
+
+
+def test_the_stack_is_off_centre_but_shows_both_landmarks_where_it_is_long_enough():
+    off = []
+    for k in range(12):
+        rng = np.random.default_rng([3, k])
+        anatomy = make_anatomy(rng)
+        scan = acquire(anatomy, rng, slices=24, spacing=(3.8, 3, 3), shape=(64, 64))
+        low, high = scan.centres[[0, -1], 0] + (-1.9, 1.9)
+        assert low <= anatomy.apex - BULB_BELOW_APEX - 2.9 and high >= anatomy.base + BLADDER_ABOVE_BASE + 2.9
+        off.append((low + high - anatomy.apex - anatomy.base) / 2)
+    assert np.std(off) > 2 and np.abs(off).max() <= 8  # a landmark in view can move it on
 
 
 def end_slices(anatomy, k):

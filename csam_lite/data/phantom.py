@@ -3,17 +3,21 @@
 Anatomy comes first, as tissue numbers on a fine isotropic grid; `acquire` then turns it into thick slices, as a scanner does.
 
 The gland is the middle part of a longer column. Below the apex the column goes on as membranous urethra and sphincter, above the base
-as bladder neck and seminal vesicles, with the same outline, tissues, texture and contrast. So no single slice near an end tells
-gland from look-alike. The stack of slices does tell: the bladder opens BLADDER_ABOVE_BASE mm above the base, and the penile bulb
-begins BULB_BELOW_APEX mm below the apex. The control phantom (ambiguous=False) differs in one thing: its look-alikes are dark like muscle.
+as bladder neck and seminal vesicles, with the same outline, tissues, texture and contrast, and the pelvis around it stands still along
+each end. So no single slice near an end tells gland from look-alike (`python -m csam_lite ambiguity` measures what a small network reads
+off such slices). The stack of slices does tell: the bladder opens BLADDER_ABOVE_BASE mm above the base, and the penile bulb begins
+BULB_BELOW_APEX mm below the apex. The number of a slice tells little, because the stack is not centred on the gland.
+The control phantom (ambiguous=False) differs in one thing: its look-alikes are dark like muscle.
 
 Not modelled: the physics of the pulse sequence (contrast is a table, drawn at random), the diffusion weighted images behind the ADC map,
+a pelvis that changes with every millimetre (a real one tells much about the level of a slice, so real ends are less ambiguous),
 cancer as it grows (a lesion is an ellipsoid in the PZ), the central zone, ghosts of breathing and bowel, implants, endorectal coils,
 and how organs vary together in a population. A score on phantoms says what a method can do, not how good it is on patients.
 """
 
 import gzip
 import json
+from copy import copy
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -26,9 +30,10 @@ from csam_lite.common.files import whole_file
 
 FINE = 0.8                                        # mm, spacing of the anatomy, the same along all axes
 GRID = (120, 260, 260)                            # its planes (Z), rows (Y) and columns (X): 96 x 208 x 208 mm
-BLADDER_ABOVE_BASE, BULB_BELOW_APEX = 7.0, 10.5   # mm, the two landmarks that fix the ends of the gland
+BLADDER_ABOVE_BASE, BULB_BELOW_APEX = 7.0, 12.0   # mm, the two landmarks that fix the ends of the gland
+LANDMARKS_IN_VIEW = 3.0                           # mm of them that a stack shows, if it is long enough
 DEPTHS = {11: 1, 15: 6, 18: 2, 19: 1, 20: 20, 22: 1, 24: 1}  # slices: how many training cases of Task05 have so many
-VERSION = 1                                       # raise it when the same seed gives other bytes: older folders are then refused
+VERSION = 2                                       # raise it when the same seed gives other bytes: older folders are then refused
 
 
 class Tissue(IntEnum):
@@ -116,6 +121,12 @@ class _Canvas:
         waves = (rng.uniform(.2, 2) / k * np.sin(axis * k / 22 + self.z[:, None] / 35 + rng.uniform(0, 2 * np.pi)) for k in (1, 2.7))
         return sum(waves).astype(np.float32)
 
+    def at(self, z):
+        """The same canvas with other heights z (mm, one for each plane, never falling)."""
+        other = copy(self)
+        other.z = z
+        return other
+
     def tube(self, low, high, x, y, a, b, value, only=None, shear=0, bend=0):
         """Fill, from z = low to high, the ellipse of centre (x, y) and half axes (a, b): each one number, or one for each plane.
 
@@ -158,14 +169,17 @@ def _smooth(z, knots, values):
 
 
 def _draw_column(rng, z):
-    """Draw the shape of gland and look-alike, in mm: for each plane z, centre (x, y) and half axes (a, b), and those of the core (TZ)."""
+    """Draw the shape of gland and look-alike, in mm: for each plane z, centre (x, y) and half axes (a, b), and those of the core (TZ).
+
+    level: the height in the pelvis at which each plane cuts muscles, bones, vessels and rectum.
+    """
     large = rng.uniform()                                               # 0 normal to 1 enlarged: a large gland is mostly a large TZ
     volume = 22 * (95 / 22) ** large                                    # ml
     ratio = np.array([1.22, .78 + .25 * large, 1.02]) * np.exp(rng.normal(0, .06, 3))
     half_a, half_b, half_c = ratio * (volume * 1000 / (ratio[0] * ratio[1] * ratio[2] * 5)) ** (1 / 3)
     apex, base = -half_c, half_c
-    # Flat for some mm on both sides of each end, so that the trend of the outline does not betray the end.
-    knots = (apex + rng.uniform(6, 9), -.25 * half_c, .35 * half_c, base - rng.uniform(6, 8))
+    # Flat on both sides of each end, farther than a slice reaches, so that the size of the outline does not betray it.
+    knots = (apex + rng.uniform(10, 11), .05 * half_c, .4 * half_c, base - rng.uniform(7, 8))
     size = _smooth(z, knots, (rng.uniform(.45, .62), 1, 1, rng.uniform(.58, .78)))
     size *= 1 + .03 * np.sin(z / 3.5 + rng.uniform(0, 6)) + .03 * np.sin(z / 6 + rng.uniform(0, 6))
     area = np.pi * half_a * half_b * size[(z > apex) & (z < base)] ** 2
@@ -174,9 +188,13 @@ def _draw_column(rng, z):
     share = np.clip(.22 + .5 * large + rng.normal(0, .08), .15, .8)     # part of the section that is TZ, halfway
     core = np.sqrt(_smooth(z, knots, (rng.uniform(.15, .3) + .2 * share, share, share, min(share + rng.uniform(-.05, .2), .8))))
     core_b = b * np.minimum(core * 1.08, .93)
+    # The pelvis stands still along each end, and changes between the ends and beyond them.
+    still = apex - BULB_BELOW_APEX - 2, apex + 12, base - 8, base + BLADDER_ABOVE_BASE + 2
+    at_apex, at_base = .75 * apex, .75 * base
+    level = _smooth(z, (still[0] - 60, *still, still[3] + 60), (at_apex - 60, at_apex, at_apex, at_base, at_base, at_base + 60))
     return SimpleNamespace(
-        z=z, x=x, y=y, a=a, b=b, front=b.max(), large=large, plexus=rng.uniform(1, 5), apex=apex, base=base, bottom=apex - BULB_BELOW_APEX,
-        top=base + BLADDER_ABOVE_BASE, core_a=a * core * .95, core_b=core_b, core_y=y + b * .93 - core_b)
+        z=z, level=level, x=x, y=y, a=a, b=b, front=b.max(), large=large, plexus=rng.uniform(1, 5), apex=apex, base=base,
+        bottom=apex - BULB_BELOW_APEX, top=base + BLADDER_ABOVE_BASE, core_a=a * core * .95, core_b=core_b, core_y=y + b * .93 - core_b)
 
 
 def _paint_pelvis(canvas, rng, column, back):
@@ -214,18 +232,19 @@ def _paint_pelvis(canvas, rng, column, back):
 
 def _paint_neighbours(canvas, rng, column):
     """Paint pelvis, rectum, veins, bladder, seminal vesicles and penile bulb; what touches the column is even along its ends."""
-    c, z = column, column.z
+    c, z, level = column, column.z, column.level
+    pelvis = canvas.at(level)
     # Rectum: gas, stool and gel are one CONTENT of random contrast; low down it is the closed anal canal.
-    rectum = rng.uniform(9, 17) * _smooth(z, np.sort(rng.uniform(-45, 50, 3)), rng.uniform(.75, 1.15, 3))
+    rectum = rng.uniform(9, 17) * _smooth(level, np.sort(rng.uniform(-45, 50, 3)), rng.uniform(.75, 1.15, 3))
     rectum_x, rectum_y = c.x + rng.normal(0, 2), c.y - (c.b + c.b.max()) / 2 - rectum + rng.uniform(-1, 4)
     canal = rng.uniform(-45, -5)
-    lumen = rectum * _smooth(z, (canal, canal + 15), (0, rng.uniform(.2, .9)))
-    _paint_pelvis(canvas, rng, c, (rectum_y - rectum).min() - 6)
+    lumen = rectum * _smooth(level, (canal, canal + 15), (0, rng.uniform(.2, .9)))
+    _paint_pelvis(pelvis, rng, c, (rectum_y - rectum).min() - 6)
     canvas.tube(-99, 99, rectum_x, rectum_y, rectum * rng.uniform(1, 1.3), rectum, T.WALL)
     canvas.tube(-99, 99, rectum_x, rectum_y, lumen * 1.1, lumen, T.CONTENT)
     # Venous plexus around the column, dorsal veins in front of it.
     canvas.tube(c.bottom, c.top, c.x, c.y + 2, c.a + c.plexus, c.b + c.plexus, T.VEIN, only=[T.FAT], bend=.2)
-    canvas.tube(rng.uniform(-50, -20), rng.uniform(-5, 25), c.x, c.y + c.b + 2, c.a * .7, rng.uniform(3, 7), T.VEIN, only=[T.FAT, T.MUSCLE])
+    pelvis.tube(rng.uniform(-50, -20), rng.uniform(-5, 25), c.x, c.y + c.b + 2, c.a * .7, rng.uniform(3, 7), T.VEIN, only=[T.FAT, T.MUSCLE])
     # Bladder: opens at column.top. In many patients a pouch hangs lower in front, even along the base.
     wall, full = rng.uniform(3, 7), rng.uniform(20, 38)
     spread = full * _smooth(z, (c.top, c.top + rng.uniform(8, 25)), (rng.uniform(.5, .8), 1))
@@ -249,15 +268,15 @@ def _paint_column(canvas, rng, column):
     c, z, bend = column, column.z, rng.uniform(.05, .35)
     ends = c.bottom, c.top
 
-    def spot():                                                         # the plane index and level of a random point of the column
-        level = rng.uniform(*ends)
+    def spot():                     # plane index and level of a random point, also just beyond the column, so that its ends hold no fewer
+        level = rng.uniform(ends[0] - 6, ends[1] + 6)
         return np.searchsorted(z, level), level
 
     for value, rim in ((T.CAPSULE, 0), (T.PZ, rng.uniform(.6, 1.4))):
         canvas.tube(*ends, c.x, c.y, c.a - rim, c.b - rim, value, bend=bend)
     for value, rim in ((T.STROMA, 0), (T.TZ, rng.uniform(.4, 1.4))):    # the dark rim is the surgical capsule
         canvas.tube(*ends, c.x, c.core_y, c.core_a - rim, c.core_b - rim, value, only=[T.PZ, T.STROMA], bend=bend * .3)
-    for _ in range(rng.poisson(4 + 26 * c.large)):
+    for _ in range(rng.poisson(5 + 31 * c.large)):
         k, level = spot()
         x, y = c.x[k] + c.core_a[k] * rng.uniform(-.8, .8), c.core_y[k] + c.core_b[k] * rng.uniform(-.8, .7)
         radii = np.exp(rng.normal(1.2 + .4 * c.large, .35)) * rng.uniform(.8, 1.25, 3)
@@ -265,7 +284,7 @@ def _paint_column(canvas, rng, column):
         canvas.ball(x, y, level, *(radii - .9), rng.choice([T.NODULE, T.NODULE, T.STROMA]), only=[T.STROMA])
     canvas.tube(*ends, c.x, c.y + c.b * .85, c.a * rng.uniform(.25, .5), c.b * rng.uniform(.1, .3), T.STROMA, only=[T.PZ, T.TZ, T.NODULE])
     canvas.tube(*ends, c.x, c.y + c.b * .1, 2.2, rng.uniform(1.2, 2.5), T.URETHRA, only=CENTRAL)
-    for _ in range(rng.poisson(.8)):
+    for _ in range(rng.poisson(1)):
         (k, level), angle = spot(), rng.uniform(np.pi, 2 * np.pi)
         x, y = c.x[k] + .75 * c.a[k] * np.cos(angle), c.y[k] + .75 * c.b[k] * np.sin(angle)
         canvas.ball(x, y, level, *rng.uniform(2.5, 7, 3), T.LESION, only=[T.PZ])
@@ -345,9 +364,12 @@ def acquire(anatomy, rng, slices=None, spacing=None, shape=None, noise=None):
     t2, texture, adc = _draw_contrast(rng, anatomy.ambiguous)
     noise = rng.uniform(.015, .05) if noise is None else noise
 
-    # The stack is centred on the gland, nearly; the patient drifts in-plane from slice to slice.
+    # The stack is centred on the gland, roughly, and shows both landmarks where it is long enough; the patient drifts in-plane.
     centres = np.zeros((slices, 3))
-    middle = np.clip((anatomy.apex + anatomy.base) / 2 + rng.uniform(-2, 2), -room / 2, room / 2)
+    reach = slices * through / 2 - LANDMARKS_IN_VIEW
+    bounds = anatomy.base + BLADDER_ABOVE_BASE - reach, anatomy.apex - BULB_BELOW_APEX + reach
+    bounds = bounds if bounds[0] < bounds[1] else [np.mean(bounds)] * 2  # too short a stack misses some of both
+    middle = np.clip((anatomy.apex + anatomy.base) / 2 + rng.uniform(-7, 7), *bounds).clip(-room / 2, room / 2)
     centres[:, 0] = middle + (np.arange(slices) - (slices - 1) / 2) * through
     centres[:, 1:] = np.cumsum(rng.normal(0, .35, (slices, 2)), 0)
     centres[:, 1:] -= centres[:, 1:].mean(0)
