@@ -1,13 +1,18 @@
-"""Two toy tasks of the course, each solved by one gate and by no network that sees slice by slice, and a network that learns them in seconds.
+"""Two toy tasks of the course, and a network that learns them in seconds.
 
-    x, label = two_channels(volumes=16)              # notebook 02: which channel tells the truth, the whole volume alone knows
-    x, label = one_stays(volumes=16)                 # notebook 03: which disc stays, the whole stack alone knows
-    network = ToyNetwork(2, SemanticAttention(2))    # a gate, then two convolutions; without the gate a plain 2D network
+Each task is solved by one gate, and by no network that sees each slice alone.
+
+    x, label = two_channels(volumes=16)              # notebook 02: only the volume shows which channel is true
+    x, label = one_stays(volumes=16)                 # notebook 03: only the stack shows which disc stays
+    network = ToyNetwork(2, SemanticAttention(2))    # a gate, then two convolutions
     losses = fit(network, two_channels)
     share_found(network, *two_channels(64, seed=1))  # in how many slices the network points at the right disc
 
-Axes: B volumes, S slices, C channels, H and W pixels. Discs stand in the cells of a grid of 4 x 4, so that none touches another.
+Axes: B volumes, S slices, C channels, H and W pixels. Discs stand in the cells of a grid of 4 x 4, so that
+they do not touch each other.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -15,14 +20,19 @@ from torch.nn import functional as F
 
 CELLS, CELL, RADIUS = 4, 7, 2  # cells along a side, pixels of a cell, pixels
 
+Pair = tuple[torch.Tensor, torch.Tensor]  # x (B, S, C, H, W), label (B, S, H, W)
+Task = Callable[..., Pair]                # called with the number of volumes and `seed`
 
-def two_channels(volumes, slices=8, seed=0):
-    """x (B, S, 2, H, W) and label (B, S, H, W): a disc in each channel of each slice; the label is that of the true channel.
 
-    Which channel is true is a coin flip for each volume. The only sign of it: in one slice of the stack its disc is twice as bright.
+def two_channels(volumes: int, slices: int = 8, seed: int = 0) -> Pair:
+    """x (B, S, 2, H, W) and label (B, S, H, W): a disc in each channel of each slice; that of the true
+    channel is labelled.
+
+    A coin flip decides for each volume which channel is true. The only sign of it is that in one slice of the
+    stack the true disc is twice as bright.
     """
     generator = torch.Generator().manual_seed(seed)
-    cells = torch.rand(volumes, slices, CELLS**2, generator=generator).argsort(2)  # the first two cells of each slice differ
+    cells = torch.rand(volumes, slices, CELLS**2, generator=generator).argsort(2)  # the first two of a slice differ
     x = discs(cells[:, :, :2])  # (B, S, 2, H, W)
     volume, true = torch.arange(volumes), torch.randint(2, (volumes,), generator=generator)
     label = x[volume, :, true].clone()
@@ -30,17 +40,19 @@ def two_channels(volumes, slices=8, seed=0):
     return x + 0.05 * torch.randn(x.shape, generator=generator), label
 
 
-def one_stays(volumes, slices=8, others=3, seed=0):
-    """x (B, S, 1, H, W) and label (B, S, H, W): like discs in each slice; one stays where it is in the whole stack, the others jump."""
+def one_stays(volumes: int, slices: int = 8, others: int = 3, seed: int = 0) -> Pair:
+    """x (B, S, 1, H, W) and label (B, S, H, W): equal discs in each slice. The labelled disc stays at one
+    place in the whole stack, and the others jump."""
     generator = torch.Generator().manual_seed(seed)
     stays = torch.randint(CELLS**2, (volumes, 1, 1), generator=generator).expand(-1, slices, -1)
-    order = torch.rand(volumes, slices, CELLS**2, generator=generator).scatter(2, stays, 2.0).argsort(2)  # the one that stays comes last
+    order = torch.rand(volumes, slices, CELLS**2, generator=generator)
+    order = order.scatter(2, stays, 2.0).argsort(2)  # the disc that stays comes last
     label = discs(stays).squeeze(2)
     x = (discs(order[:, :, :others]).sum(2) + label).unsqueeze(2)
     return x + 0.05 * torch.randn(x.shape, generator=generator), label
 
 
-def discs(cells):
+def discs(cells: torch.Tensor) -> torch.Tensor:
     """One disc of ones on zeros for each number of a cell: cells (...) -> (..., H, W)."""
     at = torch.arange(CELL) - (CELL - 1) / 2
     disc = (at[:, None] ** 2 + at ** 2 <= RADIUS**2 + 1).float()
@@ -49,22 +61,29 @@ def discs(cells):
 
 
 class ToyNetwork(nn.Module):
-    """x (B, S, C, H, W) -> logits (B, S, H, W): the gate, if there is one, then two 3x3 convolutions on each slice for itself."""
+    """x (B, S, C, H, W) -> logits (B, S, H, W): the gate, if there is one, then two 3x3 convolutions of each
+    slice."""
 
-    def __init__(self, channels, gate=None, width=8):
+    def __init__(self, channels: int, gate: nn.Module | None = None, width: int = 8) -> None:
         super().__init__()
         self.gate = gate
-        self.convolutions = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(width, 1, 3, padding=1))
-        nn.init.constant_(self.convolutions[2].bias, -4.0)  # few pixels are labelled: without it, the first steps shut the gate for good
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(width, 1, 3, padding=1)
+        )
+        # Few pixels are labelled, so that from a bias of 0 the first steps would shut the gate for good.
+        nn.init.constant_(self.convolutions[2].bias, -4.0)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.gate is not None:
             x = self.gate(x)
         return self.convolutions(x.flatten(0, 1)).squeeze(1).unflatten(0, x.shape[:2])
 
 
-def fit(network, task, steps=200, volumes=8, rate=0.01, seed=0):
-    """Train on fresh volumes of `task` at each step; the losses, a list of `steps` numbers. The same seed gives the same training."""
+def fit(
+    network: nn.Module, task: Task, steps: int = 200, volumes: int = 8, rate: float = 0.01, seed: int = 0
+) -> list[float]:
+    """Train on new volumes of `task` at each step, and return the loss of each step. The same seed gives the
+    same training."""
     optimizer, losses = torch.optim.Adam(network.parameters(), lr=rate), []
     for step in range(steps):
         x, label = task(volumes, seed=1_000_000 * (seed + 1) + step)
@@ -77,7 +96,7 @@ def fit(network, task, steps=200, volumes=8, rate=0.01, seed=0):
 
 
 @torch.no_grad()
-def share_found(network, x, label):
+def share_found(network: nn.Module, x: torch.Tensor, label: torch.Tensor) -> float:
     """The share of slices whose pixel with the highest logit lies in the label, 0 to 1."""
     highest = network(x).flatten(2).argmax(2, keepdim=True)  # (B, S, 1)
     return label.flatten(2).gather(2, highest).mean().item()
