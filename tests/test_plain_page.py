@@ -10,8 +10,11 @@ from csam_lite.core import attention
 nbformat = pytest.importorskip("nbformat", reason="the course needs csam-lite[course]")
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-SHOWN = {"02_semantic_attention": ("SemanticAttention", ("scores", "gate_of", "gate_from", "forward")),
-         "03_positional_attention": ("PositionalAttention", ("scores",)), "04_slice_attention": ("SliceAttention", ("scores",))}
+SHOWN = {
+    "02_semantic_attention": ("SemanticAttention", ("scores", "gate_of", "gate_from", "forward")),
+    "03_positional_attention": ("PositionalAttention", ("scores",)),
+    "04_slice_attention": ("SliceAttention", ("scores",)),
+}
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -22,4 +25,4 @@ def test_the_stored_output_holds_the_lines_of_the_library(name):
     kind, functions = SHOWN[name]
     for function in functions:
         source = inspect.getsource(getattr(getattr(attention, kind), function))
-        assert source in printed, f"core/attention.py has changed; run: python -m csam_lite course --write {name[:2]}"
+        assert source in printed, f"attention.py has changed; run: python -m csam_lite course --write {name[:2]}"

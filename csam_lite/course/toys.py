@@ -2,8 +2,8 @@
 
 Each task is solved by one gate, and by no network that sees each slice alone.
 
-    x, label = two_channels(volumes=16)              # notebook 02: only the volume shows which channel is true
-    x, label = one_stays(volumes=16)                 # notebook 03: only the stack shows which disc stays
+    x, label = two_channels(volumes=16)              # only the volume shows which channel is true
+    x, label = one_stays(volumes=16)                 # only the stack shows which disc stays
     network = ToyNetwork(2, SemanticAttention(2))    # a gate, then two convolutions
     losses = fit(network, two_channels)
     share_found(network, *two_channels(64, seed=1))  # in how many slices the network points at the right disc
@@ -32,7 +32,7 @@ def two_channels(volumes: int, slices: int = 8, seed: int = 0) -> Pair:
     stack the true disc is twice as bright.
     """
     generator = torch.Generator().manual_seed(seed)
-    cells = torch.rand(volumes, slices, CELLS**2, generator=generator).argsort(2)  # the first two of a slice differ
+    cells = torch.rand(volumes, slices, CELLS**2, generator=generator).argsort(2)  # the first two differ
     x = discs(cells[:, :, :2])  # (B, S, 2, H, W)
     volume, true = torch.arange(volumes), torch.randint(2, (volumes,), generator=generator)
     label = x[volume, :, true].clone()

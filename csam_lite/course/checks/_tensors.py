@@ -6,7 +6,18 @@ from collections.abc import Callable
 import torch
 
 from csam_lite.core.attention import Attention
-from csam_lite.course.checks import Answer, Property, Verdict, Wrong, answer, same_gradients, same_shape, same_values, states, verify
+from csam_lite.course.checks import (
+    Answer,
+    Property,
+    Verdict,
+    Wrong,
+    answer,
+    same_gradients,
+    same_shape,
+    same_values,
+    states,
+    verify,
+)
 
 
 def features() -> torch.Tensor:

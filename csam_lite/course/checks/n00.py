@@ -15,7 +15,7 @@ from csam_lite.course.checks import Answer, Property, Verdict, Wrong, answer, sa
 from csam_lite.course.checks._tensors import leaves_inputs, passes_gradients
 from csam_lite.training.run import pretrained
 
-# What the course calls, and the oldest version that works: the versions of pyproject.toml (a test compares them).
+# What the course calls, and the oldest version that works, as in pyproject.toml (a test compares them).
 FLOORS = {
     "torch": "2.8",
     "numpy": "2.0",
@@ -62,7 +62,8 @@ def _python() -> Line:
 
 
 def _package(name: str, floor: str) -> Line:
-    advice = f'run: python -m pip install --upgrade-strategy only-if-needed "{name}>={floor}", then restart the kernel'
+    install = "python -m pip install --upgrade-strategy only-if-needed"
+    advice = f'run: {install} "{name}>={floor}", then restart the kernel'
     try:
         version = importlib.metadata.version(name)
         importlib.import_module(name)

@@ -207,7 +207,7 @@ def influence(function: Answer) -> Verdict:
                 ).expand(-1, v.shape[1], -1, -1, -1),
                 1,
                 f"a network whose class {strong // 2} reads the mean over S of channel {strong % 2}, slice 1",
-                "all channels of the other slices are set to zero, and all classes of the answer are compared",
+                "set all channels of the other slices to zero, and compare all classes of the answer",
             )
 
     @states("Each volume of the batch counts")

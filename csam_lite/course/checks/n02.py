@@ -95,7 +95,7 @@ def by_hand(function: Answer) -> Verdict:
                     gate = attention.gate_from(highest, torch.full_like(highest, mean)).flatten().tolist()
                     if not (gate[true] > 0.9 and gate[1 - true] < 0.1):
                         raise Wrong(
-                            f"channel {true} has the maximum {high:g}, channel {1 - true} the maximum {low:g}, both "
+                            f"channel {true} has the maximum {high:g} and channel {1 - true} {low:g}, both "
                             f"the mean {mean:g}: expected gates above 0.9 and below 0.1, "
                             f"found {gate[true]:.2f} and {gate[1 - true]:.2f}"
                         )

@@ -9,7 +9,19 @@ from torch import nn
 from csam_lite.core.attention import SliceAttention
 from csam_lite.core.masks import centred_slots
 from csam_lite.core.slice_normal import SliceNormal
-from csam_lite.course.checks import CUT, Answer, Property, Verdict, Wrong, answer, same_gradients, same_shape, same_values, states, verify
+from csam_lite.course.checks import (
+    CUT,
+    Answer,
+    Property,
+    Verdict,
+    Wrong,
+    answer,
+    same_gradients,
+    same_shape,
+    same_values,
+    states,
+    verify,
+)
 from csam_lite.course.checks._tensors import leaves_inputs
 
 DRAWS = 20000
@@ -111,7 +123,7 @@ def draw(sample: Answer) -> Verdict:
                 share = float((values.abs() < width).float().mean())
                 if not abs(share - expected) < 0.02:
                     raise Wrong(
-                        f"on mean 0, {name}: expected {expected:.0%} of the draws between -{width} and {width}, "
+                        f"on mean 0, {name}: expected {expected:.0%} of the draws within {width} of 0, "
                         f"found {share:.0%}; the noise is standard normal: torch.randn"
                     )
 
@@ -125,7 +137,7 @@ def draw(sample: Answer) -> Verdict:
         for name, leaf in zip(("mean", "diag", "factor"), leaves):
             if leaf.grad is None or not bool(leaf.grad.any()):
                 raise Wrong(
-                    f"{name} got no gradient; {CUT} sample() cuts the graph, mean + noise * something does not"
+                    f"{name} got no gradient; {CUT} sample() cuts it, mean + noise * something does not"
                 )
         same_values(
             leaves[0].grad,
