@@ -77,7 +77,7 @@ def main(released, target):
     stored["slice_uncertain/out_mean"] = normal(inputs()["x"]).detach()
     stored |= {f"slice_uncertain/{key}": value[0].detach() for key, value in seen[0].items()}
     arrays = {key: value.numpy().astype(np.float32) for key, value in stored.items()}
-    np.savez_compressed(target, shapes=json.dumps(shapes), **arrays)
+    np.savez_compressed(target, shapes=np.frombuffer(json.dumps(shapes).encode(), np.uint8), **arrays)
 
 
 def inputs():
@@ -88,7 +88,7 @@ def load(path):
     """All tensors of the file, with the inputs, weights and probes that follow the formula."""
     with np.load(path) as file:
         golden = {key: torch.from_numpy(file[key]) for key in file if key != "shapes"}
-        shapes = json.loads(str(file["shapes"]))
+        shapes = json.loads(file["shapes"].tobytes())
     golden |= inputs()
     for number, name in enumerate(shapes):
         start = 700 if name == "slice_uncertain" else 100 * number
