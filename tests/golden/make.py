@@ -75,7 +75,7 @@ def main(released, target):
 
     modules.td.LowRankMultivariateNormal = Seen
     stored["slice_uncertain/out_mean"] = normal(inputs()["x"]).detach()
-    stored |= {f"slice_uncertain/{key}": value[0].detach() for key, value in seen[0].items()}
+    stored |= {f"slice_uncertain/{key}": value.detach() for key, value in seen[0].items()}
     arrays = {key: value.numpy().astype(np.float32) for key, value in stored.items()}
     np.savez_compressed(target, shapes=np.frombuffer(json.dumps(shapes).encode(), np.uint8), **arrays)
 
