@@ -18,6 +18,11 @@ def shared():
     return SHARED
 
 
+def pytest_collection_modifyitems(items):
+    """Tests whose verdict depends on the clock (`timing`) run last, each once, so that no other test shares the machine with them."""
+    items.sort(key=lambda item: item.get_closest_marker("timing") is not None)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)

@@ -50,8 +50,8 @@ def test_peak_memory_counts_what_is_held_at_once():
 
 def test_race_is_fair_and_counts_real_time():
     turns = []
-    seconds = race({"a": lambda: turns.append("a"), "b": lambda: (turns.append("b"), time.sleep(0.02))}, repeats=3)
-    assert turns == ["a", "b"] * 4 and 0.02 <= seconds["b"] < 0.2 and seconds["a"] < 0.01
+    seconds = race({"a": lambda: turns.append("a"), "b": lambda: (turns.append("b"), time.sleep(0.2))}, repeats=3)
+    assert turns == ["a", "b"] * 4 and seconds["a"] < 0.2 <= seconds["b"]
 
 
 def test_growth_and_its_slopes(tmp_path):

@@ -200,14 +200,18 @@ def test_interrupted_writes_leave_nothing(tmp_path):
 
 def test_import_is_light():
     code = """if True:
-        import sys, time
-        start = time.perf_counter()
+        import sys
         import csam_lite
-        print(time.perf_counter() - start, "torch" in sys.modules)
+        print("torch" in sys.modules, "numpy" in sys.modules)
         from csam_lite import CSAM
-        print("monai" in sys.modules)"""
-    seconds, torch, monai = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert float(seconds) < 2.5 and torch == monai == "False"
+        print("monai" in sys.modules, "matplotlib" in sys.modules)"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False"] * 4
+
+
+@pytest.mark.timing
+def test_import_is_quick():
+    code = "import time, csam_lite; print(time.process_time())"
+    assert float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) < 1
 
 
 def test_demo_leaves_all_that_it_promises(tmp_path, capsys):

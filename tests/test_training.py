@@ -116,10 +116,11 @@ def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path):
     assert apart(tmp_path / "one", tmp_path / "two") < 1e-5  # sums in another order: not bit by bit
 
 
+@pytest.mark.timing
 def test_the_minutes_are_a_budget(phantoms, tmp_path):
     trainer = Trainer(config(phantoms, tmp_path / "run", epochs=10_000, minutes=0.05), progress=False)
     trainer.fit()
-    assert trainer.seconds < 20 and trainer.epoch >= 1  # 3 s, and the epoch's validation
+    assert trainer.seconds < 60 and trainer.epoch >= 1  # 3 s, and the epoch's validation
     rates = [row["learning_rate"] for row in trainer.history]
     assert rates[-1] < 0.3 * max(rates)  # the rate has fallen in time
 
