@@ -114,6 +114,12 @@ def run_ambiguity(arguments):
     print(markdown(ambiguity(arguments.volumes, not arguments.control, arguments.seed, arguments.end)))
 
 
+def run_tables(arguments):
+    from csam_lite.experiments.tables import write_tables
+
+    print(f"{write_tables(arguments.out)}: written from the stored results")
+
+
 def run_bench(arguments):
     import torch
 
@@ -232,6 +238,9 @@ def _parser():
     comparison.add_argument("--data", help="folder of the scans, in place of the plan's")
     comparison.add_argument("--out", help="folder for runs, tables and pictures, in place of the plan's")
     comparison.add_argument("--hours", type=float, help="as many epochs, the same for all, as fit by steps timed here, in place of the plan's")
+
+    tables = command(run_tables, "tables", "write the page of all results from the results that ship")
+    tables.add_argument("--out", default="results.md", metavar="FILE", help="file to write (default: results.md)")
 
     bench = command(run_bench, "bench", "time CSAM and a training step against the plain network and the published formula")
     for name, default, help in (("slices", 20, "S"), ("pixels", 128, "H and W"), ("base-channels", 16, "C of the finest level"),

@@ -169,8 +169,8 @@ def test_every_experiment_that_ships_is_a_plan():
             Config(data="scans", out="runs", **plan["options"] | own)
 
 
-def test_every_result_that_ships_is_of_a_plan_and_in_the_readme():
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8").replace("**", "")
+def test_every_result_that_ships_is_of_a_plan_and_in_its_readme():
+    readme = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
     for path in RESULTS.glob("*.csv"):
         plan = read_plan(path.stem.replace("control", "phantom"), data="scans", out="runs")
         rows = shipped_differences(path.stem)

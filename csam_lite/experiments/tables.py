@@ -1,0 +1,73 @@
+"""The result tables of experiments/README.md, written from the stored results: no figure in them is typed by hand.
+
+A table is an entry of results/tables.toml. It names a CSV file in results/scores/ and, where there is one, the CSV file of paired differences
+that `compare` left. A stored figure is printed with the digits it is stored with, a difference with three decimals.
+"""
+
+import csv
+import tomllib
+from pathlib import Path
+
+from csam_lite.common.files import whole_file
+from csam_lite.common.tables import Row, markdown, read_csv
+from csam_lite.experiments.compare import RESULTS
+
+README = RESULTS.parent / "README.md"
+HEAD = """# Results
+
+What was measured, on which machine, and by which command. `python -m csam_lite tables --out csam_lite/experiments/README.md` writes this page from the files in
+[results/](results/). Dice is the mean over held-out subjects, never pooled over voxels. All networks of a table had the same data, steps
+and augmentation. Differences are paired by patient. In brackets stands a bootstrap 95 % interval over patients; p is from Wilcoxon's
+signed-rank test after Holm's correction.
+
+The public heart and prostate scans are not part of this repository. The convolutions of all networks in a comparison start alike:
+otherwise the luck of the initial weights, see the SD (standard deviation) of seeds, would pass for an effect.
+"""
+
+
+def write_tables(path: str | Path) -> Path:
+    """Write the page of all results to `path` and return it. Raises InputError where the file cannot be written."""
+    with whole_file(path) as part:
+        part.write_text(page(), encoding="utf-8")
+    return Path(path)
+
+
+def page() -> str:
+    """The text of experiments/README.md."""
+    plan = tomllib.loads((RESULTS / "tables.toml").read_text(encoding="utf-8"))
+    return HEAD + "".join(section(table) for table in plan["table"])
+
+
+def section(table: Row) -> str:
+    """One table with its title, command, setting and what it shows."""
+    rows = [_with_differences(row, row.pop("differences", table.get("differences")), table.get("metrics", ()))
+            for row in _stored(table["scores"])]
+    about = f"`{table['command']}`\n\nSetting: {table['setting']}. Made: {table['made']}."
+    text = " ".join(table["text"].split())
+    return f"\n## {table['title']}\n\n{about}\n\n{markdown(rows, list(rows[-1]))}\n" + (f"\n{text}\n" if text else "")
+
+
+def with_interval(row: Row) -> str:
+    """A row of `paired_differences` as text, for example "+0.044 [+0.021, +0.076]"; HD95 and other distances in mm with one decimal."""
+    digits = 1 if row["metric"].endswith("_mm") else 3
+    low, middle, high = (f"{row[name]:+.{digits}f}" for name in ("low", "difference", "high"))
+    return f"{middle} [{low}, {high}]"
+
+
+def _stored(name: str) -> list[dict]:
+    """The rows of a CSV file of scores, as text: figures keep the digits they were stored with."""
+    with open(RESULTS / "scores" / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _with_differences(row: dict, name: str | None, metrics: list[str]) -> dict:
+    """A row of scores with the differences of its network from the reference, as far as they were stored."""
+    if name is None:
+        return row
+    differences = {(d["network"], d["metric"]): d for d in read_csv(RESULTS / f"{name}.csv")}
+    for metric in metrics:
+        difference = differences.get((row.get("network", "CSAM"), metric))
+        row[f"{metric.replace('_', ' ')} minus reference"] = with_interval(difference) if difference else ""
+        if metric == metrics[0]:
+            row["p"] = f"{difference['p']:.3f}" if difference else ""
+    return row
