@@ -65,7 +65,10 @@ def test_other_planes_have_superior_up(axes, plane, tmp_path):
 
 def test_through_plane_axis_without_coarse_spacing(tmp_path):
     voxels = np.random.default_rng(0).normal(size=(6, 20, 20)).astype(np.float32)
-    assert read_scan(write_nifti(tmp_path / "shortest.nii.gz", voxels, np.eye(4))).image.shape == (6, 1, 20, 20)
+    for shape in ((6, 20, 20), (20, 6, 20), (20, 20, 6)):  # crops of one axial scan: axial, whichever side is the shortest
+        crop = write_nifti(tmp_path / "crop.nii.gz", np.random.default_rng(0).normal(size=shape).astype(np.float32), np.eye(4))
+        scan = read_scan(crop)
+        assert scan.image.shape == (shape[2], 1, shape[1], shape[0]) and scan.plane == "axial"
     nifti = nibabel.Nifti1Image(voxels, np.eye(4))
     nifti.header.set_dim_info(slice=2)
     nibabel.save(nifti, tmp_path / "header.nii")

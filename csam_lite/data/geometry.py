@@ -1,0 +1,170 @@
+"""Where the voxels of a NIfTI file lie, in mm: its header may say it in two forms, which may contradict each other.
+
+The sform is a whole matrix; the qform is a rotation whose voxel size is `pixdim`. Each has a code, and code 0 means
+"not given". Programs choose between the two in different ways: nibabel takes the sform, ITK (so ITK-SNAP, 3D Slicer,
+ANTs and nnU-Net) takes the voxel size from pixdim whatever the sform says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csam_lite.common.errors import InputError
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Header, Nifti1Image
+
+SMALLEST, LARGEST = 0.01, 100.0  # mm, the side of a voxel that we believe
+TOLERANCE = 0.03                 # by how much (relative) the sform's voxel size may differ from pixdim
+_MILLIMETRES = {1: 1000.0, 3: 0.001}  # of one unit, by NIfTI's codes for metre and micron; all else counts as mm
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of a file.
+
+    header: the header as stored, which `like` copies. affine: voxel to world, mm, (4, 4), the form that is believed.
+    shape: of the volume, (X, Y, Z). forms: every affine in mm by which some program may place these voxels.
+    remarks: what a reader should know about the choice, whole sentences without the file's name.
+    """
+
+    header: Nifti1Header
+    affine: np.ndarray
+    shape: tuple[int, ...]
+    forms: tuple[np.ndarray, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def geometry_of(header: Nifti1Header, path: Path) -> Geometry:
+    """The geometry of a header. Of two forms that contradict each other, the believable one is taken, with a remark.
+
+    Raises InputError where no form can be believed, or where a voxel is smaller than 0.01 mm or larger than 100 mm.
+    """
+    shape = tuple(int(n) for n in header.get_data_shape()[:3])
+    unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    sizes = np.abs(header["pixdim"][1:4].astype(float))
+    has_sizes = bool(np.isfinite(sizes).all() and (sizes > 0).all())
+    sform = _valid(header.get_sform()) if header["sform_code"] > 0 else None
+    qform = _qform(header, sizes) if header["qform_code"] > 0 and has_sizes else None
+    affine, remarks = _believed(sform, qform, sizes, has_sizes, shape, path)
+    if unit != 1:
+        remarks.append(f"Its unit is the {'metre' if unit > 1 else 'micron'}; lengths were converted to mm.")
+    forms = [affine, sform, qform]
+    if has_sizes and sform is not None:  # ITK's choice: directions of the sform, sizes of pixdim
+        forms.append(_with_sizes(sform, sizes))
+    if has_sizes and sform is None and qform is None:  # the standard's way without orientation, and ITK's
+        forms += [np.diag([*sizes, 1.0]), np.diag([-sizes[0], -sizes[1], sizes[2], 1.0])]
+    to_mm = np.diag([unit, unit, unit, 1.0])
+    forms = tuple(to_mm @ form for form in forms if form is not None)
+    spacing = voxel_size(forms[0])
+    if not ((spacing >= SMALLEST) & (spacing <= LARGEST)).all():
+        raise InputError(f"{path}: its header gives voxels of {_product(spacing)} mm, which cannot be right; "
+                         "correct the voxel size (pixdim, sform) or its unit (xyzt_units), or export it again")
+    return Geometry(header, forms[0], shape, forms, tuple(remarks))
+
+
+def like(geometry: Geometry, array: np.ndarray) -> Nifti1Image:
+    """A NIfTI image of array, (X, Y, Z) or (X, Y, Z, C), that opens where the file of `geometry` opens, in every program.
+
+    It carries the file's own header: qform, sform, codes, units, byte order and version. What describes the intensities
+    of the file (scaling, display range, intent, extensions) is left out.
+    """
+    import nibabel
+
+    stored = geometry.header
+    kind = nibabel.Nifti2Image if stored.sizeof_hdr == 540 else nibabel.Nifti1Image
+    header = kind.header_class(stored.binaryblock, stored.endianness, check=False)
+    header["cal_min"] = header["cal_max"] = 0
+    header["intent_p1"] = header["intent_p2"] = header["intent_p3"] = header["intent_code"] = 0
+    header["intent_name"] = b""
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    header["pixdim"][array.ndim + 1:] = 1
+    header.set_slope_inter(1, 0)
+    header["magic"] = kind.header_class().default_structarr()["magic"]
+    header["vox_offset"] = 0  # nibabel finds it when it writes
+    return kind(array, None, header)  # no affine: with one, nibabel would rewrite the forms
+
+
+def same_place(geometry: Geometry, other: Geometry) -> tuple[bool, float]:
+    """Whether the grid of `geometry` (a mask) is one by which some program places the voxels of `other` (its image).
+
+    The shapes must agree. Also returns how far apart the corners lie at most, in mm, for the grids that are believed:
+    up to 0.1 mm is rounding.
+    """
+    corners = np.array([[x, y, z, 1] for x in (0, other.shape[0]) for y in (0, other.shape[1])
+                        for z in (0, other.shape[2])])
+    apart = [float(np.abs((geometry.affine - form) @ corners.T).max()) for form in other.forms]
+    return min(apart) <= 0.1, apart[0]
+
+
+def voxel_size(affine: np.ndarray) -> np.ndarray:
+    """Length of a step along each voxel axis, (3,), in the affine's unit."""
+    return np.sqrt((affine[:3, :3] ** 2).sum(0))
+
+
+def _believed(sform: np.ndarray | None, qform: np.ndarray | None, sizes: np.ndarray, has_sizes: bool,
+              shape: tuple[int, ...], path: Path) -> tuple[np.ndarray, list[str]]:
+    """The form that is believed, in the file's unit, and the remarks on it."""
+    if sform is None and qform is None:
+        if not has_sizes:
+            raise InputError(f"{path}: its affine gives no valid voxel size (pixdim {_product(sizes)}); "
+                             "export it again with its geometry")
+        base = np.diag([-sizes[0], sizes[1], sizes[2], 1.0])
+        base[:3, 3] = -base[:3, :3] @ ((np.array(shape) - 1) / 2)
+        return base, ["Its header gives no orientation (both codes are 0); left and right are a guess."]
+    if sform is None:
+        return qform, []
+    lengths = voxel_size(sform)
+    if has_sizes and (np.abs(lengths / sizes - 1) <= TOLERANCE).all():
+        return sform, []
+    contradiction = f"Its sform gives voxels of {_product(lengths)}, its pixdim {_product(sizes)}"
+    if not has_sizes or _ones(sizes) and qform is None:
+        return sform, [f"{contradiction}; the sform was used."]
+    if qform is not None and not _ones(sizes):
+        return qform, [f"{contradiction}; the qform was used, because it agrees with pixdim."]
+    if _ones(lengths):
+        return _with_sizes(sform, sizes), [f"{contradiction}; the sizes of pixdim were used."]
+    raise InputError(f"{path}: {contradiction[0].lower()}{contradiction[1:]}; correct the one that is wrong, "
+                     "or export the file again with its geometry")
+
+
+def _qform(header: Nifti1Header, sizes: np.ndarray) -> np.ndarray | None:
+    """The qform, or None where its quaternion is no rotation. Takes negative sizes for positive ones."""
+    header = header.copy()
+    header["pixdim"][1:4] = sizes
+    try:
+        return _valid(header.get_qform())
+    except Exception:  # nibabel's errors for rubbish in a header are of many kinds
+        return None
+
+
+def _valid(affine: np.ndarray) -> np.ndarray | None:
+    """The affine, or None where it is not finite or its axes do not span the space."""
+    if not np.isfinite(affine).all():
+        return None
+    affine = affine.astype(float)
+    lengths = voxel_size(affine)
+    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+        return None
+    return affine if abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-3 else None
+
+
+def _with_sizes(affine: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The affine with its directions and origin, and other voxel sizes."""
+    scaled = affine.copy()
+    scaled[:3, :3] *= sizes / voxel_size(affine)
+    return scaled
+
+
+def _ones(sizes: np.ndarray) -> bool:
+    """Whether all sizes are 1, as in a header in which nobody set them."""
+    return bool((np.abs(sizes - 1) < 1e-3).all())
+
+
+def _product(sizes: np.ndarray) -> str:
+    return " x ".join(f"{size:.4g}" for size in sizes)

@@ -1,0 +1,156 @@
+"""Damaged and lying files: each is refused in one line, none is read with other voxels."""
+
+import gzip
+import os
+import struct
+import tracemalloc
+
+import nibabel
+import numpy as np
+import pytest
+from conftest import blob, write_nifti
+
+from csam_lite.common.errors import InputError
+from csam_lite.data.nifti import read_nifti
+from csam_lite.data.scan import read_scan
+
+SEED = int(os.environ.get("CSAM_LITE_TEST_SEED", np.random.SeedSequence().entropy % 10**6))
+
+
+def refusal(path):
+    """The message with which `path` is refused, checked to be one line with its name; None if it is read."""
+    try:
+        read_scan(path)
+    except InputError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+        return str(error)
+
+
+def test_no_flipped_bit_changes_a_voxel(tmp_path):
+    print(f"seed {SEED}: repeat with CSAM_LITE_TEST_SEED={SEED}")
+    rng = np.random.default_rng(SEED)
+    image, _ = blob((24, 20, 6), rng)
+    good = write_nifti(tmp_path / "good.nii.gz", image.astype(np.int16))
+    content = good.read_bytes()
+    assert refusal(good) is None
+    _, expected = read_nifti(good)
+    for position in rng.integers(0, len(content), 340):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        (tmp_path / "damaged.nii.gz").write_bytes(damaged)
+        if refusal(tmp_path / "damaged.nii.gz") is None:  # a bit without meaning, such as gzip's time: all is as it was
+            _, voxels = read_nifti(tmp_path / "damaged.nii.gz")
+            np.testing.assert_array_equal(voxels, expected, f"seed {SEED}: byte {position} of {len(content)}")
+
+
+def test_a_file_that_is_cut_anywhere_is_refused(tmp_path):
+    image, _ = blob((24, 20, 6), np.random.default_rng(0))
+    for name in ("scan.nii.gz", "scan.nii"):
+        content = write_nifti(tmp_path / name, image).read_bytes()
+        for length in (0, 1, 2, 10, 200, 348, 352, 400, len(content) // 2, len(content) - 1):
+            (tmp_path / name).write_bytes(content[:length])
+            assert "cannot be read as NIfTI, truncated or damaged" in refusal(tmp_path / name), (name, length)
+
+
+@pytest.mark.parametrize("content, why", [
+    (b"<!DOCTYPE html><html>" + b"x" * 500, "no gzip file, though its name ends in .gz"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "no gzip file"), (gzip.compress(gzip.compress(b"x" * 999)), "it begins with"),
+    (gzip.compress(b"<html>" * 99), "it begins with b'<html>")])
+def test_what_is_no_nifti_at_all(content, why, tmp_path):
+    (tmp_path / "x.nii.gz").write_bytes(content)
+    assert why in refusal(tmp_path / "x.nii.gz")
+
+
+def lying(path, shape, slope=1.0, code=4):
+    """A small file whose header promises an array of this shape, int16 unless another datatype code is given."""
+    header = nibabel.Nifti1Header()
+    header["pixdim"][1:4] = 1
+    raw = bytearray(header.binaryblock)
+    raw[40:56] = struct.pack("<8h", len(shape), *shape, *[1] * (7 - len(shape)))
+    raw[70:74] = struct.pack("<2h", code, 16)
+    raw[112:116] = struct.pack("<f", slope)
+    content = bytes(raw) + bytes(4) + bytes(73_728)
+    path.write_bytes(gzip.compress(content) if path.name.endswith(".gz") else content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+@pytest.mark.parametrize("shape", [(1000, 1000, 1000, 2), (32767, 32767, 8, 2), (32767,) * 7, (-5, 40, 5), (0, 40, 5), (40, 40)])
+def test_a_lying_header_takes_no_memory(shape, name, tmp_path):
+    path = lying(tmp_path / name, shape)
+    tracemalloc.start()
+    assert refusal(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+def test_a_gzip_bomb_takes_no_memory(tmp_path):
+    image, _ = blob((24, 20, 6), np.random.default_rng(0))
+    content = gzip.decompress(write_nifti(tmp_path / "x.nii.gz", image).read_bytes())
+    with gzip.open(tmp_path / "x.nii.gz", "wb") as file:
+        file.write(content)
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    assert "far more than the" in refusal(tmp_path / "x.nii.gz")
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+def test_random_bytes_in_a_header_never_end_in_a_traceback(tmp_path, recwarn, capfd):
+    print(f"seed {SEED}: repeat with CSAM_LITE_TEST_SEED={SEED}")
+    rng = np.random.default_rng(SEED)
+    image, _ = blob((9, 8, 5), rng)
+    content = write_nifti(tmp_path / "x.nii", image.astype(np.int16)).read_bytes()
+    capfd.readouterr()
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(content)
+        for position in rng.integers(0, 348, int(rng.integers(1, 6))):
+            damaged[position] = int(rng.choice([0, 1, 127, 128, 255, rng.integers(256)]))
+        (tmp_path / "x.nii").write_bytes(damaged)
+        refused += refusal(tmp_path / "x.nii") is not None
+    assert 50 < refused < 400
+    assert not recwarn.list and capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("code, why", [(128, "holds colours"), (32, "holds complex numbers"), (9999, "truncated or damaged")])
+def test_voxels_that_are_no_grey_values(code, why, tmp_path):
+    assert why in refusal(lying(tmp_path / "x.nii", (40, 40, 5), code=code))
+
+
+def test_other_formats_are_read_through_simpleitk(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    image, _ = blob((24, 20, 6), np.random.default_rng(0))
+    affine = np.array([[-0.5, 0, 0.1, 40], [0, -0.5, 0, -30], [-0.1, 0, 3.0, 12], [0, 0, 0, 1.0]])
+    affine[:3, :3] = np.linalg.qr(affine[:3, :3])[0] * (0.5, 0.5, 3)
+    scan = read_scan(write_nifti(tmp_path / "x.nii.gz", image, affine))
+    for suffix in (".mha", ".nrrd", ".mhd", ".MHA"):
+        sitk.WriteImage(sitk.ReadImage(str(tmp_path / "x.nii.gz")), str(tmp_path / f"x{suffix.lower()}"))
+        if suffix == ".MHA":
+            (tmp_path / "x.mha").rename(tmp_path / "x.MHA")
+        other = read_scan(tmp_path / f"x{suffix}")
+        np.testing.assert_allclose(other.affine, scan.affine, atol=1e-4)
+        np.testing.assert_array_equal(other.image, scan.image)
+    (tmp_path / "broken.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
+    assert "SimpleITK cannot read it" in refusal(tmp_path / "broken.mha")
+
+
+def test_without_simpleitk_the_conversion_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
+    (tmp_path / "x.mha").write_bytes(b"ObjectType = Image\n")
+    assert "needs SimpleITK to be read; install it" in refusal(tmp_path / "x.mha")
+    (tmp_path / "dicom").mkdir()
+    (tmp_path / "dicom" / "1.dcm").write_bytes(bytes(128) + b"DICM")
+    assert f"dcm2niix -z y {tmp_path / 'dicom'}" in refusal(tmp_path / "dicom")
+
+
+def test_a_pair_is_read_to_its_checksum(tmp_path):
+    image, _ = blob((24, 20, 6), np.random.default_rng(0))
+    nibabel.save(nibabel.Nifti1Pair(image, np.diag([0.5, 0.5, 3, 1])), tmp_path / "x.img.gz")
+    assert read_nifti(tmp_path / "x.img.gz")[1].shape == (24, 20, 6)
+    content = bytearray((tmp_path / "x.img.gz").read_bytes())
+    content[len(content) // 2] ^= 4
+    (tmp_path / "x.img.gz").write_bytes(content)
+    assert refusal(tmp_path / "x.img.gz")
