@@ -229,6 +229,18 @@ def test_a_quiet_start_is_the_same_for_every_input_and_trains(uncertain):
             start_gates(CSAM(6, 8), bad)
 
 
+@pytest.mark.parametrize("channels, hidden", [(8, 8), (128, 8), (256, 16)])
+def test_semantic_gates_can_start_by_comparing_channels(channels, hidden):
+    semantic = start_gates(CSAM(4, channels, least_hidden=8), 0.5, semantic_weights=1.0).semantic
+    assert semantic.mlp[0].out_features == hidden
+    alike = torch.rand(3, 4, 1, 8, 8).expand(-1, -1, channels, -1, -1) * torch.tensor([1.0, 5, 20])[:, None, None, None, None]
+    torch.testing.assert_close(semantic.gate_of(alike), torch.full((3, 1, channels, 1, 1), 0.5))  # however large they are
+    volumes = torch.rand(20, 1, channels, 1, 1) * torch.rand(20, 4, channels, 8, 8)  # other channels are strong in each volume
+    gate = semantic.gate_of(10 * volumes)
+    assert gate.std(0).mean() > 0.02 and ((gate < 0.1) | (gate > 0.9)).float().mean() < 0.1
+    assert bool((semantic.mlp[:2](volumes.amax((1, 3, 4))) > 0).any(0).all())  # no hidden unit is silent
+
+
 def test_a_start_at_random_closes_channels_before_the_training():
     x, closed = torch.randn(1, 10, 16, 32, 32).relu(), []
     for seed in range(20):

@@ -244,3 +244,19 @@ def test_gates_have_a_rate_of_their_own_and_the_draw_warms_up(phantoms, tmp_path
     assert [noise for _, noise in seen] == pytest.approx(0.5 * np.minimum(done / 0.5, 1))
     gates = {id(p) for p in trainer.network.csam.parameters()}
     assert {id(p) for p in trainer.optimizer.param_groups[1]["params"]} == gates
+
+
+def test_an_older_run_is_built_as_it_was_trained(phantoms, tmp_path):
+    out = tmp_path / "old"
+    options = TINY | dict(epochs=1, semantic_hidden=1, semantic_weights=0.0)
+    old = train(Config(str(phantoms), str(out), **options), progress=False)
+    stored = json.loads((out / "config.json").read_text())
+    for name in ("semantic_hidden", "semantic_weights"):
+        del stored["config"][name]  # options that the older run did not know
+    (out / "config.json").write_text(json.dumps(stored))
+    again = load_run(out)
+    assert (again.config.semantic_hidden, again.config.semantic_weights) == (1, 0.0)
+    assert all(torch.equal(value, again.network.state_dict()[name]) for name, value in old.network.state_dict().items())
+    fresh = build_network(replace(again.config, semantic_hidden=Config("", "").semantic_hidden), again.facts)
+    assert [csam.semantic.mlp[0].out_features for csam in again.network.csam] == [1, 1, 1]
+    assert [csam.semantic.mlp[0].out_features for csam in fresh.csam] == [8, 8, 8]

@@ -69,9 +69,9 @@ class SemanticAttention(Attention):
 
     name, axes = "semantic", "BC"
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int, reduction: int = 16, least_hidden: int = 1) -> None:
         super().__init__()
-        hidden = max(channels // reduction, 1)  # the released code gets 0 hidden units for fewer than 16 channels
+        hidden = max(channels // reduction, least_hidden)  # the released code gets 0 hidden units for fewer than 16 channels
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
         with torch.no_grad():  # not in the paper: m and a are mostly positive, and a hidden unit that is never active never learns
             self.mlp[0].weight *= self.mlp[0].weight.sum(1, keepdim=True).sign()
@@ -145,14 +145,16 @@ class CSAM(nn.Module):
 
     num_slices   the depth of the deepest volume that it must see
     semantic, positional, slice   each of the three can be switched off
+    least_hidden  the semantic MLP has channels // 16 hidden units as published, or so many where that is fewer
     uncertain, rank, sampling     see SliceAttention and LowRankNormal
     fast         compute the same values and gradients in less time (fast.py); False runs the lines of this page
     """
 
     def __init__(self, num_slices: int, channels: int, *, semantic: bool = True, positional: bool = True, slice: bool = True,
-                 uncertain: bool = False, rank: int = 5, sampling: str = "reparameterised", fast: bool = True) -> None:
+                 least_hidden: int = 1, uncertain: bool = False, rank: int = 5, sampling: str = "reparameterised",
+                 fast: bool = True) -> None:
         super().__init__()
-        self.semantic = SemanticAttention(channels) if semantic else None
+        self.semantic = SemanticAttention(channels, least_hidden=least_hidden) if semantic else None
         self.positional = PositionalAttention() if positional else None
         self.slice = SliceAttention(num_slices, uncertain=uncertain, rank=rank, sampling=sampling) if slice else None
         self.fast = fast

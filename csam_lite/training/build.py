@@ -25,9 +25,9 @@ def build_network(config: Config, facts: Facts) -> nn.Module:
     kind = NETWORKS[config.network]
     if not kind.takes_gates:
         return kind(*size)
-    network = kind(*size, attention=config.attention, csam_class=FORMS[config.gate_form], uncertain=config.uncertain,
-                   sampling=config.sampling)
+    network = kind(*size, attention=config.attention, csam_class=FORMS[config.gate_form], least_hidden=config.semantic_hidden,
+                   uncertain=config.uncertain, sampling=config.sampling)
     if config.gate_start:
-        start_gates(network, config.gate_start)
+        start_gates(network, config.gate_start, config.semantic_weights)
     scale_draws(network, config.noise, config.max_std)
     return NeighbourChannels(network, config.neighbours) if config.neighbours else network

@@ -23,7 +23,11 @@ class Config:
     attention: str = _option("gates: all, none, or names joined by +, e.g. semantic+slice", "all")
     uncertain: bool = _option("draw the slice gate from a normal distribution in training, as the paper does", False)
     sampling: str = _option("how it is drawn: reparameterised, or released (as published: gets no gradient)", "reparameterised")
-    gate_start: float = _option("value at which all gates start; 0: random weights, as in the released code (no hidden unit starts inactive)", 0.9)
+    gate_start: float = _option("value at which all gates start; 0: random weights, as in the released code (no hidden unit starts inactive)", 0.5)
+    semantic_hidden: int = _option(
+        "least hidden units of the semantic gate; it has a sixteenth of the channels where that is more. 1: as published", 8)
+    semantic_weights: float = _option(
+        "scale of the last layer's weights from which the semantic gate starts to compare channels; 0: it starts the same for all volumes", 1.0)
     gate_form: str = _option("how gates act on the features: product (as published), residual, normalised", "product")
     gate_rate: float = _option("learning rate of the gates, as a multiple of the network's; 1 as published", 0.1)
     noise: float = _option("scale of the draw: 1 as published, 0 draws the mean", 1.0)
@@ -80,10 +84,13 @@ class Config:
             raise InputError(f"--attention: {error}") from error
 
 
+# What a run did before an option existed: it stands for what an older config.json does not name.
+BEFORE = {"semantic_hidden": 1, "semantic_weights": 0.0}
+
 _LEAST = {
     "neighbours": 0, "num_slices": 0, "spacing": 0, "minutes": 0, "test": 0, "val": 0, "folds": 0, "fold": 0, "workers": 0, "seed": 0,
     "split_seed": 0, "noise": 0, "noise_warmup": 0, "max_std": 0, "base_channels": 1, "pixels": 1, "epochs": 1, "batch_size": 1,
-    "learning_rate": 1e-12, "gate_rate": 1e-12}
+    "learning_rate": 1e-12, "gate_rate": 1e-12, "semantic_hidden": 1, "semantic_weights": 0}
 
 
 def _flag(name: str) -> str:

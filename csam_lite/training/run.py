@@ -17,7 +17,7 @@ from csam_lite.common.device import best_device
 from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
 from csam_lite.data.dataset import find_dataset
-from csam_lite.training.config import Config
+from csam_lite.training.config import BEFORE, Config
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
@@ -85,7 +85,7 @@ def load_description(folder):
         known = {one.name for one in fields(Config)}
         facts = Facts(**stored["facts"])
         facts.labels = {int(value): name for value, name in facts.labels.items()}
-        return Config(**{name: value for name, value in stored["config"].items() if name in known}), facts
+        return Config(**BEFORE | {name: value for name, value in stored["config"].items() if name in known}), facts
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not a run's description ({error}); train again") from error
 
