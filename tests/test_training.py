@@ -4,10 +4,12 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -15,14 +17,15 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from csam_lite.common.errors import InputError
-from csam_lite.core.networks import ConvBlock
+from csam_lite.core.networks import ConvBlock, UNet
 from csam_lite.data.dataset import find_dataset
 from csam_lite.data.grid import Grid
+from csam_lite.training.baselines import SelfAttentionUNet
 from csam_lite.training.batches import GlobalBatches, Volumes, collate, prepare, read_scans
 from csam_lite.training.build import build_network
 from csam_lite.training.config import Config
-from csam_lite.training.run import load_run
-from csam_lite.training.start import one_cycle, volume_loss
+from csam_lite.training.run import load_description, load_run
+from csam_lite.training.start import one_cycle, parameter_groups, volume_loss
 from csam_lite.training.trainer import Trainer, train
 
 
@@ -84,7 +87,7 @@ def test_resume_continues_exactly(phantoms, tmp_path, options, monkeypatch):
 
 @pytest.mark.parametrize("network", ["unet", "unetpp"])
 def test_the_trainer_moves_every_parameter_but_the_cancelled_biases(phantoms, tmp_path, network):
-    trainer = Trainer(config(phantoms, tmp_path / "run", network=network, uncertain=True), progress=False)
+    trainer = Trainer.prepare(config(phantoms, tmp_path / "run", network=network, uncertain=True), progress=False)
     before = {name: parameter.detach().clone() for name, parameter in trainer.network.named_parameters()}
     trainer.fit()
     still = {name for name, parameter in trainer.network.named_parameters() if torch.equal(parameter, before[name])}
@@ -108,7 +111,7 @@ def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path):
     train(config(phantoms, tmp_path / "one"), progress=False)
     script = tmp_path / "two.py"
     script.write_text("from csam_lite.training.config import Config\nfrom csam_lite.training.trainer import Trainer\n"
-                      f"trainer = Trainer(Config({str(phantoms)!r}, {str(tmp_path / 'two')!r}, **{TINY!r}), progress=False)\n"
+                      f"trainer = Trainer.prepare(Config({str(phantoms)!r}, {str(tmp_path / 'two')!r}, **{TINY!r}), progress=False)\n"
                       "assert trainer.accelerator.num_processes == 2\ntrainer.fit()\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -118,7 +121,7 @@ def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path):
 
 @pytest.mark.timing
 def test_the_minutes_are_a_budget(phantoms, tmp_path):
-    trainer = Trainer(config(phantoms, tmp_path / "run", epochs=10_000, minutes=0.05), progress=False)
+    trainer = Trainer.prepare(config(phantoms, tmp_path / "run", epochs=10_000, minutes=0.05), progress=False)
     trainer.fit()
     assert trainer.seconds < 60 and trainer.epoch >= 1  # 3 s, and the epoch's validation
     rates = [row["learning_rate"] for row in trainer.history]
@@ -218,18 +221,18 @@ def test_real_prostates_with_two_channels_train(shared, tmp_path):
 
 def test_the_first_answer_is_the_frequency_of_the_classes(phantoms, tmp_path):
     for options in (dict(), dict(network="unetpp"), dict(network="unet3d"), dict(attention="none", neighbours=1)):
-        trainer = Trainer(config(phantoms, tmp_path / f"run{len(list(tmp_path.iterdir()))}", **options), progress=False)
+        trainer = Trainer.prepare(config(phantoms, tmp_path / f"run{len(list(tmp_path.iterdir()))}", **options), progress=False)
         labels = torch.cat([sample.label.flatten() for sample in trainer.loader.dataset.samples])
         share = torch.bincount(labels, minlength=3) / len(labels)
         for head in trainer.network.heads:
             torch.testing.assert_close(head.bias.softmax(0), share)
-    free = Trainer(config(phantoms, tmp_path / "free", prior=False), progress=False)
+    free = Trainer.prepare(config(phantoms, tmp_path / "free", prior=False), progress=False)
     assert not torch.allclose(free.network.heads[0].bias.softmax(0), share, atol=0.05)
 
 
 def test_gates_have_a_rate_of_their_own_and_the_draw_warms_up(phantoms, tmp_path):
     options = dict(epochs=2, uncertain=True, gate_rate=0.1, noise=0.5, noise_warmup=0.5)
-    trainer = Trainer(config(phantoms, tmp_path / "run", **options), progress=False)
+    trainer = Trainer.prepare(config(phantoms, tmp_path / "run", **options), progress=False)
     seen, step = [], trainer.step
 
     def look(*batch):
@@ -260,3 +263,96 @@ def test_an_older_run_is_built_as_it_was_trained(phantoms, tmp_path):
     fresh = build_network(replace(again.config, semantic_hidden=Config("", "").semantic_hidden), again.facts)
     assert [csam.semantic.mlp[0].out_features for csam in again.network.csam] == [1, 1, 1]
     assert [csam.semantic.mlp[0].out_features for csam in fresh.csam] == [8, 8, 8]
+
+
+def test_self_attention_is_no_gate_and_trains_at_the_full_rate():
+    net = SelfAttentionUNet(1, 3, 6, base_channels=4, levels=2)
+    assert [group["times"] for group in parameter_groups(net, gate_rate=0.1)] == [1.0]
+    gated = {id(p) for p in UNet(1, 3, 6, base_channels=4, levels=2).csam.parameters()}
+    assert gated  # and those of a CSAM are apart: test_gates_have_a_rate_of_their_own_and_the_draw_warms_up
+
+
+def test_a_second_training_into_the_same_folder_is_refused(phantoms, tmp_path):
+    script = ("import sys, time\nfrom csam_lite.common.locks import only_process\n"
+              "with only_process(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)\n")
+    other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another process is training into this folder"):
+            train(config(phantoms, tmp_path / "run"), progress=False)
+    finally:
+        other.kill()
+        other.wait()
+    assert not list((tmp_path / "run").iterdir())  # the other one has left nothing, this one has written nothing
+    train(config(phantoms, tmp_path / "run", epochs=1), progress=False)  # a lock ends with its process
+    trainer = Trainer.prepare(config(phantoms, tmp_path / "late", epochs=1), progress=False)
+    train(config(phantoms, tmp_path / "late", epochs=1), progress=False)
+    with pytest.raises(InputError, match="holds a run already"):
+        trainer.fit()  # prepared before the other run began
+
+
+def test_a_training_that_diverges_is_no_run(phantoms, tmp_path):
+    with pytest.raises(InputError, match=r"diverged in epoch \d+ \(the loss is (nan|inf)\); start a new run with a --learning-rate below"):
+        train(config(phantoms, tmp_path / "run", epochs=30, learning_rate=1e30), progress=False)
+    weights = [path for path in (tmp_path / "run").glob("*.safetensors")]
+    for path in weights:  # of an epoch before it, if there was one
+        assert all(bool(tensor.isfinite().all()) for tensor in load_file(path).values())
+
+
+@pytest.mark.parametrize("part", ["imagesTr", "labelsTr"])
+def test_a_run_does_not_go_on_with_other_voxels_or_masks(phantoms, tmp_path, part):
+    shutil.copytree(phantoms, tmp_path / "data")
+    train(config(tmp_path / "data", tmp_path / "run", epochs=1), progress=False)
+    trained = load_description(tmp_path / "run")[1].split["train"][0]
+    path = tmp_path / "data" / part / f"{trained}.nii.gz"
+    nifti = nibabel.load(path)
+    voxels = np.asanyarray(nifti.dataobj).copy()
+    voxels[:, :, voxels.shape[2] // 2] = np.flip(voxels[:, :, voxels.shape[2] // 2], 0)
+    nibabel.save(nibabel.Nifti1Image(voxels, nifti.affine, nifti.header), path)
+    with pytest.raises(InputError, match="other voxels or masks"):
+        train(config(tmp_path / "data", tmp_path / "run", epochs=1), resume=True, progress=False)
+
+
+def test_a_run_of_older_code_goes_on_and_says_so(phantoms, tmp_path, capsys):
+    """Runs of version 0.1.0 have no digest of their data; everything else is as it was."""
+    train(config(phantoms, tmp_path / "run", epochs=1), progress=False)
+    path = tmp_path / "run" / "config.json"
+    stored = json.loads(path.read_text())
+    stored["csam_lite"] = "0.1.0 (code 01234567)"
+    stored["config"]["epochs"] = 2
+    del stored["facts"]["digest"]
+    path.write_text(json.dumps(stored))
+    capsys.readouterr()
+    train(config(phantoms, tmp_path / "run", epochs=2), resume=True, progress=False)
+    assert "was begun by 0.1.0 (code 01234567) and goes on with" in capsys.readouterr().err
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("options, says", [
+    (dict(augment="no"), "--augment 'no': must be true or false, not text"), (dict(epochs=2.5), "--epochs 2.5: must be a whole number"),
+    (dict(seed=True), "--seed True: must be a whole number, not true or false"), (dict(network=3), "--network 3: must be text")])
+def test_options_have_types_wherever_they_come_from(phantoms, tmp_path, options, says):
+    with pytest.raises(InputError, match=says):
+        config(phantoms, tmp_path / "run", **options)
+
+
+def test_loading_a_run_changes_nothing_in_the_process(run):
+    code = ("import sys, warnings, csam_lite.common.memory as memory\n"
+            "memory.keep_freed_memory = lambda: print('malloc was changed')\nbefore = list(warnings.filters)\n"
+            "from csam_lite import evaluate, load_run\nfrom csam_lite.training.build import build_network\n"
+            "import torch, monai.losses\nbetween = list(warnings.filters)\n"
+            "loaded = load_run(sys.argv[1])\nbuild_network(loaded.config, loaded.facts)\nimport csam_lite.metrics.overlap\n"
+            "print([f for f in warnings.filters if f not in between and f not in before])")
+    done = subprocess.run([sys.executable, "-c", code, str(run.folder)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "[]\n", done.stdout + done.stderr
+
+
+def test_a_log_file_gets_a_line_for_each_epoch(phantoms, tmp_path):
+    code = ("import sys\nfrom csam_lite.cli import main\n"
+            "sys.exit(main(sys.argv[1:]))")
+    options = {"data": phantoms, "out": tmp_path / "run", **TINY, "epochs": 5}
+    arguments = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    done = subprocess.run([sys.executable, "-c", code, "train", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if "Warning" not in line and line.strip()]
+    assert len(lines) == 5 and all(line.startswith(f"epoch {i}/5, ") for i, line in enumerate(lines, 1)), done.stderr

@@ -3,9 +3,9 @@
 from collections import Counter
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from csam_lite.common.errors import InputError
+from csam_lite.common.progress import progress_bar
 from csam_lite.data.dataset import find_dataset
 
 
@@ -17,7 +17,7 @@ def survey(folder, one_zone="error", progress=True):
     """
     dataset = find_dataset(folder)
     problems, scans, dropped = [], [], 0
-    for case in tqdm(dataset.cases, desc="checking", unit="volume", disable=not progress, leave=False):
+    for case in progress_bar(dataset.cases, desc="checking", unit="volume", disable=not progress, leave=False):
         try:
             scan = dataset.read(case, one_zone)
             if scan is None:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from csam_lite.common.errors import InputError
+from csam_lite.common.progress import progress_bar
 from csam_lite.data.phantom import acquire, make_anatomy
 
 PIXELS = 96
@@ -80,7 +80,7 @@ def end_slices(
     would scan them.
     """
     views, inside, number = {view: [] for view in VIEWS}, [], []
-    for k in tqdm(range(phantoms), desc="phantoms", unit="volume", disable=not progress):
+    for k in progress_bar(range(phantoms), desc="phantoms", unit="volume", disable=not progress):
         rng = np.random.default_rng([seed, k])
         anatomy = make_anatomy(rng, ambiguous)
         scan = acquire(anatomy, rng)
@@ -130,7 +130,7 @@ def _scores(
     scores = np.zeros(len(images))
     target = torch.from_numpy(slices.inside).float()
     fold = slices.phantom % folds
-    with tqdm(total=folds * epochs, desc=f"{name}training", unit="epoch", disable=name is None) as bar:
+    with progress_bar(total=folds * epochs, desc=f"{name}training", unit="epoch", disable=name is None) as bar:
         for held_out in range(folds):
             torch.manual_seed(seed + held_out)
             network = _reader()

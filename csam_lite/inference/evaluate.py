@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from csam_lite.common.errors import InputError
+from csam_lite.common.progress import progress_bar
 from csam_lite.data.dataset import find_dataset
 from csam_lite.data.labels import to_values, zones
 from csam_lite.data.scan import write_like
@@ -49,7 +49,7 @@ def segmented(run, data=None, part="test", one_zone=None, progress=True):
         raise InputError(f"{dataset.root}: holds {len(cases)} of the {len(chosen or ())} cases of the run's {part} part; "
                          "give the folder of the training, or --part all")
     found = False
-    with tqdm(cases, desc="evaluating", unit="volume", disable=not progress) as bar:
+    with progress_bar(cases, desc="evaluating", unit="volume", disable=not progress) as bar:
         for case in bar:
             if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
                 found = True

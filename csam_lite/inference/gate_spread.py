@@ -5,9 +5,9 @@ from itertools import islice
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from csam_lite.common.errors import InputError
+from csam_lite.common.progress import progress_bar
 from csam_lite.common.tables import finite_mean
 from csam_lite.core.attention import GATES
 from csam_lite.core.gates import override_gates, record_gates
@@ -64,7 +64,7 @@ def gate_spread(
         before = _mean_dice(run, samples, {})
         means = {key: _mean_over_volumes(values) for key, values in gates.items()}
         rows += [{"csam": "all", "gate": gate} for gate in dict.fromkeys(gate for _, gate in means)]
-        for row in tqdm(rows, desc="replacing", unit="gate", disable=not progress):
+        for row in progress_bar(rows, desc="replacing", unit="gate", disable=not progress):
             replaced = {
                 key: mean
                 for key, mean in means.items()
@@ -104,7 +104,7 @@ def _samples(run: Run, data: str | None, volumes: int, progress: bool) -> Iterat
     if dataset.channels != tuple(run.facts.channels):
         dataset = dataset.only_channels(run.facts.channels)
     cases = list(islice(dataset.cases, volumes))
-    for case in tqdm(cases, desc="reading", unit="volume", disable=not progress, leave=False):
+    for case in progress_bar(cases, desc="reading", unit="volume", disable=not progress, leave=False):
         if (scan := dataset.read(case, run.config.one_zone)) is not None:
             yield Sample(case.name, run.grid.image(scan), run.grid.label(scan))
 

@@ -1,10 +1,21 @@
 """From cases on disk to batches of volumes: read once, kept in memory, augmented anew each epoch."""
 
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+
+from csam_lite.common.errors import InputError
+from csam_lite.common.progress import progress_bar
+from csam_lite.data.dataset import Case, Dataset, split
+from csam_lite.data.grid import Grid
+from csam_lite.data.scan import Scan
+from csam_lite.training.config import Config
+from csam_lite.training.run import Facts, chosen_dataset
 
 
 @dataclass
@@ -16,14 +27,64 @@ class Sample:
     label: torch.Tensor
 
 
-def read_scans(dataset, cases, one_zone="error", progress=True):
+@dataclass
+class TrainingData:
+    """All that a training reads: samples to train and to validate on, the frequency of each class (K,), and the Facts."""
+
+    samples: list[Sample]
+    val_samples: list[Sample]
+    frequencies: torch.Tensor
+    facts: Facts
+    batches: GlobalBatches
+
+    def loader(self, config: Config, pin_memory: bool = False) -> torch.utils.data.DataLoader:
+        """Batches (image, label, mask) of the training samples, as `collate` makes them."""
+        volumes = Volumes(self.samples, self.facts.num_slices, config.seed, config.augment)
+        return torch.utils.data.DataLoader(volumes, batch_sampler=self.batches, collate_fn=collate, num_workers=config.workers,
+                                           pin_memory=pin_memory)
+
+
+def read_training_data(config: Config, process: int = 0, processes: int = 1, progress: bool = True) -> TrainingData:
+    """Read, split and resample the scans in `config.data`. Raises InputError for data that cannot be used."""
+    dataset = chosen_dataset(config)
+    split_cases = split(dataset.cases, config.split_seed, config.test, config.val, config.folds, config.fold)
+    parts = dict(zip(("train", "val", "test"), split_cases))
+    scans = {part: read_scans(dataset, parts[part], config.one_zone, progress) for part in ("train", "val")}
+    if not scans["train"]:
+        raise InputError(f"{config.data}: every training case is left out by --one-zone drop; choose keep or remap")
+    num_classes = len(dataset.labels) + 1
+    if config.spacing:
+        grid = Grid(config.pixels, config.spacing, num_classes)
+    else:
+        grid = Grid.fit(scans["train"], config.pixels, num_classes)
+    samples, val_samples = (prepare(scans[part], grid) for part in ("train", "val"))
+    counts = sum(torch.bincount(sample.label.flatten(), minlength=num_classes) for sample in samples)
+    facts = Facts(
+        channels=list(dataset.channels), labels=dataset.labels, spacing=grid.spacing,
+        num_slices=config.num_slices or max(len(sample.image) for sample in samples),
+        split={part: [case.name for case in cases] for part, cases in parts.items()}, digest=digest_of([*samples, *val_samples]))
+    batches = GlobalBatches(len(samples), config.batch_size, config.seed, process, processes)
+    return TrainingData(samples, val_samples, counts / counts.sum(), facts, batches)
+
+
+def digest_of(samples: list[Sample]) -> str:
+    """A hash over the names, voxels and masks of samples: it tells two data sets of the same names apart."""
+    digest = hashlib.blake2b(digest_size=8)
+    for sample in samples:
+        digest.update(sample.name.encode())
+        for tensor in (sample.image, sample.label):
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def read_scans(dataset: Dataset, cases: tuple[Case, ...], one_zone: str = "error", progress: bool = True) -> list[Scan]:
     """Read labelled cases, each once; dropped ones are left out. Raises InputError as `Dataset.read` does."""
-    with tqdm(cases, desc="reading", unit="volume", disable=not progress, leave=False) as bar:
+    with progress_bar(cases, desc="reading", unit="volume", disable=not progress, leave=False) as bar:
         return [scan for case in bar if (scan := dataset.read(case, one_zone)) is not None]
 
 
-def prepare(scans, grid):
-    """The samples of labelled scans, on the network's grid. The list of scans is emptied on the way: one copy in memory is enough."""
+def prepare(scans: list[Scan], grid: Grid) -> list[Sample]:
+    """The samples of labelled scans, on the network's grid. The list of scans is emptied on the way, so that memory holds one copy."""
     samples = []
     while scans:
         scan = scans.pop(0)
@@ -38,11 +99,11 @@ class Volumes(torch.utils.data.Dataset):
     Volumes deeper than `num_slices` are cut to a random run of that many slices.
     """
 
-    def __init__(self, samples, num_slices, seed, augment=True):
+    def __init__(self, samples: list[Sample], num_slices: int, seed: int, augment: bool = True) -> None:
         self.samples, self.num_slices, self.seed = samples, num_slices, seed
         self.augment = _augmentation() if augment else None
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, index = key
         sample, rng = self.samples[index], np.random.default_rng([self.seed, epoch, index])
         S, C = sample.image.shape[:2]
@@ -62,21 +123,22 @@ class GlobalBatches(torch.utils.data.Sampler):
     Each epoch is a new order of all volumes, topped up from its own start to whole batches. Set `.epoch` before iterating.
     """
 
-    def __init__(self, count, batch_size, seed, process=0, processes=1):
-        self.count, self.batch_size, self.seed, self.process, self.processes = count, batch_size, seed, process, processes
+    def __init__(self, count: int, batch_size: int, seed: int, process: int = 0, processes: int = 1) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.process, self.processes = process, processes
         self.epoch = 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-self.count // self.batch_size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         order = np.resize(order, len(self) * self.batch_size).reshape(-1, self.batch_size)
         for batch in order:
             yield [(self.epoch, int(index)) for index in batch[self.process::self.processes]]
 
 
-def collate(items):
+def collate(items: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """[(image (S, C, P, P), label (S, P, P))] -> image (B, S, C, P, P), label (B, S, P, P), mask (B, S) bool; padded at the end."""
     depth = max(len(image) for image, _ in items)
     image, label = (torch.stack([torch.cat([a, a.new_zeros(depth - len(a), *a.shape[1:])]) for a in arrays]) for arrays in zip(*items))
@@ -84,7 +146,7 @@ def collate(items):
     return image, label, mask
 
 
-def _augmentation():
+def _augmentation() -> Callable:
     """In-plane rotation, scale and shift; contrast, brightness and noise. One draw a volume."""
     from monai import transforms as t
 

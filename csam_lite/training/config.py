@@ -1,6 +1,6 @@
 """What a training is asked to do."""
 
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 
 from csam_lite.common.errors import InputError
 from csam_lite.data.labels import ONE_ZONE
@@ -62,6 +62,11 @@ class Config:
         from csam_lite.training.ablations import FORMS
         from csam_lite.training.build import NETWORKS
 
+        for option in fields(self):
+            value = getattr(self, option.name)
+            fits = isinstance(value, (int, float) if option.type is float else option.type)
+            if not fits or isinstance(value, bool) and option.type is not bool:
+                raise InputError(f"{_flag(option.name)} {value!r}: must be {_KINDS[option.type]}, not {_KINDS.get(type(value), 'this')}")
         allowed = {"network": NETWORKS, "sampling": SAMPLING, "gate_form": FORMS, "precision": PRECISIONS, "one_zone": ONE_ZONE}
         for name, choices in allowed.items():
             if getattr(self, name) not in choices:
@@ -91,6 +96,9 @@ _LEAST = {
     "neighbours": 0, "num_slices": 0, "spacing": 0, "minutes": 0, "test": 0, "val": 0, "folds": 0, "fold": 0, "workers": 0, "seed": 0,
     "split_seed": 0, "noise": 0, "noise_warmup": 0, "max_std": 0, "base_channels": 1, "pixels": 1, "epochs": 1, "batch_size": 1,
     "learning_rate": 1e-12, "gate_rate": 1e-12, "semantic_hidden": 1, "semantic_weights": 0}
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def _flag(name: str) -> str:

@@ -1,154 +1,138 @@
 """Train a network on a folder of scans: on a CPU, a GPU, or several processes started by torchrun."""
 
-import csv
+from __future__ import annotations
+
 import io
 import math
 import pickle
+import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
+from csam_lite.common.locks import only_process
 from csam_lite.common.memory import keep_freed_memory
-from csam_lite.common.tables import finite_mean
+from csam_lite.common.progress import note, progress_bar
+from csam_lite.common.tables import finite_mean, write_csv
 from csam_lite.core.windows import probabilities
-from csam_lite.data.dataset import split
-from csam_lite.data.grid import Grid
 from csam_lite.metrics.overlap import dice
 from csam_lite.training.ablations import scale_draws
-from csam_lite.training.batches import GlobalBatches, Volumes, collate, prepare, read_scans
+from csam_lite.training.batches import TrainingData, read_training_data
 from csam_lite.training.build import build_network
-from csam_lite.training.run import Facts, chosen_dataset, load_description, load_run, save_description
+from csam_lite.training.config import Config
+from csam_lite.training.run import Facts, Run, code_version, load_description, load_run, save_description, stored_version
 from csam_lite.training.start import freeze_cancelled_biases, one_cycle, parameter_groups, start_at_prior, volume_loss
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
-def train(config, resume=False, progress=True):
-    """Train as the Config says, into the folder `config.out` (see run.py for what it then holds); return the Run, best weights.
+MAY_CHANGE = ("data", "out", "minutes")  # what a resumed run may give anew
 
-    With `resume`, the run in that folder goes on from its last whole epoch and ends with the weights of an uninterrupted one (bit by
-    bit on a CPU; a GPU may add up in another order). Only `data`, where the scans lie, and `minutes` may be new then.
-    Raises InputError for data that cannot be used, a folder that holds a run already, or, with `resume`, none or another one.
+
+def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
+    """Train as the Config says, into the folder `config.out` (run.py says what it then holds); return the Run, best weights.
+
+    With `resume`, the run in that folder goes on from its last whole epoch and ends with the weights of an uninterrupted one (bit
+    by bit on a CPU; a GPU may add up in another order). Only `data`, where the scans lie, and `minutes` may be new then.
+    Raises InputError for data that cannot be used, a training that diverges, a folder that holds a run already or to which another
+    process is training, or, with `resume`, for a folder without a run, another run, or other voxels than at its start.
     """
-    Trainer(config, resume, progress).fit()
+    Trainer.prepare(config, resume, progress).fit()
     return load_run(config.out)
 
 
 class Trainer:
-    """One training: data, network, optimiser and where it stands."""
+    """One training: the parts it needs, and where it stands. `prepare` builds the parts, `fit` trains.
 
-    def __init__(self, config, resume=False, progress=True):
-        self.out = Path(config.out)
-        if not resume and (self.out / "config.json").exists():
-            raise InputError(f"{self.out}: holds a run already; continue it with --resume, or choose another --out")
-        self.config = replace(config, data=str(Path(config.data).resolve()))
-        stored, facts = load_description(self.out) if resume else (None, None)
-        for name, value in vars(config).items():
-            if resume and name not in ("data", "out", "minutes") and value != getattr(stored, name):
-                raise InputError(f"--{name.replace('_', '-')} {value}: the run to continue has {getattr(stored, name)}; leave the option out, "
-                                 "or start a new run")
-        self.accelerator = _accelerator(self.config)
-        self.main = self.accelerator.is_main_process
-        self.progress = progress and self.main
-        self._read_data()
-        if resume and facts != self.facts:
-            raise InputError(f"{self.config.data}: is not what this run was started on (other cases, labels or spacing); "
-                             "give the folder as it was, or start a new run")
+    Override `step` to change what happens to one batch.
+    """
+
+    @classmethod
+    def prepare(cls, config: Config, resume: bool = False, progress: bool = True) -> Trainer:
+        """The trainer for a Config, at its start or, with `resume`, where the run in `config.out` stands. Raises as `train` does."""
+        if not resume:
+            _check_unused(Path(config.out))
+        accelerator = make_accelerator(config)
+        progress = progress and accelerator.is_main_process
+        config = replace(config, data=str(Path(config.data).resolve()))
+        stored = load_description(config.out) if resume else None
+        if stored:
+            _check_same_options(config, stored[0])
+        data = read_training_data(config, accelerator.process_index, accelerator.num_processes, progress)
+        if stored:
+            _check_same_data(config, data.facts, stored[1])
 
         keep_freed_memory()
-        torch.manual_seed(self.config.seed)
-        network = build_network(self.config, self.facts)
+        torch.manual_seed(config.seed)
+        network = build_network(config, data.facts)
         freeze_cancelled_biases(network)
-        if self.config.prior:
-            start_at_prior(network, self.frequencies)
-        optimizer = torch.optim.Adam(parameter_groups(network, self.config.gate_rate), lr=self.config.learning_rate)
-        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        if config.prior:
+            start_at_prior(network, data.frequencies)
+        optimizer = torch.optim.Adam(parameter_groups(network, config.gate_rate), lr=config.learning_rate)
+
+        trainer = cls(config, data, accelerator, network, optimizer, progress)
+        trainer.resumes = resume
+        if resume:
+            trainer.restore()
+        return trainer
+
+    def __init__(self, config: Config, data: TrainingData, accelerator: Accelerator, network: torch.nn.Module,
+                 optimizer: torch.optim.Optimizer, progress: bool = True) -> None:
+        self.config, self.facts, self.batches, self.val_samples = config, data.facts, data.batches, data.val_samples
+        self.accelerator, self.progress, self.out = accelerator, progress, Path(config.out)
+        self.loader = data.loader(config, pin_memory=accelerator.device.type == "cuda")
+        self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.criterion = volume_loss()
+        self.resumes = False
         self.epoch, self.seconds, self.best, self.history = 0, 0.0, -math.inf, []
-        if (self.out / "resume.pt").exists():
-            self._restore()
-        if self.main:
-            save_description(self.out, self.config, self.facts)
 
-    def _read_data(self):
-        config = self.config
-        dataset = chosen_dataset(config)
-        parts = dict(zip(("train", "val", "test"), split(dataset.cases, config.split_seed, config.test, config.val, config.folds, config.fold)))
-        scans = {part: read_scans(dataset, parts[part], config.one_zone, self.progress) for part in ("train", "val")}
-        if not scans["train"]:
-            raise InputError(f"{config.data}: every training case is left out by --one-zone drop; choose keep or remap")
-        grid = Grid(config.pixels, config.spacing, len(dataset.labels) + 1)
-        if not config.spacing:
-            grid = Grid.fit(scans["train"], config.pixels, len(dataset.labels) + 1)
-        samples, self.val_samples = (prepare(scans[part], grid) for part in ("train", "val"))
-        counts = sum(torch.bincount(sample.label.flatten(), minlength=len(dataset.labels) + 1) for sample in samples)
-        self.frequencies = counts / counts.sum()
-        self.facts = Facts(
-            channels=list(dataset.channels), labels=dataset.labels, spacing=grid.spacing,
-            num_slices=config.num_slices or max(len(sample.image) for sample in samples),
-            split={part: [case.name for case in cases] for part, cases in parts.items()})
-        self.batches = GlobalBatches(
-            len(samples), config.batch_size, config.seed, self.accelerator.process_index, self.accelerator.num_processes)
-        self.loader = torch.utils.data.DataLoader(
-            Volumes(samples, self.facts.num_slices, config.seed, config.augment), batch_sampler=self.batches, collate_fn=collate,
-            num_workers=config.workers, pin_memory=self.accelerator.device.type == "cuda")
-
-    def fit(self):
-        """Train until the epochs, or the minutes, are used up."""
+    def fit(self) -> None:
+        """Train until the epochs, or the minutes, are used up. Raises InputError where the training diverges."""
+        main = self.accelerator.is_main_process
         self.started = time.monotonic() - self.seconds
         per_epoch = len(self.batches)
-        with tqdm(total=self.config.epochs * per_epoch, initial=self.epoch * per_epoch, desc="training", unit="step",
-                  disable=not self.progress) as bar:
-            while self.epoch < self.config.epochs and self._done() < 1:
+        with only_process(self.out if main else None), progress_bar(
+                total=self.config.epochs * per_epoch, initial=self.epoch * per_epoch, desc="training", unit="step",
+                disable=not self.progress) as bar:
+            if main:
+                if not self.resumes:
+                    _check_unused(self.out)  # again, now that no other process can begin one
+                save_description(self.out, self.config, self.facts)
+            while self.epoch < self.config.epochs and self.part_done() < 1:
                 loss, rate = self._train_epoch(bar)
-                dice = self._validate()  # (volumes, classes)
+                if math.isinf(loss) or math.isnan(loss) and self.part_done() < 1:
+                    raise InputError(f"{self.out}: the training diverged in epoch {self.epoch + 1} (the loss is {loss}); "
+                                     f"start a new run with a --learning-rate below {self.config.learning_rate:g}")
+                val_dice = self._validate()  # (volumes, classes)
                 self.epoch += 1
                 self.seconds = time.monotonic() - self.started
-                if self.main:
-                    self._save(loss, rate, dice)
-                    bar.set_postfix({name: f"{self.history[-1][name]:.3f}" for name in ("loss", "val_dice")})
+                if main:
+                    self._save(loss, rate, val_dice)
+                    self._tell(bar)
                 self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 
-    def _train_epoch(self, bar):
-        """One pass over the training volumes. Returns the mean loss and the last learning rate."""
-        self.network.train()
-        self.batches.epoch = self.epoch
-        # The draws of an epoch depend on its number, not on what ran before: a resumed run draws the same.
-        torch.manual_seed(np.random.SeedSequence([self.config.seed, self.epoch, self.accelerator.process_index]).generate_state(1)[0].item())
-        losses, rate = [], 0.0
-        for step, batch in enumerate(self.loader):
-            done = self._done(step)
-            if done >= 1:
-                break
-            rate = self.config.learning_rate * one_cycle(done)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["times"]
-            scale_draws(self.network, noise=self.config.noise * min(done / self.config.noise_warmup if self.config.noise_warmup else 1, 1))
-            losses.append(self.step(*batch))
-            bar.update()
-        if not losses:
-            return math.nan, rate
-        return self.accelerator.reduce(torch.stack(losses).mean(), "mean").item(), rate
-
-    def step(self, image, label, mask):
+    def step(self, image: torch.Tensor, label: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """One step of the optimiser on a batch: image (B, S, C, P, P), label (B, S, P, P), mask (B, S). Returns the loss."""
         padded = not mask.all()
         image, label, mask = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in (image, label, mask))
         with self.accelerator.autocast():
             logits = self.network(image, mask if padded else None)
-        columns = logits if isinstance(logits, list) else [logits]  # U-Net++ answers with all its heads
-        loss = sum(self.criterion(column.float(), label, mask) for column in columns)
+        heads = logits if isinstance(logits, list) else [logits]  # U-Net++ answers with all its heads
+        loss = sum(self.criterion(head.float(), label, mask) for head in heads)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach()
 
-    def _done(self, step=0):
+    def part_done(self, step: int = 0) -> float:
         """The part of the training that is over, of its steps or of its minutes, whichever is more; the same in all processes."""
         steps = self.epoch + step / len(self.batches)
         spent = torch.tensor((time.monotonic() - self.started) / 60, device=self.accelerator.device)
@@ -157,68 +141,127 @@ class Trainer:
             spent = broadcast(spent)
         return max(steps / self.config.epochs, spent.item() / self.config.minutes if self.config.minutes else 0)
 
-    def _validate(self):
+    def restore(self) -> None:
+        """Go to where resume.pt stands; nothing where there is none. Raises InputError for a damaged file or one of other code."""
+        path = self.out / "resume.pt"
+        if not path.exists():
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)  # each tensor finds its own device later
+            self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.accelerator.scaler and state["scaler"]:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            self.epoch, self.seconds, self.best, self.history = (state[name] for name in ("epoch", "seconds", "best", "history"))
+        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: is damaged or was written by other code ({str(error).splitlines()[0]}); "
+                             "train again into another --out") from error
+        if self.accelerator.is_main_process and (version := stored_version(self.out)) != code_version():
+            print(f"note: {self.out} was begun by {version} and goes on with {code_version()}; "
+                  "it may end with other weights than an uninterrupted run", file=sys.stderr)
+
+    def _train_epoch(self, bar) -> tuple[float, float]:
+        """One pass over the training volumes. Returns the mean loss and the last learning rate."""
+        config, process = self.config, self.accelerator.process_index
+        self.network.train()
+        self.batches.epoch = self.epoch
+        # The draws of an epoch depend on its number, not on what ran before, so that a resumed run draws the same.
+        torch.manual_seed(np.random.SeedSequence([config.seed, self.epoch, process]).generate_state(1)[0].item())
+        losses, rate = [], 0.0
+        for step, batch in enumerate(self.loader):
+            done = self.part_done(step)
+            if done >= 1:
+                break
+            rate = config.learning_rate * one_cycle(done)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group["times"]
+            scale_draws(self.network, noise=config.noise * min(done / config.noise_warmup if config.noise_warmup else 1, 1))
+            losses.append(self.step(*batch))
+            bar.update()
+        if not losses:
+            return math.nan, rate
+        return self.accelerator.reduce(torch.stack(losses).mean(), "mean").item(), rate
+
+    def _validate(self) -> np.ndarray:
         """Dice (volumes, classes) of the validation volumes on the network's grid, NaN for a class in neither mask."""
         from accelerate.utils import gather_object
 
         network = self.accelerator.unwrap_model(self.network).eval()
-        rows = []
+        rows, classes = [], range(1, self.facts.num_classes)
         for sample in self.val_samples[self.accelerator.process_index::self.accelerator.num_processes]:
             with self.accelerator.autocast():
                 predicted = probabilities(network, sample.image).argmax(1)
-            pairs = [(predicted == k, sample.label == k) for k in range(1, self.facts.num_classes)]
-            rows.append([dice(p, r) for p, r in pairs])
-        return np.array(gather_object(rows)).reshape(-1, self.facts.num_classes - 1)
+            rows.append([dice(predicted == k, sample.label == k) for k in classes])
+        return np.array(gather_object(rows)).reshape(-1, len(classes))
 
-    def _save(self, loss, rate, dice):
-        """Add a line to the history and write what a reader, a user and a continuation need, each file whole or not at all."""
+    def _save(self, loss: float, rate: float, val_dice: np.ndarray) -> None:
+        """Write weights, what a continuation needs, and the history, in this order, each file whole or not at all."""
         from safetensors.torch import save
 
-        means = [finite_mean(column) for column in dice.T]
-        val_dice = finite_mean(means)
-        row = {"epoch": self.epoch, "seconds": round(self.seconds, 1), "learning_rate": rate, "loss": loss, "val_dice": val_dice}
+        means = [finite_mean(column) for column in val_dice.T]
+        mean = finite_mean(means)
+        row = {"epoch": self.epoch, "seconds": round(self.seconds, 1), "learning_rate": rate, "loss": loss, "val_dice": mean}
         self.history.append(row | {f"val_dice_{name}": value for name, value in zip(self.facts.labels.values(), means)})
-        is_best = not len(dice) or self.epoch == 1 or val_dice > self.best  # without validation volumes the last epoch is the best
-        self.best = val_dice if val_dice > self.best else self.best
+        is_best = not len(val_dice) or self.epoch == 1 or mean > self.best  # without validation volumes the last epoch is the best
+        self.best = mean if mean > self.best else self.best
         network = self.accelerator.unwrap_model(self.network)
         for name in ["last", *(["best"] if is_best else [])]:
             with whole_file(self.out / f"{name}.safetensors") as part:
-                part.write_bytes(save({key: tensor.clone() for key, tensor in network.state_dict().items()}))  # MONAI's net shares some
-        with whole_file(self.out / "history.csv") as part, open(part, "w", newline="") as file:
-            table = csv.DictWriter(file, self.history[-1])
-            table.writeheader()
-            table.writerows(self.history)
+                # cloned, because MONAI's network shares some tensors, which safetensors refuses
+                part.write_bytes(save({key: tensor.clone() for key, tensor in network.state_dict().items()}))
         scaler = self.accelerator.scaler
         state = io.BytesIO()  # torch's own file writer hides why it failed
-        torch.save({"network": network.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch, "seconds": self.seconds,
-                    "best": self.best, "history": self.history, "scaler": scaler.state_dict() if scaler else None}, state)
+        torch.save({"network": network.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
+                    "seconds": self.seconds, "best": self.best, "history": self.history,
+                    "scaler": scaler.state_dict() if scaler else None}, state)
         with whole_file(self.out / "resume.pt") as part:
             part.write_bytes(state.getbuffer())
+        write_csv(self.out / "history.csv", self.history)
 
-    def _restore(self):
-        try:
-            state = torch.load(self.out / "resume.pt", map_location="cpu", weights_only=True)  # each tensor finds its own device later
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(f"{self.out / 'resume.pt'}: is damaged ({str(error).splitlines()[0]}); train again into another --out") from error
-        self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.seconds, self.best, self.history = (state[name] for name in ("epoch", "seconds", "best", "history"))
+    def _tell(self, bar) -> None:
+        last = self.history[-1]
+        bar.set_postfix({name: f"{last[name]:.3f}" for name in ("loss", "val_dice")})
+        if self.progress:
+            note(f"epoch {self.epoch}/{self.config.epochs}, {self.seconds:.0f} s: loss {last['loss']:.3f}, "
+                 f"validation Dice {last['val_dice']:.3f}")
 
 
-def _accelerator(config):
+def make_accelerator(config: Config) -> Accelerator:
+    """The device, precision and processes of a training. Raises InputError for what this machine or this start cannot do."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
 
-    if config.precision == "fp16" and not torch.cuda.is_available():
+    gpu = torch.cuda.is_available()
+    if config.precision == "fp16" and not gpu:
         raise InputError("--precision fp16: needs a GPU; use bf16 or no on a CPU")
     # The released draw leaves the slice gate's parameters without gradient, which several processes must be told.
     no_gradient = config.uncertain and config.sampling == "released"
     AcceleratorState._reset_state()  # a notebook may train again with another precision, which accelerate refuses otherwise
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.precision,  # cpu: or torchrun's processes stay strangers
+    # cpu=True where there is no GPU: otherwise the processes of torchrun do not find each other
+    accelerator = Accelerator(cpu=not gpu, mixed_precision=config.precision,
                               kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=no_gradient)])
     if config.batch_size % accelerator.num_processes:
-        raise InputError(f"--batch-size {config.batch_size}: must be a multiple of the {accelerator.num_processes} processes that share it")
+        raise InputError(f"--batch-size {config.batch_size}: must be a multiple of the {accelerator.num_processes} processes "
+                         "that share it")
     return accelerator
+
+
+def _check_unused(out: Path) -> None:
+    if (out / "config.json").exists():
+        raise InputError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
+
+
+def _check_same_options(config: Config, stored: Config) -> None:
+    for name, value in asdict(config).items():
+        if name not in MAY_CHANGE and value != getattr(stored, name):
+            raise InputError(f"--{name.replace('_', '-')} {value}: the run to continue has {getattr(stored, name)}; "
+                             "leave the option out, or start a new run")
+
+
+def _check_same_data(config: Config, facts: Facts, stored: Facts) -> None:
+    if not stored.digest:  # a run of an older version
+        stored = replace(stored, digest=facts.digest)
+    if facts != stored:
+        what = "other voxels or masks" if replace(facts, digest=stored.digest) == stored else "other cases, labels or spacing"
+        raise InputError(f"{config.data}: is not what this run was started on ({what}); give the folder as it was, or start a new run")
