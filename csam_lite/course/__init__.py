@@ -1,4 +1,4 @@
-"""The course: what its notebooks call (lessons.py), toy tasks, checks, the demo, and the runner of the notebooks.
+"""The course: what its notebooks call (lessons.py), toy tasks, checks, demo, runner, pages, labs.
 
     from csam_lite import course
     dataset = course.load_dataset("phantom")
@@ -15,5 +15,6 @@ from csam_lite.course.lessons import (
 )
 
 __all__ = [
-    "CourseScan", "data_folder", "load_dataset", "load_network", "load_scan", "match_channels", "network_input",
+    "CourseScan", "data_folder", "load_dataset", "load_network", "load_scan", "match_channels",
+    "network_input",
 ]

@@ -150,8 +150,9 @@ def _small_config(dataset: Dataset, quick: bool, seed: int, options: dict[str, o
         volumes, test, minutes = len(dataset.cases), max(1, round(0.2 * patients)), 0.0
     epochs = max(1, round((72 if quick else 960) / volumes))
     settings = dict(data=str(dataset.root.resolve()), out=str(data_folder()),
-                    channels="+".join(dataset.channels), pixels=64, base_channels=8, levels=4, epochs=epochs, batch_size=1, minutes=minutes,
-                    test=test, val=0, one_zone="keep", seed=seed)
+                    channels="+".join(dataset.channels), pixels=64, base_channels=8, levels=4,
+                    epochs=epochs, batch_size=1, minutes=minutes, test=test, val=0,
+                    one_zone="keep", seed=seed)
     return Config(**settings | options)
 
 
