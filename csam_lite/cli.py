@@ -161,14 +161,48 @@ def run_phantom(arguments):
 
 
 def run_course(arguments):
+    from csam_lite.course.notebooks import PACKAGE, copy_notebooks
+    from csam_lite.course.stamp import stamp
+
+    if arguments.stamp:
+        changed = stamp(arguments.stamp, PACKAGE.parent)
+        print(f"{arguments.stamp}: {len(changed)} files changed; the outputs of the notebooks stay valid")
+        return
+    if arguments.copy:
+        copied = copy_notebooks(Path(arguments.copy))
+        print(f"{arguments.copy}: {len(copied)} notebooks; open them with: jupyter lab {arguments.copy}")
+        return
+    _need_course()
+    from csam_lite.course.execute import run_course
+
+    run_course(arguments.data, arguments.out, arguments.names, arguments.full, arguments.learner, arguments.write, arguments.timeout)
+
+
+def run_lab_release(arguments):
+    from csam_lite.course.lab.release import release
+
+    _need_course()
+    release(arguments.names, arguments.out)
+    print(f"{arguments.out}: student and instructor editions, and a syllabus")
+
+
+def run_lab_grade(arguments):
+    from csam_lite.course.lab.grade import grade_folder
+
+    _need_course()
+    grades = grade_folder(arguments.folder, arguments.csv, arguments.seconds, arguments.megabytes, arguments.jobs)
+    students = "1 student" if len(grades) == 1 else f"{len(grades)} students"
+    remarks = [f"{grade.student}: {remark}" for grade in grades for remark in grade.remarks]
+    print("\n".join([*remarks, f"{arguments.csv}: {students}; a page of feedback for each is beside it"]))
+
+
+def _need_course():
+    """Raise InputError where the packages of the course are not installed."""
     try:
         import nbconvert  # noqa: F401
         import papermill  # noqa: F401
     except ImportError as error:
         raise InputError(f"course: needs {error.name}; install csam-lite[course]") from error
-    from csam_lite.course.execute import run_course
-
-    run_course(arguments.data, arguments.out, arguments.names, arguments.full, arguments.learner, arguments.write, arguments.timeout)
 
 
 def _parser():
@@ -274,5 +308,23 @@ def _parser():
     course.add_argument("--learner", action="store_true", help="as a learner first sees them: without the solutions")
     course.add_argument("--write", action="store_true", help="save the outputs in the notebooks themselves")
     course.add_argument("--timeout", type=float, default=0, metavar="S", help="seconds a notebook may take (default: 300; 7200 with --full)")
+
+    course.add_argument("--copy", metavar="DIR", help="only write the notebooks there, without outputs, to work in")
+    course.add_argument("--stamp", metavar="OWNER/REPO@TAG",
+                        help="only write this address into badges, setup cells and pyproject.toml (for a fork)")
+
+    lab = command(None, "lab", "hand out exercises of the course, and grade what comes back")
+    lab_commands = lab.add_subparsers(required=True, metavar="COMMAND")
+    released = lab_commands.add_parser("release", help="write student and instructor notebooks, and a syllabus")
+    released.set_defaults(run=run_lab_release)
+    released.add_argument("names", metavar="NN", nargs="*", help="numbers of notebooks, such as 02 04 (default: all)")
+    released.add_argument("--out", required=True, metavar="DIR", help="new folder for the editions")
+    graded = lab_commands.add_parser("grade", help="grade a folder of hand-ins into one table")
+    graded.set_defaults(run=run_lab_grade)
+    graded.add_argument("folder", metavar="FOLDER", help="of FOLDER/STUDENT/NAME.ipynb or FOLDER/STUDENT.ipynb")
+    graded.add_argument("--csv", required=True, metavar="GRADES", help="table to write: one row for each student")
+    graded.add_argument("--seconds", type=float, default=20, help="limit of each exercise (default: 20)")
+    graded.add_argument("--megabytes", type=int, default=2000, help="memory of each hand-in (default: 2000)")
+    graded.add_argument("--jobs", type=int, default=0, help="hand-ins at a time (default: one for each processor)")
     return parser
 

@@ -18,14 +18,16 @@ pytest.importorskip("nbconvert", reason="the course needs csam-lite[course]")
 
 from csam_lite.course.execute import run_course  # noqa: E402
 from csam_lite.course.notebooks import printed, sources_hash, tagged  # noqa: E402
+from csam_lite.course.stamp import read_address  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+ADDRESS = read_address(ROOT)
 SETUP = '''\
 import importlib.util, subprocess, sys
 
 if importlib.util.find_spec("csam_lite") is None:  # on Colab: installs only what is missing, replaces nothing that is loaded
-    wanted = "csam-lite @ git+https://github.com/csam-lite/csam-lite"
+    wanted = "ADDRESS"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--upgrade-strategy", "only-if-needed", wanted], check=True)
 
 import matplotlib.pyplot as plt
@@ -35,7 +37,7 @@ import torch
 from csam_lite import course
 from csam_lite.course import checks
 
-torch.manual_seed(0);'''
+torch.manual_seed(0);'''.replace("ADDRESS", ADDRESS.install)
 PARAMETERS = ('DATA = "phantom"  # "phantom", "msd" (downloads MSD Task05), or a folder of scans\n'
               'QUICK = True\nSEED = 0')
 SLIDER = "from ipywidgets import interact\ndef draw(x):\n    {}\ninteract(draw, x=(0, 3))"
@@ -207,6 +209,18 @@ def test_data_and_networks_of_the_course(tmp_path, monkeypatch, phantoms):
     assert course.load_network(dataset, attention="none", **short).folder != run.folder
 
 
+def test_data_and_runs_lie_where_the_environment_says(tmp_path, monkeypatch):
+    """On Colab the folder is one on Drive, which outlives the machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CSAM_LITE_DATA", str(tmp_path / "drive" / "data"))
+    dataset = course.load_dataset("phantom")
+    run = course.load_network(dataset, train=True, pixels=32, levels=3, base_channels=4, epochs=1)
+    assert dataset.root.parent == run.folder.parent == tmp_path / "drive" / "data"
+    assert not (tmp_path / "course_data").exists()
+    monkeypatch.setenv("CSAM_LITE_DATA", "")
+    assert course.data_folder() == Path("course_data")
+
+
 def test_a_scan_without_the_networks_channel_is_refused(tmp_path, monkeypatch, phantoms):
     monkeypatch.chdir(tmp_path)
     dataset = course.load_dataset(str(phantoms)).only_channels(["ADC"])
@@ -246,7 +260,7 @@ def test_the_notebook_is_as_the_others(path):
 
     first = cells[0].source
     parts = [rf"# {number} ",
-             rf"colab\.research\.google\.com/github/csam-lite/csam-lite/blob/main/notebooks/{path.name}\)",
+             re.escape(f"/github/{ADDRESS.repository}/blob/{ADDRESS.tag}/notebooks/{path.name})"),
              r"\*\*You will be able to\*\*", r"\*\*You need\*\*",
              r"\*\*Minutes\*\*: read \S+ / CPU \S+ / T4 \S+"]
     at = [match.start() if (match := re.search(part, first)) else -1 for part in parts]
@@ -290,6 +304,8 @@ def _exercise_problems(cells, number):
             "folded hint": any("<details>" in cell.source and "<summary>" in cell.source
                                for cell in after if cell.cell_type == "markdown"),
             "hidden solution": solution and solution.metadata.get("jupyter", {}).get("source_hidden"),
+            "solution folded in Colab": solution and solution.metadata.get("cellView") == "form"
+                                        and solution.source.startswith("#@title Solution\n"),
             "solution that is checked": solution and re.search(r"assert checks\.n\d\d\.\w", solution.source),
         }.items() if not fine]
         problems += [f"exercise {number}.{k}: {', '.join(wrong)}"] if wrong else []

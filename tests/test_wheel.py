@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from csam_lite.course.notebooks import copy_notebooks
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -17,7 +19,8 @@ def wheel(tmp_path_factory):
     """The built wheel. The sources are copied first, because a build leaves folders in them."""
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT / "csam_lite", folder / "source" / "csam_lite", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    shutil.copytree(ROOT / "notebooks", folder / "source" / "notebooks")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "source")
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(folder), str(folder / "source")]
     subprocess.run(pip, check=True, capture_output=True, text=True)
@@ -28,7 +31,8 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("csam_lite/")}
     there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csam_lite").rglob("*")
              if path.is_file() and "__pycache__" not in path.parts}
-    assert held == there
+    notebooks = {f"csam_lite/course/shipped/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert held == there | notebooks
 
 
 def test_the_installed_wheel_works_in_an_empty_folder(wheel, tmp_path):
@@ -52,4 +56,8 @@ def test_the_installed_wheel_works_in_an_empty_folder(wheel, tmp_path):
     run("-m", "csam_lite", "predict", "t2.nii.gz", "mask.nii.gz")
     shipped = run("-c", "from csam_lite.training.run import PRETRAINED; print(PRETRAINED)").strip()
     run("-m", "csam_lite", "explore", shipped, "t2.nii.gz", "--out", "page.html")
+    run("-m", "csam_lite", "course", "--copy", "notebooks")
+    copy_notebooks(tmp_path / "expected", ROOT / "notebooks")
+    for path in (tmp_path / "expected").iterdir():
+        assert (work / "notebooks" / path.name).read_bytes() == path.read_bytes()
     assert (work / "mask.nii.gz").stat().st_size > 100 and (work / "page.html").stat().st_size > 100_000

@@ -12,23 +12,49 @@ from typing import TYPE_CHECKING
 
 from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
+from csam_lite.course.stamp import replace_address
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PACKAGE = Path(__file__).parents[1]
+SHIPPED = PACKAGE / "course" / "shipped"  # in a wheel, setup.py puts the notebooks there, without outputs
 PATTERN = "[0-9][0-9]_*.ipynb"
 
 
 def find_notebooks() -> Path:
-    """The folder `notebooks` of the repository, beside the package or in the working directory.
+    """The folder `notebooks` beside the package or in the working directory, or the notebooks that ship.
 
     Raises InputError where there is none.
     """
-    for folder in (PACKAGE.parent / "notebooks", Path("notebooks")):
+    for folder in (PACKAGE.parent / "notebooks", Path("notebooks"), SHIPPED):
         if any(folder.glob(PATTERN)):
             return folder
     raise InputError("notebooks/: neither beside the package nor here; run this in a clone of the repository")
+
+
+def copy_notebooks(target: Path, folder: Path | None = None) -> list[Path]:
+    """Write the notebooks without outputs to `target`; return the new files.
+
+    Raises InputError where one of them exists, because a reader's work may be in it.
+    """
+    sources = choose(folder or find_notebooks())
+    if there := [target / path.name for path in sources if (target / path.name).exists()]:
+        raise InputError(f"{there[0]}: exists; choose another folder, so that no work is overwritten")
+    for path in sources:
+        with whole_file(target / path.name) as part:
+            part.write_text(without_outputs(path.read_text(encoding="utf-8")), encoding="utf-8")
+    return [target / path.name for path in sources]
+
+
+def without_outputs(text: str) -> str:
+    """The text of a notebook file without outputs."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell.update(outputs=[], execution_count=None)
+    notebook["metadata"].pop("csam_lite", None)
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def choose(folder: Path, names: Sequence[str] = ()) -> list[Path]:
@@ -60,12 +86,15 @@ def printed(cell: NotebookNode) -> str:
 
 
 def sources_hash(notebook: NotebookNode) -> str:
-    """A hash of what a person writes in a notebook; it stays the same when the notebook is executed.
+    """A hash of what a person writes in a notebook, without the address of the repository.
+
+    Executing the notebook does not change it.
 
     A notebook keeps the hash in its metadata, so that a test can see when its outputs are older than its
     source.
     """
-    sources = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
+    sources = [(cell.cell_type, replace_address(cell.source), cell.metadata.get("tags", []))
+               for cell in notebook.cells]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
 
 
