@@ -1,0 +1,203 @@
+"""Labs: what is handed out, and the grades of generated hand-ins, honest and hostile."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from csam_lite.cli import main
+from csam_lite.common.errors import InputError
+
+nbformat = pytest.importorskip("nbformat", reason="labs need csam-lite[course]")
+
+from csam_lite.course.lab.exercises import needed, read_exercises  # noqa: E402
+from csam_lite.course.lab.grade import grade_folder  # noqa: E402
+from csam_lite.course.lab.release import release  # noqa: E402
+from csam_lite.course.notebooks import choose, find_notebooks, tagged  # noqa: E402
+
+NOTEBOOKS = choose(find_notebooks())
+PATH = choose(find_notebooks(), ["08"])[0]
+EXERCISES = read_exercises(nbformat.read(PATH, 4), PATH)
+FIRST, SECOND, *_ = EXERCISES
+ALL = sum(exercise.points for exercise in EXERCISES)
+
+
+def hand_in(path: Path, answers: dict[str, str] | None = None, drop: tuple[str, ...] = (),
+            source: Path = PATH) -> None:
+    """A hand-in: the solution of every exercise for which `answers` has nothing else."""
+    notebook = nbformat.read(source, 4)
+    exercises = {exercise.cell: exercise for exercise in read_exercises(notebook, source)}
+    notebook.cells = [cell for cell in notebook.cells if not tagged(cell, "solution") and cell.id not in drop]
+    for cell in notebook.cells:
+        if cell.id in exercises:
+            exercise = exercises[cell.id]
+            call = f"\n\nchecks.{exercise.check}({exercise.name});"
+            cell.source = (answers or {}).get(exercise.number, exercise.solution) + call
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def stub(exercise) -> str:
+    return f"def {exercise.name}(*inputs):\n    ..."
+
+
+def points(table: Path) -> dict[str, dict]:
+    with open(table, newline="", encoding="utf-8") as file:
+        return {row["student"]: row for row in csv.DictReader(file)}
+
+
+def test_a_release_has_two_editions_and_a_syllabus(tmp_path):
+    release(["02", "08"], tmp_path / "lab")
+    for path in (tmp_path / "lab" / "student").iterdir():
+        notebook, original = nbformat.read(path, 4), nbformat.read(find_notebooks() / path.name, 4)
+        nbformat.validate(notebook)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert not any(cell.outputs or cell.execution_count or tagged(cell, "solution") for cell in code)
+        stubs = [cell.source for cell in original.cells if tagged(cell, "exercise")]
+        assert [cell.source for cell in code if tagged(cell, "exercise")] == stubs and len(stubs) >= 3
+        assert not any(word in path.read_text() for word in ("/work", "/root", "/home", "_solution"))
+        instructor = nbformat.read(tmp_path / "lab" / "instructor" / path.name, 4)
+        assert sum(tagged(cell, "solution") for cell in instructor.cells) == len(stubs)
+        assert any(cell.get("outputs") for cell in instructor.cells)
+        assert sum("point" in line for cell in notebook.cells for line in cell.source.splitlines()
+                   if line.startswith("### Exercise")) == len(stubs)
+    syllabus = (tmp_path / "lab" / "syllabus.md").read_text()
+    assert FIRST.number in syllabus and "three hours" in syllabus and "Four weeks" in syllabus
+    with pytest.raises(InputError, match="not empty"):
+        release(["02"], tmp_path / "lab")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_solutions_have_all_points_and_stubs_none(path, tmp_path):
+    exercises = read_exercises(nbformat.read(path, 4), path)
+    stubs = {exercise.number: exercise.stub.split("\n\n\nchecks.")[0] for exercise in exercises}
+    hand_in(tmp_path / "in" / "solved.ipynb", source=path)
+    hand_in(tmp_path / "in" / "untouched.ipynb", stubs, source=path)
+    grade_folder(tmp_path / "in", tmp_path / "grades.csv", notebooks=path.parent)
+    rows = points(tmp_path / "grades.csv")
+    assert rows["solved"]["first failure"] == "" and rows["solved"]["remarks"] == ""
+    assert int(rows["solved"]["points"]) == sum(exercise.points for exercise in exercises)
+    assert rows["untouched"]["points"] == "0" and "nothing is returned" in rows["untouched"]["first failure"]
+
+
+HOSTILE = {
+    "an endless loop": "while True:\n    pass",
+    "a loop that catches everything": "while True:\n    try:\n        while True: pass\n    except "
+                                      "BaseException:\n        pass",
+    "20 GB": "x = bytearray(20 * 2**30)",
+    "20 GB in numpy": "x = np.ones((20, 2**27))",
+    "a fork": "import os\nwhile True:\n    os.fork()",
+    "an exit": "import sys\nsys.exit()",
+    "a hard exit": "import os\nos._exit(0)",
+    "another process": "import subprocess\nsubprocess.run(['true'])",
+    "the network": "import urllib.request\nurllib.request.urlopen('http://127.0.0.1:9')",
+    "a full disk": "for i in range(10**6):\n    open(f'{i}', 'wb').write(bytes(10**6))",
+    "a syntax error": "def f(:",
+    "results of its own": "import os\nos.write(1, b'{}')\nprint('{\"number\": \"08.1\", \"passed\": true}')",
+}
+
+
+@pytest.mark.parametrize("code", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_answer_costs_its_own_points_alone(code, tmp_path):
+    hand_in(tmp_path / "in" / "one.ipynb", {SECOND.number: f"{code}\n{stub(SECOND)}"})
+    grade_folder(tmp_path / "in", tmp_path / "grades.csv", seconds=4)
+    row = points(tmp_path / "grades.csv")["one"]
+    assert row[SECOND.number] == "0" and row["first failure"].startswith(SECOND.number)
+    assert int(row["points"]) == ALL - SECOND.points
+
+
+def test_nobody_elses_file_is_touched_and_what_is_printed_is_bounded(tmp_path):
+    victim = tmp_path / "victim.txt"
+    victim.write_text("mine")
+    answers = {FIRST.number: f"import os, shutil\nos.remove({str(victim)!r})\n{stub(FIRST)}",
+               SECOND.number: f"print('x' * 10**8)\n{SECOND.solution}"}
+    hand_in(tmp_path / "in" / "one.ipynb", answers)
+    hand_in(tmp_path / "in" / "two.ipynb", {FIRST.number: f"open({str(victim)!r}, 'w')\n{stub(FIRST)}"})
+    grade_folder(tmp_path / "in", tmp_path / "grades.csv")
+    rows = points(tmp_path / "grades.csv")
+    assert victim.read_text() == "mine" and "not allowed" in rows["one"]["first failure"]
+    assert rows["one"][SECOND.number] == str(SECOND.points) and "not allowed" in rows["two"]["first failure"]
+    assert (tmp_path / "grades_feedback" / "one.html").stat().st_size < 50_000
+
+
+OVERWRITES = {
+    "its module": "from csam_lite.course.checks import n08\nn08.per_patient = n08.verdict = lambda answer: "
+                  "True",
+    "verify": "from csam_lite.course import checks\nchecks.verify = lambda *all: True",
+    "what a check calls": "from csam_lite.course.checks import n08\nn08.answer = n08._same_dict = lambda "
+                          "*all: {}",
+    "all modules": "import sys, types\nfake = types.SimpleNamespace(per_patient=lambda answer: True)\n"
+                   "sys.modules['csam_lite.course.checks.n08'] = fake",
+}
+
+
+@pytest.mark.parametrize("code", OVERWRITES.values(), ids=OVERWRITES)
+def test_overwriting_the_checks_gains_nothing(code, tmp_path):
+    wrong = f"{code}\ndef {FIRST.name}(rows):\n    return {{'a': 1.0}}"
+    hand_in(tmp_path / "in" / "one.ipynb", {exercise.number: wrong if exercise is FIRST else stub(exercise)
+                                            for exercise in EXERCISES})
+    grade_folder(tmp_path / "in", tmp_path / "grades.csv")
+    assert points(tmp_path / "grades.csv")["one"]["points"] == "0"
+
+
+def test_files_that_are_no_hand_ins_are_told_and_touch_nobody(tmp_path):
+    folder = tmp_path / "in"
+    hand_in(folder / "honest" / "renamed (1).ipynb")
+    hand_in(folder / "deleted" / "a.ipynb", drop=(FIRST.cell,))
+    hand_in(folder / "twice" / "a.ipynb")
+    hand_in(folder / "twice" / "b.ipynb", {FIRST.number: stub(FIRST)})
+    hand_in(folder / "own name" / "a.ipynb", {FIRST.number: FIRST.solution.replace(FIRST.name, "mine")
+                                              + f"{FIRST.name} = mine"})
+    hand_in(folder / "two labs" / "02.ipynb", source=choose(find_notebooks(), ["05"])[0])
+    hand_in(folder / "two labs" / "08.ipynb")
+    for name, text in {"essay.txt": "hello", "broken.ipynb": "{", "list.ipynb": "[]", "empty.ipynb": "",
+                       "other.ipynb": json.dumps({"cells": [], "metadata": {}, "nbformat": 4,
+                                                  "nbformat_minor": 5})}.items():
+        (folder / name).write_text(text)
+    grade_folder(folder, tmp_path / "grades.csv")
+    rows = points(tmp_path / "grades.csv")
+    assert rows["honest"]["points"] == rows["twice"]["points"] == rows["own name"]["points"] == str(ALL)
+    assert "second hand-in" in rows["twice"]["remarks"] and "b.ipynb" in rows["twice"]["remarks"]
+    assert int(rows["deleted"]["points"]) == ALL - FIRST.points
+    assert "the cell is not there" in rows["deleted"]["first failure"]
+    assert int(rows["two labs"]["points"]) > ALL
+    for name in ("essay", "broken", "list", "empty", "other"):
+        assert rows[name]["points"] == "0" and rows[name]["remarks"], name
+
+
+def test_grading_twice_gives_the_same_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    from csam_lite.course.lab import grade
+
+    for name in ("a", "b"):
+        hand_in(tmp_path / "in" / f"{name}.ipynb", {FIRST.number: stub(FIRST)} if name == "b" else None)
+    grade_folder(tmp_path / "in", tmp_path / "grades.csv")
+    before = hashlib.sha256((tmp_path / "grades.csv").read_bytes()).digest()
+    called = []
+    real = grade.run_answers
+    monkeypatch.setattr(grade, "run_answers", lambda *given: called.append(1) or real(*given))
+    grade_folder(tmp_path / "in", tmp_path / "grades.csv")
+    assert not called and hashlib.sha256((tmp_path / "grades.csv").read_bytes()).digest() == before
+    hand_in(tmp_path / "in" / "b.ipynb")
+    grade_folder(tmp_path / "in", tmp_path / "grades.csv")
+    assert len(called) == 1 and points(tmp_path / "grades.csv")["b"]["points"] == str(ALL)
+
+
+def test_an_answer_may_use_the_answers_before_it():
+    earlier = ["def a(x):\n    return x", "b = 2", "def c(x):\n    return a(x)"]
+    assert needed("def d(x):\n    return c(x)", earlier) == [earlier[0], earlier[2]]
+    assert needed("d = 1", earlier) == [] and needed("def f(:", earlier) == []
+
+
+def test_the_command(tmp_path, capsys):
+    assert main(["lab", "release", "08", "--out", str(tmp_path / "lab")]) == 0
+    hand_in(tmp_path / "in" / "a.ipynb")
+    assert main(["lab", "grade", str(tmp_path / "in"), "--csv", str(tmp_path / "grades.csv")]) == 0
+    assert "1 student" in capsys.readouterr().out
+    (tmp_path / "none").mkdir()
+    assert main(["lab", "grade", str(tmp_path / "none"), "--csv", str(tmp_path / "grades.csv")]) == 2
+    assert main(["lab", "grade", str(tmp_path / "nowhere"), "--csv", str(tmp_path / "grades.csv")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
