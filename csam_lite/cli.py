@@ -149,7 +149,7 @@ def run_check(arguments):
     print(markdown(facts))
     if problems:
         print(f"\n{markdown(problems)}\n")
-        raise InputError(f"{arguments.folder}: {len(problems)} problem(s), listed above; mend them or take the cases out")
+        raise InputError(f"{arguments.folder}: {len(problems)} problem(s), listed above; correct them or take the cases out")
     print("\nNo problems found.")
 
 

@@ -2,11 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from csam_lite.common.errors import InputError
 
 
-def options(description, out, download=True):
+def options(description: str, out: str, download: bool = True) -> argparse.ArgumentParser:
     """A parser with --out and, for a set that is downloaded, --archive, --url and --md5."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=out, metavar="DIR", help=f"the folder to make (default {out})")
@@ -17,7 +18,7 @@ def options(description, out, download=True):
     return parser
 
 
-def run(work, **arguments):
+def run(work: Callable[..., object], **arguments: object) -> int:
     """Call `work`; return the exit code: 0, 2 for bad input (one line on stderr), 130 where the user stopped it."""
     try:
         work(**arguments)

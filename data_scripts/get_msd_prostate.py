@@ -12,7 +12,7 @@ from csam_lite.data.public_sets import get_msd_prostate
 from common import options, run
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = options(__doc__, "data/Task05_Prostate")
     parser.add_argument("--one-zone", choices=ONE_ZONE, default="keep",
                         help="cases that do not have both zones: keep them and warn (default), drop them from dataset.json, remap class 1 "

@@ -3,27 +3,34 @@
 324 MB; Zenodo record 8026660, Litjens et al. 2014, doi 10.1016/j.media.2013.12.002; its terms are in LICENSE.TXT of the record.
 """
 
+from __future__ import annotations
+
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
 from csam_lite.data.download import extract, fetch, whole_folder
+from csam_lite.data.other_formats import as_nifti
 from csam_lite.data.public_sets import is_there, new_dataset, write_dataset
 
 from common import options, run
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 URL = "https://zenodo.org/records/8026660/files/training_data.zip?download=1"
 MD5 = "f6d23994117c989daf07e5291edd0aea"
 LABELS = {"0": "background", "1": "prostate"}
 
 
-def get(folder, archive=None, url=None, md5=None):
+def get(folder: str | Path, archive: str | Path | None = None, url: str | None = None, md5: str | None = None) -> Path:
     """Make `folder` a Decathlon folder of PROMISE12 (whole gland) and return it; a folder that is there needs no network.
 
     Needs SimpleITK, which reads the MetaImage files; values, spacing, origin and directions stay.
-    Raises InputError: see `fetch` and `extract` in csam_lite.download; SimpleITK is missing; a case that is broken.
+    Raises InputError: see `fetch` and `extract` in csam_lite.data.download; SimpleITK is missing; a case that is broken.
     """
     folder = Path(folder)
     if is_there(folder, name="PROMISE12"):
@@ -53,23 +60,15 @@ def get(folder, archive=None, url=None, md5=None):
     return folder
 
 
-def _save(volume, target):
-    """Write a SimpleITK volume as NIfTI, with nibabel: SimpleITK's own writer raises no error on a full disk."""
-    import nibabel as nib
-    import numpy as np
-    import SimpleITK as sitk
+def _save(volume: sitk.Image, target: Path) -> None:
+    """Write a SimpleITK volume as NIfTI, with nibabel, because SimpleITK's own writer raises no error on a full disk."""
+    import nibabel
 
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(volume.GetDirection(), (3, 3)) * volume.GetSpacing()
-    affine[:3, 3] = volume.GetOrigin()
-    affine[:2] *= -1  # SimpleITK's x and y run to the left and the back (LPS), those of NIfTI to the right and the front (RAS)
-    image = nib.Nifti1Image(sitk.GetArrayFromImage(volume).transpose(2, 1, 0), affine)
-    image.set_qform(affine, code="scanner")
     with whole_file(target) as path:
-        nib.save(image, path)
+        nibabel.save(as_nifti(volume), path)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     args = options(__doc__, "data/promise12").parse_args(argv)
     return run(get, folder=args.out, archive=args.archive, url=args.url, md5=args.md5)
 

@@ -7,7 +7,7 @@ from csam_lite.data.phantom import write_phantoms
 from common import options, run
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = options(__doc__, "data/phantom", download=False)
     parser.add_argument("--volumes", type=int, default=32, help="number of volumes (default 32)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same volumes (default 0)")

@@ -174,3 +174,248 @@ def test_some_channels_of_a_set(phantoms):
     assert np.array_equal(again.read(again.cases[0]).image, both[:, [0]])
     with pytest.raises(InputError, match="has no channel DWI; it has T2, ADC"):
         dataset.only_channels(("DWI",))
+
+
+def spoil(decathlon, **entries):
+    """Change entries of dataset.json."""
+    info = json.loads((decathlon / "dataset.json").read_text())
+    (decathlon / "dataset.json").write_text(json.dumps(info | entries))
+
+
+def plain(folder, names="abcd", change=None):
+    """A plain folder, images/ and labels/; `change` turns the masks into something else."""
+    rng = np.random.default_rng(0)
+    for name in names:
+        image, mask = blob((40, 36, 5), rng)
+        write_nifti(folder / "images" / f"{name}.nii.gz", image)
+        write_nifti(folder / "labels" / f"{name}.nii.gz", change(mask) if change else mask)
+    return folder
+
+
+def row(folder, fact, **options):
+    return {entry["fact"]: entry["value"] for entry in survey(folder, progress=False, **options)[0]}.get(fact)
+
+
+@pytest.mark.parametrize("change", [
+    lambda mask: mask.astype(np.float64) * 1.000015, lambda mask: mask * np.float32(0.9999), lambda mask: mask.astype(np.float32),
+    lambda mask: mask.astype(np.int32), lambda mask: mask.astype(">u2")])
+def test_whole_numbers_are_read_whatever_type_holds_them(change, tmp_path):
+    expected = plain(tmp_path / "good")
+    folder = plain(tmp_path / "set", change=change)
+    assert find_dataset(folder).labels == {1: "class 1", 2: "class 2"} and not survey(folder, progress=False)[1]
+    for one, other in zip(find_dataset(folder).cases, find_dataset(expected).cases):
+        np.testing.assert_array_equal(find_dataset(folder).read(one).label, find_dataset(expected).read(other).label)
+
+
+@pytest.mark.parametrize("value, text", [(1.002, "1.002"), (0.5, "0.5"), (-1, "-1"), (256, "256"), (np.nan, "nan"), (1.00123, "1.00123")])
+def test_other_values_are_refused_with_digits_that_tell_why(value, text, tmp_path):
+    folder = plain(tmp_path / "set", change=lambda mask: np.where(mask == 2, np.float32(value), mask.astype(np.float32)))
+    problems = survey(folder, progress=False)[1]
+    assert len(problems) == 4 and all(f"holds the values {text} on " in problem["problem"] for problem in problems)
+    assert "no whole numbers from 0 to 255" in problems[0]["problem"]
+
+
+def test_images_in_place_of_masks_are_refused(tmp_path):
+    from scipy.ndimage import gaussian_filter
+
+    def grey(mask):
+        return np.round(gaussian_filter((mask > 0) * 255.0, 1)).astype(np.uint8)
+
+    folder = plain(tmp_path / "grey", change=grey)
+    assert "different values, as images do" in survey(folder, progress=False)[1][0]["problem"]
+    with pytest.raises(InputError, match="different values, as images do; are the folders of images and masks swapped"):
+        find_dataset(folder, labelled=True)
+    swapped = plain(tmp_path / "swapped")
+    for case in swapped.glob("images/*"):
+        image = np.clip(read_scan(case).image[:, 0].T, 0, 255).astype(np.uint8)
+        write_nifti(case, image)
+    (swapped / "images").rename(swapped / "x")
+    (swapped / "labels").rename(swapped / "images")
+    (swapped / "x").rename(swapped / "labels")
+    with pytest.raises(InputError, match="swapped"):
+        find_dataset(swapped, labelled=True)
+    assert row(swapped, "labels").endswith("more")
+
+
+def test_a_stray_voxel_is_no_class(tmp_path):
+    strays = iter([1, 0, 0, 0])
+
+    def stray(mask):
+        mask.flat[0] = 7 * next(strays)
+        return mask
+
+    folder = plain(tmp_path / "set", change=stray)
+    with pytest.raises(InputError, match=r"the value 7 stands on 1 voxel\(s\) in all masks \(a.nii.gz\)"):
+        find_dataset(folder, labelled=True)
+    problems = survey(folder, progress=False)[1]
+    assert problems[0]["case"] == "all" and row(folder, "label 7 class 7") == "1 volumes, 1 voxels (remark: by mistake?)"
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "PZ", "2": "TZ", "7": "stone"}}))
+    assert find_dataset(folder, labelled=True).labels == {1: "PZ", 2: "TZ", 7: "stone"}
+
+
+def test_check_lists_each_label_with_its_cases_and_voxels(tmp_path):
+    folder = plain(tmp_path / "set")
+    scans = [find_dataset(folder).read(case) for case in find_dataset(folder).cases]
+    for value in (1, 2):
+        voxels = sum(int((scan.label == value).sum()) for scan in scans)
+        assert row(folder, f"label {value} class {value}") == f"4 volumes, {voxels} voxels"
+    assert row(folder, "planes") == "axial 4"
+
+
+def test_names_for_the_labels_of_a_plain_folder(tmp_path):
+    folder = plain(tmp_path / "set")
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "PZ": 1, "TZ": 2}, "modality": {"0": "T2"}}))
+    dataset = find_dataset(folder, labelled=True)
+    assert dataset.labels == {1: "PZ", 2: "TZ"} and dataset.zones == (1, 2) and dataset.channels == ("T2",) and len(dataset.cases) == 4
+
+
+def test_an_nnunet_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    stacked = {}
+    for name in ("pros_000", "pros_001", "pros_002"):
+        image, mask = blob((40, 36, 5), rng)
+        stacked[name] = np.stack([image, image[::-1] * 2])
+        for channel in range(2):
+            write_nifti(tmp_path / "imagesTr" / f"{name}_000{channel}.nii.gz", stacked[name][channel])
+        write_nifti(tmp_path / "labelsTr" / f"{name}.nii.gz", mask)
+    write_nifti(tmp_path / "imagesTs" / "pros_009_0000.nii.gz", image)
+    write_nifti(tmp_path / "imagesTs" / "pros_009_0001.nii.gz", image + 1)
+    description = {"channel_names": {"0": "T2", "1": "ADC"}, "labels": {"background": 0, "PZ": 1, "TZ": 2}, "numTraining": 3,
+                   "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    dataset = find_dataset(tmp_path)
+    assert [case.name for case in dataset.cases] == ["pros_000", "pros_001", "pros_002", "pros_009"]
+    assert dataset.channels == ("T2", "ADC") and dataset.labels == {1: "PZ", 2: "TZ"} and dataset.cases[3].label is None
+    assert not survey(tmp_path, progress=False)[1] and len(find_dataset(tmp_path, labelled=True).cases) == 3
+    for case in dataset.cases[:3]:
+        scan = dataset.read(case)
+        np.testing.assert_array_equal(np.moveaxis(scan.image, 1, 0)[..., ::-1, ::-1].transpose(0, 3, 2, 1), stacked[case.name])
+    assert np.array_equal(dataset.only_channels(["ADC"]).read(case).image, scan.image[:, [1]])
+    (tmp_path / "imagesTr" / "pros_001_0001.nii.gz").unlink()
+    assert [problem["case"] for problem in survey(tmp_path, progress=False)[1]] == ["pros_001"]
+    with pytest.raises(InputError, match="pros_001_0001.nii.gz: is listed or has a partner, but is missing"):
+        find_dataset(tmp_path, labelled=True)
+    write_nifti(tmp_path / "imagesTr" / "pros_001_0001.nii.gz", image, np.diag([0.5, 0.5, 4, 1]))
+    assert "lies on another grid" in survey(tmp_path, progress=False)[1][0]["problem"]
+    (tmp_path / "imagesTr" / "pros_001_0001.nii.gz").unlink()
+    write_nifti(tmp_path / "imagesTr" / "pros_001_0001.nii.gz", image)
+    (tmp_path / "dataset.json").unlink()  # the names alone say it, too
+    assert [case.name for case in find_dataset(tmp_path).cases] == ["pros_000", "pros_001", "pros_002"]
+    assert find_dataset(tmp_path).channels == ("channel 0", "channel 1")
+
+
+def test_formats_and_suffixes_are_alike_in_folders(tmp_path):
+    import nibabel
+
+    folder = plain(tmp_path / "set")
+    for part in ("images", "labels"):
+        (folder / part / "a.nii.gz").rename(folder / part / "a.NII.GZ")
+        image = nibabel.load(folder / part / "b.nii.gz")
+        nibabel.save(nibabel.Nifti1Pair(np.asanyarray(image.dataobj), image.affine), folder / part / "b.img")
+        (folder / part / "b.nii.gz").unlink()
+        nibabel.save(nibabel.load(folder / part / "c.nii.gz"), folder / part / "c.nii")
+        (folder / part / "c.nii.gz").unlink()
+    sitk = pytest.importorskip("SimpleITK")
+    sitk.WriteImage(sitk.ReadImage(str(folder / "images" / "d.nii.gz")), str(folder / "images" / "d.mha"))
+    (folder / "images" / "d.nii.gz").unlink()
+    dataset = find_dataset(folder, labelled=True)
+    assert [case.name for case in dataset.cases] == ["a", "b", "c", "d"] and not survey(folder, progress=False)[1]
+
+
+def test_a_folder_of_dicom_slices_is_a_volume(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    image, mask = blob((40, 36, 5), np.random.default_rng(0))
+    affine = np.diag([-0.5, -0.5, 3, 1.0])
+    write_nifti(tmp_path / "whole.nii.gz", image.astype(np.int16), affine)
+    volume = sitk.ReadImage(str(tmp_path / "whole.nii.gz"))
+    folder = tmp_path / "set" / "images" / "a"
+    folder.mkdir(parents=True)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k in range(5):
+        plane = volume[:, :, k]
+        tags = {"0020|000e": "1.2.3", "0020|000d": "1.2", "0008|0018": f"1.2.3.{k}", "0020|0013": str(k), "0008|0060": "MR",
+                "0020|0032": f"0\\0\\{3 * k}", "0020|0037": "1\\0\\0\\0\\1\\0", "0018|0050": "3", "0028|0030": "0.5\\0.5"}
+        for tag, value in tags.items():
+            plane.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{4 - k}.dcm"))  # file names against the order of the slices
+        writer.Execute(plane)
+    write_nifti(tmp_path / "set" / "labels" / "a.nii.gz", mask, affine)
+    dataset = find_dataset(tmp_path / "set", labelled=True)
+    scan, expected = dataset.read(dataset.cases[0]), read_scan(tmp_path / "whole.nii.gz")
+    np.testing.assert_array_equal(scan.image, expected.image)
+    np.testing.assert_allclose(scan.affine, affine, atol=1e-6)
+
+
+@pytest.mark.parametrize("content, why", [
+    ('{"labels": {"0": "background", "1": ["PZ", "TZ"]}}', "regions of nnU-Net"), ('{"labels": {"prostate": [1, 2]}}', "regions of nnU-Net"),
+    ('{"labels": {"0": "background", "1": "PZ", "ignore": 2}}', "is not supported"), ('{"labels": {"1": null}}', "must be text"),
+    ('{"modality": {"0": 5}, "labels": {}}', "must be text"), ('[' * 100_000, "dataset.json: is not"), ("[]", "is not a Decathlon"),
+    ('{"training": [{"image": "a.nii.gz", "label": {}}]}', "must be text"), ('{"training": [{"label": "a"}]}', "lacks 'image'"),
+    ('{"training": [{"image": "a", "label": "b", "patient": ["a"]}]}', "must be text"), ('{"training": "abc"}', "is not"),
+    ('{"training": [{"image": "\\ud800", "label": "b"}]}', "printed"), ('{"training": [{"image": "\\u001b[2J", "label": "b"}]}', "printed"),
+    ('{"training": [{"image": "' + "a" * 300 + '", "label": "b"}]}', "longer than 255"), ("", "is not"), ('{"one_zone": 5}', "is not")])
+def test_rubbish_in_dataset_json_is_one_line(decathlon, content, why):
+    (decathlon / "dataset.json").write_text(content)
+    for labelled in (False, True):
+        with pytest.raises(InputError, match=why) as caught:
+            find_dataset(decathlon, labelled)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_encodings_slashes_and_home(decathlon, monkeypatch):
+    content = (decathlon / "dataset.json").read_text().replace("PZ", "Außenzone")
+    (decathlon / "dataset.json").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    assert find_dataset(decathlon).labels[1] == "Außenzone"
+    (decathlon / "dataset.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match="Latin-1.*save it again as UTF-8"):
+        find_dataset(decathlon)
+    (decathlon / "dataset.json").write_text(content.replace("./imagesTr/", ".\\\\imagesTr\\\\"), encoding="utf-8")
+    assert not survey(decathlon, progress=False)[1]
+    monkeypatch.setenv("HOME", str(decathlon.parent))
+    assert len(find_dataset("~/set").cases) == 4 and read_scan("~/set/imagesTr/a.nii.gz", "~/set/labelsTr/a.nii.gz").label.any()
+    with pytest.raises(InputError, match="dataset.json: is a file; give the folder"):
+        find_dataset(decathlon / "dataset.json")
+
+
+def test_what_else_lies_in_a_folder_is_named(tmp_path):
+    for k in range(3):
+        (tmp_path / f"{k}.png").touch()
+    with pytest.raises(InputError, match="holds no scans but 3 files .png; expected"):
+        find_dataset(tmp_path)
+
+
+def test_scans_of_one_patient_have_one_patient():
+    groups = {
+        "sub-01": ["sub-01_run-1_T2w", "sub-01_run-2_T2w", "sub-01_ses-baseline", "sub-01_ses-followup_T2w", "sub-01_acq-tra", "sub-01"],
+        "10005": ["10005_1000005", "10005_1000006"], "p7": ["p7_timepoint1", "p7_timepoint2", "p7_pre", "p7_post", "p7_run1", "p7_T2"]}
+    for patient, names in groups.items():
+        assert {patient_of(name) for name in names} == {patient}
+    different = ["prostate_00", "prostate_01", "Case10", "2019_001", "2019_002", "sub-01", "sub-02_T2w", "px_0218"]
+    assert len({patient_of(name) for name in different}) == len(different)
+
+
+def test_check_names_patients_that_may_be_one(tmp_path):
+    folder = plain(tmp_path / "set", ("p01_a", "p01_b", "p02_a", "sub-03_run-1", "sub-03_run-2"))
+    assert row(folder, "remark on patients").startswith("may be one patient each: p01_a and p01_b; if so")
+    assert row(folder, "patients") == "4, with several volumes: sub-03 (2)"
+    assert row(plain(tmp_path / "other", ("prostate_00", "prostate_01")), "remark on patients") is None
+
+
+def test_check_remarks_on_planes_and_headers(tmp_path):
+    folder = plain(tmp_path / "set", "ab")
+    image, mask = blob((40, 36, 5), np.random.default_rng(0))
+    sagittal = np.array([[0, 0, 3, 0], [0.5, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 0, 1.0]])
+    write_nifti(folder / "images" / "c.nii.gz", image, sagittal)
+    write_nifti(folder / "labels" / "c.nii.gz", mask, sagittal)
+    assert row(folder, "planes") == "axial 2, sagittal 1" and "different planes" in row(folder, "remark on planes")
+    import nibabel
+
+    acdc = nibabel.Nifti1Image(image, None)
+    acdc.header.set_zooms((0.5, 0.5, 3))
+    acdc.set_qform(np.diag([0.5, 0.5, 3, 1]), 1)
+    acdc.set_sform(np.diag([-1.0, -1, 1, 1]), 1)
+    acdc.header.set_zooms((0.5, 0.5, 3))
+    nibabel.save(acdc, folder / "images" / "a.nii.gz")
+    assert row(folder, "remark on headers 1").startswith("1 volumes: Its sform gives voxels of 1 x 1 x 1, its pixdim 0.5 x 0.5 x 3; the qform")
+    assert row(folder, "through-plane spacing") == "3 mm"

@@ -439,6 +439,22 @@ def test_msd_folder_of_another_tool(tmp_path):
     assert_one_line(run("get_msd_prostate.py", "--out", folder), "not whole", "prostate_03", "delete the folder")
 
 
+@pytest.mark.parametrize("name", ["../victim.nii.gz", "/VICTIM", "labelsTr/../../victim.nii.gz", "..\\\\victim.nii.gz", "C:/victim.nii.gz"])
+def test_msd_a_description_that_leads_out_of_its_folder_is_refused(name, tmp_path):
+    victim = tmp_path / "victim.nii.gz"
+    victim.write_bytes(nifti(zones(1)))
+    before, name = victim.read_bytes(), name.replace("/VICTIM", str(victim))
+    folder = tmp_path / "set"
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "imagesTr" / "a.nii.gz").write_bytes(nifti(zones(0, 1)))
+    entry = {"image": "imagesTr/a.nii.gz", "label": name}
+    for listing in ({"training": [entry]}, {"training": [], "one_zone": {"choice": "keep", "cases": {"victim": [1]}, "training": [entry]}}):
+        (folder / "dataset.json").write_text(json.dumps(listing | {"labels": {"0": "background", "1": "PZ", "2": "TZ"}}))
+        with pytest.raises(InputError, match="leads out of the folder|is not whole"):
+            get_msd_prostate(folder, one_zone="remap")
+        assert victim.read_bytes() == before and not (folder / "labelsTr_published").exists()
+
+
 def test_msd_bad_input(server, tmp_path):
     archive = msd_archive(tmp_path / "a.tar")
     script = partial(run, "get_msd_prostate.py", "--out", tmp_path / "msd")

@@ -1,32 +1,66 @@
 """Write whole files or none: no reader ever meets a half-written one."""
 
+from __future__ import annotations
+
 import errno
 import os
+import re
+import socket
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from csam_lite.common.errors import InputError
 
+_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:32]  # process numbers of another machine say nothing here
+_PART = re.compile(r"\.part-([A-Za-z0-9]*)-(\d+)-")
+_OLD = 7 * 24 * 3600  # seconds after which nobody is still writing
+
 
 @contextmanager
-def whole_file(path):
+def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
 
-    The temporary name keeps the suffixes of `path` (nibabel chooses its format by them).
-    Raises InputError where the folder cannot be written or the disk is full.
+    The temporary name keeps the suffixes of `path` (nibabel chooses its format by them). Temporary files that killed
+    processes have left in the folder are removed. Raises InputError where the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    part = path.with_name(f".part-{_HOST}-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_parts(path.parent)
         yield part
         os.umask(mask := os.umask(0))
         part.chmod(0o666 & ~mask)  # some writers make files that nobody else may read
         os.replace(part, path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        mend = "free some space, or choose another folder" if full else "choose another folder or name"
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); {mend}") from error
+        advice = "free some space, or choose another folder" if full else "choose another folder or name"
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from error
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def remove_left_parts(folder: Path) -> None:
+    """Remove the temporary files of `whole_file` in a folder whose process is dead, or that are a week old."""
+    for path in folder.glob(".part-*"):
+        with suppress(OSError):
+            match = _PART.match(path.name)
+            if match and path.is_file() and (match[1] == _HOST and not _is_alive(int(match[2]))
+                                             or time.time() - path.stat().st_mtime > _OLD):
+                path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this number runs on this machine. Windows has no way to ask without harm; there it counts as alive."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

@@ -1,8 +1,11 @@
 """A folder of scans: which cases it holds, whose they are, and how patients are split."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,66 +13,90 @@ import numpy as np
 
 from csam_lite.common.errors import InputError
 from csam_lite.data.labels import to_classes, zones
-from csam_lite.data.scan import number_of_slices, read_nifti, read_scan
+from csam_lite.data.nifti import read_nifti, stem_of, suffix_of, volumes_in
+from csam_lite.data.scan import Scan, mask_values, number_of_slices, read_scan
 
-_AGAIN = re.compile(r"([_-](frame|phase|ph|visit|session|ses|tp)[_-]?\d+|[_-](ed|es|t[12]w?|adc))+$", re.IGNORECASE)
+MOST_LABELS = 20   # different values in the masks of a folder without names for them: more look like grey values
+FEWEST_VOXELS = 10  # of a value in all masks of such a folder: fewer look like a slip of the pen
+_AGAIN = re.compile(
+    r"([_-](frame|phase|ph|visit|session|ses|tp|timepoint|time|run|acq)[_-]?\d+"
+    r"|[_-](ses|run|acq|dir|echo|rec)-[a-z0-9]+|[_-](pre|post|baseline|bl|followup|follow-up|fu)\d*"
+    r"|[_-](ed|es|t[12]w?|adc|dwi|flair))+$", re.IGNORECASE)
+_BIDS = re.compile(r"(sub-[a-z0-9]+)([_-]|$)", re.IGNORECASE)
+_PATIENT_AND_STUDY = re.compile(r"(\d{5,})_\d{5,}$")  # as in PI-CAI
+_CHANNEL = re.compile(r"(.+)_(\d{4})$")  # as nnU-Net names the channels of a case
 
 
 @dataclass(frozen=True)
 class Case:
-    """One volume: its files and the patient it shows. `label` is None for an unlabelled one."""
+    """One volume: its files and the patient it shows. `label` is None for an unlabelled one.
+
+    channel_files: further channels, where each channel has a file of its own (nnU-Net); `image` is the first.
+    """
 
     name: str
     patient: str
     image: Path
     label: Path | None
+    channel_files: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the case."""
+        return (self.image, *self.channel_files, *([self.label] if self.label else []))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The cases of one folder. `labels` is {value in the masks: name} without background, `channels` the channels' names.
+    """The cases of one folder.
 
-    `remapped` names the cases whose lone zone was corrected on disk (data_scripts/get_msd_prostate.py --one-zone remap): they are fine.
+    labels: {value in the masks: name} without background. channels: their names. remapped: the cases whose lone zone was
+    corrected on disk (data_scripts/get_msd_prostate.py --one-zone remap), which are fine. stored_channels: of the files,
+    where `only_channels` has chosen some of them. doubts: why the masks of a folder that names no labels may be none.
     """
 
     root: Path
-    cases: tuple
-    labels: dict
-    channels: tuple
-    remapped: frozenset = frozenset()
-    stored_channels: tuple = ()  # of the files, where `only_channels` has chosen some of them
+    cases: tuple[Case, ...]
+    labels: dict[int, str]
+    channels: tuple[str, ...]
+    remapped: frozenset[str] = frozenset()
+    stored_channels: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
-    def classes(self):
+    def classes(self) -> tuple[str, ...]:
         """Names of the foreground classes 1..K-1, in the order of the network's outputs."""
         return tuple(self.labels.values())
 
     @property
-    def zones(self):
+    def zones(self) -> tuple[int, int] | None:
         """(value of PZ, value of TZ), or None where the labels are not the two prostate zones."""
         return zones(self.labels)
 
-    def depth(self, case):
-        """Number of slices of a case."""
+    def depth(self, case: Case) -> int:
+        """Number of slices of a case. Raises InputError as `read_nifti` does."""
         return number_of_slices(case.image)
 
-    def only_channels(self, names):
-        """The same cases, of which only the channels with these names are read, in this order. Raises InputError for an unknown one."""
+    def only_channels(self, names: Sequence[str]) -> Dataset:
+        """The same cases, of which only the channels with these names are read, in this order.
+
+        Raises InputError for an unknown one.
+        """
         if unknown := [name for name in names if name not in self.channels]:
             raise InputError(f"{self.root}: has no channel {', '.join(unknown)}; it has {', '.join(self.channels)}")
         return replace(self, channels=tuple(names), stored_channels=self.stored_channels or self.channels)
 
-    def read(self, case, one_zone="error"):
+    def read(self, case: Case, one_zone: str = "error") -> Scan | None:
         """Read a case as a Scan whose label holds the classes 0..K-1. See `read_scan` for the errors.
 
-        one_zone: what to do with a prostate mask that lacks one of its two zones, as two cases of MSD Task05 do: "error" raises
-        InputError, "remap" turns a lone PZ into TZ, "keep" takes it as it is, "drop" returns None.
+        one_zone: what to do with a prostate mask that lacks one of its two zones, as two cases of MSD Task05 do: "error"
+        raises InputError, "remap" turns a lone PZ into TZ, "keep" takes it as it is, "drop" returns None.
         """
-        scan = read_scan(case.image, case.label, self.labels)
+        scan = read_scan(case.image, case.label, self.labels, case.channel_files)
         stored = self.stored_channels or self.channels
         if scan.image.shape[1] != len(stored):
-            raise InputError(f"{case.image}: has {scan.image.shape[1]} channel(s), the set has {len(stored)} ({', '.join(stored)}); "
-                             "correct the file, or modality in dataset.json")
+            raise InputError(f"{case.image}: has {scan.image.shape[1]} channel(s), the set has {len(stored)} "
+                             f"({', '.join(stored)}); correct the file, or modality in dataset.json")
         scan.image = scan.image[:, [stored.index(name) for name in self.channels]]
         if case.label is None:
             return scan
@@ -83,132 +110,255 @@ class Dataset:
             if one_zone == "remap" and lone == pz:
                 scan.label[scan.label == pz] = tz
             elif one_zone != "keep":
-                raise InputError(f"{case.label}: holds only {self.labels[lone]}, one of the two zones, likely mislabelled; choose --one-zone drop, "
-                                 f"{'remap (it becomes ' + self.labels[tz] + ')' if lone == pz else 'correct the mask'}, or keep")
+                choice = f"remap (it becomes {self.labels[tz]})" if lone == pz else "correct the mask"
+                raise InputError(f"{case.label}: holds only {self.labels[lone]}, one of the two zones, likely mislabelled; "
+                                 f"choose --one-zone drop, {choice}, or keep")
         scan.label = to_classes(scan.label, self.labels)
         return scan
 
 
-def find_dataset(folder, labelled=False):
-    """Read what a folder holds, no voxels yet.
+def find_dataset(folder: str | Path, labelled: bool = False) -> Dataset:
+    """What a folder holds; images are not read yet.
 
-    Understands the Decathlon layout (dataset.json, imagesTr/, labelsTr/), plain images/ + labels/ folders, and a folder of NIfTI
-    files without masks. With `labelled` (to train or evaluate), cases without a mask are left out, and a listed file that is missing is
-    an error; otherwise reading its case will tell. Raises InputError for a folder without scans, or without what was asked for.
+    Understands the Decathlon layout (dataset.json, imagesTr/, labelsTr/), nnU-Net's (each channel in a file of its own,
+    CASE_0000.nii.gz), plain images/ + labels/ folders, whose labels may have names in dataset.json, and a folder of volumes
+    without masks. With `labelled` (to train or evaluate), cases without a mask are left out, and a listed file that is
+    missing is an error; otherwise reading its case will tell. Raises InputError for a folder without scans, or without
+    what was asked for.
     """
-    root = Path(folder)
+    root = Path(folder).expanduser()
+    if root.is_file():
+        raise InputError(f"{root}: is a file; give the folder that holds the scans")
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; check the name, or make a phantom set: python -m csam_lite phantom {root}")
-    dataset = _decathlon(root) if (root / "dataset.json").is_file() else _plain(root)
+        raise InputError(f"{root}: no such folder; check the name, or make a phantom set: "
+                         f"python -m csam_lite phantom {root}")
+    dataset = _described(root) if (root / "dataset.json").is_file() else _plain(root)
     if repeated := [name for name, count in Counter(case.name for case in dataset.cases).items() if count > 1]:
-        raise InputError(f"{root}: several images are named {repeated[0]}; give each volume a name of its own, its label the same")
+        raise InputError(f"{root}: several images are named {repeated[0]}; give each volume a name of its own, "
+                         "its label the same")
     if not dataset.cases:
-        raise InputError(f"{root}: holds no scans; expected dataset.json (Decathlon), images/ and labels/ with .nii.gz files, or .nii.gz files")
-    if labelled:
-        cases = tuple(case for case in dataset.cases if case.label)
-        if not cases:
-            raise InputError(f"{root}: holds {len(dataset.cases)} images but no masks; put them in labels/ under the images' names")
-        for file in (file for case in cases for file in (case.image, case.label)):
-            if not file.is_file():
-                raise InputError(f"{file}: is listed or has a partner, but is missing; copy it there, or take its case out")
-        dataset = replace(dataset, cases=cases)
-    return dataset
+        raise InputError(f"{root}: holds no scans{_other_files(root)}; expected dataset.json, images/ and labels/ with "
+                         ".nii.gz files, or .nii.gz files")
+    return _labelled(dataset) if labelled else dataset
 
 
-def split(cases, seed, test=0.2, val=0.1, folds=None, fold=0):
+def _labelled(dataset: Dataset) -> Dataset:
+    """The cases with masks, all of whose files are there. Raises InputError, also where the masks are doubtful."""
+    cases = tuple(case for case in dataset.cases if case.label)
+    if not cases:
+        raise InputError(f"{dataset.root}: holds {len(dataset.cases)} images but no masks; put them in labels/ under the "
+                         "images' names")
+    for file in (file for case in cases for file in case.files):
+        if not file.exists():
+            raise InputError(f"{file}: is listed or has a partner, but is missing; copy it there, or take its case out")
+    if dataset.doubts:
+        raise InputError(f"{dataset.root}: {dataset.doubts[0]}")
+    return replace(dataset, cases=cases)
+
+
+def split(cases: Sequence[Case], seed: int, test: float = 0.2, val: float = 0.1, folds: int | None = None,
+          fold: int = 0) -> tuple[list[Case], list[Case], list[Case]]:
     """Split cases into (train, val, test) lists by patient: no patient is in two of them.
 
-    test, val: a fraction of all patients, or their number if 1 or more (0 for none). With `folds`, test is fold number `fold`
-    (0-based) of that many instead: every patient is tested once. The same seed gives the same split.
+    test, val: a fraction of all patients, or their number if 1 or more (0 for none). With `folds`, test is fold number
+    `fold` (0-based) of that many instead: every patient is tested once. The same seed gives the same split.
     Raises InputError where too few patients are left to train on.
     """
     patients = sorted({case.patient for case in cases})
     order = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
 
-    def number(part):
+    def number(part: float) -> int:
         return int(part) if part >= 1 or part == 0 else max(1, round(part * len(patients)))
 
     if folds:
         if not 0 <= fold < folds <= len(patients):
-            raise InputError(f"fold {fold} of {folds} of {len(patients)} patients does not exist; folds are numbered from 0, at most one a patient")
+            raise InputError(f"fold {fold} of {folds} of {len(patients)} patients does not exist; folds are numbered "
+                             "from 0, at most one a patient")
         tested = order[fold::folds]
     else:
         tested = order[:number(test)]
     rest = [patient for patient in order if patient not in tested]
     parts = rest[number(val):], rest[:number(val)], tested
     if not parts[0]:
-        raise InputError(f"{len(patients)} patients ({', '.join(patients[:3])} ...) are too few for {len(tested)} to test and {number(val)} to "
-                         'validate; lower --test or --val, or name the patients ("patient" in each entry of dataset.json)')
+        raise InputError(f"{len(patients)} patients ({', '.join(patients[:3])} ...) are too few for {len(tested)} to test "
+                         f"and {number(val)} to validate; lower --test or --val, or name the patients (\"patient\" in each "
+                         "entry of dataset.json)")
     return tuple([case for case in cases if case.patient in part] for part in parts)
 
 
-def patient_of(name):
-    """The patient in a file name: what stands before last parts such as _frame01, _ph08, _ED, _visit2, _T2w."""
+def patient_of(name: str) -> str:
+    """The patient in the name of a volume.
+
+    This is what stands before last parts such as _frame01, _ph08, _ED, _visit2, _run-1, _followup, _T2w; the part sub-X of
+    a BIDS name; the first of two long numbers, as in 10005_1000005 (PI-CAI).
+    """
+    for pattern in (_BIDS, _PATIENT_AND_STUDY):
+        if match := pattern.match(name):
+            return match[1]
     return _AGAIN.sub("", name) or name
 
 
-def _decathlon(root):
+def perhaps_one_patient(patients: Iterable[str]) -> list[list[str]]:
+    """Groups of patients whose names differ in the last part only, such as p01_a and p01_b, where other groups differ too.
+
+    A number before the last part makes a patient likely; names that all begin alike (prostate_00, prostate_01) are cases
+    of one study, and no group.
+    """
+    groups: dict[str, list[str]] = {}
+    for patient in sorted(set(patients)):
+        start = re.split(r"[_-][^_-]*$", patient)[0]
+        if start != patient and re.search(r"\d", start):
+            groups.setdefault(start, []).append(patient)
+    return [names for names in groups.values() if len(names) > 1] if len(groups) > 1 else []
+
+
+def _described(root: Path) -> Dataset:
+    """A folder with dataset.json: of the Decathlon, of nnU-Net, or plain with names for its labels."""
     path = root / "dataset.json"
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-        labels = _numbered(info.get("labels", {}))
+        content = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not in UTF-8 but in another encoding (Latin-1?); save it again as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from error
+    try:
+        description = json.loads(content)
+        labels = _numbered(description.get("labels", {}), "labels")
         if not all(0 <= value <= 255 for value in labels):
             raise ValueError("labels must be 0 to 255")
-        channels = _numbered(info.get("modality") or info.get("channel_names") or {"0": "image"})
-        entries = [(entry["image"], entry["label"], entry.get("patient")) for entry in info.get("training", [])]
-        entries += [(entry["image"] if isinstance(entry, dict) else entry, None, None) for entry in info.get("test", [])]
-        cases = tuple(_case(root / image, label and root / label, patient) for image, label, patient in entries)
-        one_zone = info.get("one_zone", {})
-        remapped = frozenset(one_zone["cases"] if one_zone.get("choice") == "remap" else ())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is not a Decathlon description ({type(error).__name__}: {error}); compare it with one that "
+        names = description.get("modality") or description.get("channel_names") or {"0": "image"}
+        channels = tuple(_numbered(names, "channels").values())
+        entries = [_entry(root, entry) for entry in description.get("training", [])]
+        entries += [_entry(root, {"image": entry} if isinstance(entry, str) else {"image": entry["image"]})
+                    for entry in description.get("test", [])]
+        one_zone = description.get("one_zone", {})
+        remapped = frozenset(map(str, one_zone["cases"])) if one_zone.get("choice") == "remap" else frozenset()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise InputError(f"{path}: is not a Decathlon description ({reason}); compare it with one that "
                          "`python -m csam_lite phantom DIR` writes") from error
-    if cases and not any(case.label and case.label.is_file() for case in cases) and any(case.label for case in cases):
+    labels = {value: name for value, name in labels.items() if value != 0}
+    if not entries:
+        found = _plain(root, channels if "modality" in description or "channel_names" in description else None,
+                       "channel_names" in description)
+        return replace(found, labels=labels, doubts=()) if labels else found
+    cases = tuple(entries)
+    if any(case.label for case in cases) and not any(case.label and case.label.is_file() for case in cases):
         raise InputError(f"{root}: dataset.json names masks but labelsTr/ has none of them; copy the masks there")
-    return Dataset(root, cases, {value: name for value, name in labels.items() if value != 0}, tuple(channels.values()), remapped)
+    return Dataset(root, cases, labels, channels, remapped)
 
 
-def _plain(root):
+def _entry(root: Path, entry: Mapping[str, object]) -> Case:
+    """A case from its entry in dataset.json. Raises ValueError or KeyError."""
+    image, label, patient = entry["image"], entry.get("label"), entry.get("patient")
+    place = [root / _text(name, "a file name").replace("\\", "/") for name in (image, *([label] if label is not None else []))]
+    if any(len(part.encode()) > 255 for path in place for part in path.parts):
+        raise ValueError("a file name is longer than 255 bytes")
+    patient = _text(str(patient) if isinstance(patient, int) else patient, "patient") if patient is not None else None
+    return _case(place[0], place[1] if len(place) > 1 else None, patient)
+
+
+def _plain(root: Path, channels: tuple[str, ...] | None = None, unlabelled_too: bool = False) -> Dataset:
+    """A folder of volumes, with or without a folder of masks; channels may lie in files of their own (nnU-Net).
+
+    channels: their names, if known. unlabelled_too: imagesTs/ holds more cases, named as in nnU-Net.
+    """
     images = next((root / name for name in ("images", "imagesTr") if (root / name).is_dir()), root)
     masks = next((root / name for name in ("labels", "labelsTr") if (root / name).is_dir()), None)
-    label_of = {} if masks is None else {_stem(path): path for path in _nifti(masks)}
-    cases = [_case(path, label_of.pop(_stem(path), None)) for path in _nifti(images)]
-    cases += [_case(images / path.name, path) for path in label_of.values()]  # masks whose image is missing
-    values = sorted({int(value) for case in cases if case.label for value in _values(case.label)} - {0})
-    shapes = [shape for case in cases[:1] if (shape := _shape(case.image))]
-    channels = shapes[0][-1] if shapes and len(shapes[0]) > 3 else 1
-    return Dataset(root, tuple(cases), {value: f"class {value}" for value in values}, tuple(f"channel {c}" for c in range(channels)))
+    label_of = {} if masks is None else {stem_of(path): path for path in volumes_in(masks)}
+    cases = _grouped(volumes_in(images), label_of, len(channels or ()))
+    named = {case.name for case in cases}
+    cases += [_case(images / path.name, path) for name, path in label_of.items() if name not in named]  # without image
+    if unlabelled_too and (root / "imagesTs").is_dir():
+        cases += _grouped(volumes_in(root / "imagesTs"), None, len(channels or ()))
+    counts, doubts = _label_counts(case.label for case in cases if case.label)
+    if channels is None:
+        channels = tuple(f"channel {c}" for c in range(_number_of_channels(cases)))
+    return Dataset(root, tuple(cases), {value: f"class {value}" for value in counts}, channels, doubts=doubts)
 
 
-def _values(path):
-    """The whole values 0 to 255 in a mask; none where it cannot be read, which `Dataset.read` will say."""
-    try:
-        return [value for value in np.unique(read_nifti(path)[1]) if value in range(256)]
-    except InputError:
-        return []
+def _grouped(images: Sequence[Path], label_of: Mapping[str, Path] | None, channels: int) -> list[Case]:
+    """The cases of these images; CASE_0000, CASE_0001 are channels of CASE if a mask has that name (or label_of is None)."""
+    files: dict[str, dict[int, Path]] = {}
+    for path in images:
+        match = _CHANNEL.match(stem_of(path))
+        if match and (label_of is None or stem_of(path) not in label_of and match[1] in label_of):
+            files.setdefault(match[1], {})[int(match[2])] = path
+        else:
+            files.setdefault(stem_of(path), {})[-1] = path
+    channels = channels or max((len(parts) for parts in files.values()), default=1)
+    cases = []
+    for name, parts in files.items():
+        label = (label_of or {}).get(name)
+        if -1 in parts:
+            cases.append(Case(name, patient_of(name), parts[-1], label))
+            continue
+        suffix = suffix_of(next(iter(parts.values())))
+        folder = next(iter(parts.values())).parent
+        paths = [parts.get(c, folder / f"{name}_{c:04}{suffix}") for c in range(max(channels, max(parts) + 1))]
+        cases.append(Case(name, patient_of(name), paths[0], label, tuple(paths[1:])))
+    return cases
 
 
-def _shape(path):
-    """The shape of an image; None where it cannot be read."""
-    try:
-        return read_nifti(path)[1].shape
-    except InputError:
-        return None
+def _label_counts(paths: Iterable[Path]) -> tuple[dict[int, int], tuple[str, ...]]:
+    """{value: voxels} over all masks without 0, and what makes it doubtful that they are masks."""
+    total, holders = np.zeros(256, np.int64), {}
+    for path in paths:
+        try:
+            count = np.bincount(mask_values(path)[1].ravel(), minlength=256)
+        except InputError:
+            continue  # reading its case will say so
+        total += count
+        for value in np.flatnonzero(count).tolist():
+            holders.setdefault(value, []).append(path)
+    counts = {value: int(total[value]) for value in sorted(holders) if value}
+    doubts = []
+    if len(counts) > MOST_LABELS:
+        doubts.append(f"the masks hold {len(counts)} different values, as images do; are the folders of images and masks "
+                      "swapped, or were the masks smoothed? Export them again, or name the labels in dataset.json")
+    else:
+        doubts += [f"the value {value} stands on {voxels} voxel(s) in all masks ({holders[value][0].name}), perhaps by mistake; "
+                   "correct the mask, or name the labels in dataset.json"
+                   for value, voxels in counts.items() if voxels < FEWEST_VOXELS]
+    return counts, tuple(doubts)
 
 
-def _case(image, label, patient=None):
-    return Case(_stem(image), patient or patient_of(_stem(image)), image, label)
+def _number_of_channels(cases: Sequence[Case]) -> int:
+    """Channels of the first case; 1 where it cannot be read."""
+    for case in cases[:1]:
+        try:
+            shape = read_nifti(case.image)[1].shape
+        except InputError:
+            return 1
+        return (shape[3] if len(shape) > 3 else 1) + len(case.channel_files)
+    return 1
 
 
-def _numbered(mapping):
+def _case(image: Path, label: Path | None, patient: str | None = None) -> Case:
+    return Case(stem_of(image), patient or patient_of(stem_of(image)), image, label)
+
+
+def _numbered(names: Mapping[str, object], what: str) -> dict[int, str]:
     """{"0": "background"} (Decathlon) or {"background": 0} (nnU-Net) -> {0: "background"}, in order of the numbers."""
-    pairs = [(int(key), value) if str(key).isdigit() else (int(value), key) for key, value in mapping.items()]
+    pairs = []
+    for key, value in names.items():
+        if isinstance(value, list):
+            raise ValueError(f"{what}: regions of nnU-Net, such as {value}, are not supported; give each value one name")
+        number, name = (key, value) if str(key).isdigit() else (value, key)
+        pairs.append((int(number), _text(name, what)))
+        if what == "labels" and name == "ignore":
+            raise ValueError("labels: nnU-Net's label \"ignore\" is not supported; draw these voxels, or make them background")
     return dict(sorted(pairs))
 
 
-def _stem(path):
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+def _text(value: object, what: str) -> str:
+    """The value, if it is text that can be printed. Raises ValueError otherwise."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError(f"{what} must be text that can be printed, not {str(value)[:40]!a}")
+    return value
 
 
-def _nifti(folder):
-    return sorted(path for pattern in ("*.nii", "*.nii.gz") for path in folder.glob(pattern) if not path.name.startswith("."))
+def _other_files(root: Path) -> str:
+    """What else lies in a folder without scans, as part of a message."""
+    count = Counter(path.suffix.lower() for path in root.rglob("*") if path.is_file() and path.suffix)
+    return f" but {count.most_common(1)[0][1]} files {count.most_common(1)[0][0]}" if count else ""

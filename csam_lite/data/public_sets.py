@@ -3,24 +3,31 @@
 Every zonal set has 0 background, 1 PZ (peripheral zone), 2 TZ (transition zone and the rest of the central gland).
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
 
 from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
 from csam_lite.data.download import extract, fetch, whole_folder
+from csam_lite.data.geometry import like
 from csam_lite.data.labels import ONE_ZONE
-from csam_lite.data.scan import read_nifti
+from csam_lite.data.nifti import read_nifti
 
 ZONES = {"0": "background", "1": "PZ", "2": "TZ"}
 MSD_URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task05_Prostate.tar"
 MSD_MD5 = "35138f08b1efaef89d7424d2bcc928db"
 
 
-def get_msd_prostate(folder, one_zone="keep", archive=None, url=None, md5=None):
+def get_msd_prostate(folder: str | Path, one_zone: str = "keep", archive: str | Path | None = None,
+                     url: str | None = None, md5: str | None = None) -> Path:
     """Make `folder` the prostate set of the Medical Segmentation Decathlon and return it; a folder that is there needs no network.
 
     32 labelled cases (T2 and ADC in one 4D image; labels 1 PZ, 2 TZ) and 16 without labels, 229 MB.
@@ -30,9 +37,9 @@ def get_msd_prostate(folder, one_zone="keep", archive=None, url=None, md5=None):
     never by name. `one_zone` says what to do with them: "keep" leaves them in and warns; "drop" takes them out of the list in
     dataset.json (the files stay); "remap" turns class 1 into 2 where a case has class 1 alone (the published label goes to
     labelsTr_published); "error" is "keep", but raises at the end. Each choice starts from the published state, whatever was chosen
-    before, and dataset.json tells the last one under "one_zone". `archive` is a copy of the tar file on this disk; `url` and `md5` are
+    before, and dataset.json holds the last one under "one_zone". `archive` is a copy of the tar file on this disk; `url` and `md5` are
     for a mirror.
-    Raises InputError: see `fetch` and `extract` in csam_lite.download; a folder that holds something else or only a part of the set.
+    Raises InputError: see `fetch` and `extract` in csam_lite.data.download; a folder that holds something else or only a part of the set.
     """
     folder = Path(folder)
     if one_zone not in ONE_ZONE:
@@ -51,15 +58,15 @@ def get_msd_prostate(folder, one_zone="keep", archive=None, url=None, md5=None):
             write_dataset(work, dataset | {"one_zone": _find_one_zone(work, dataset)})
         print(f"{folder}: ready, {len(dataset['training'])} cases with labels; {source} is not needed any more")
     dataset = read_dataset(folder)
-    found = dataset.get("one_zone") or _find_one_zone(folder, dataset)  # none in a folder that another tool made
-    _apply(folder, dataset | {"one_zone": found}, "keep" if one_zone == "error" else one_zone)
-    if found["cases"]:
-        _tell(folder, found["cases"], one_zone)
+    record = dataset.get("one_zone") or _find_one_zone(folder, dataset)  # none in a folder that another tool made
+    _apply(folder, dataset | {"one_zone": record}, "keep" if one_zone == "error" else one_zone)
+    if record["cases"]:
+        _report(folder, record["cases"], one_zone)
     return folder
 
 
-def is_there(folder, **expected):
-    """Whether `folder` is a whole Decathlon folder (told on screen). False where it is missing or empty.
+def is_there(folder: str | Path, **expected: object) -> bool:
+    """Whether `folder` is a whole Decathlon folder; if so, a line on screen says it. False where it is missing or empty.
 
     Raises InputError where it holds something else: a listed file is missing, or an entry of dataset.json is not as `expected`.
     """
@@ -75,62 +82,67 @@ def is_there(folder, **expected):
     return True
 
 
-def missing(folder, dataset):
+def missing(folder: str | Path, dataset: Mapping) -> list[str]:
     """The files that `dataset` (the content of dataset.json) lists and `folder` does not have."""
-    listed = [case[kind] for case in dataset["training"] for kind in ("image", "label")] + dataset.get("test", [])
-    return [name for name in listed if not (Path(folder) / name).is_file()]
+    return [name for name in _listed(dataset) if not (Path(folder) / name).is_file()]
 
 
-def read_dataset(folder):
+def _listed(dataset: dict) -> list[str]:
+    return [case[kind] for case in dataset["training"] for kind in ("image", "label")] + dataset.get("test", [])
+
+
+def read_dataset(folder: str | Path) -> dict:
     """The content of dataset.json. Raises InputError where it is missing or broken."""
     path = Path(folder) / "dataset.json"
     try:
-        dataset = json.loads(path.read_text())
+        dataset = json.loads(path.read_text(encoding="utf-8-sig"))
         missing(folder, dataset)
-        return dataset
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        names = [*_listed(dataset), *_listed(dataset.get("one_zone") or {"training": []})]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: is missing or broken; delete its folder and run again, or choose another with --out") from error
+    for name in names:
+        place = PureWindowsPath(name)  # knows both kinds of slash and drive letters
+        if place.anchor or ".." in place.parts:  # the choice "remap" writes where these names lead
+            raise InputError(f"{path}: lists {name!r}, which leads out of the folder; delete the folder and run again, or choose "
+                             "another with --out")
+    return dataset
 
 
-def write_dataset(folder, dataset):
+def write_dataset(folder: str | Path, dataset: Mapping) -> None:
     """Write dataset.json; `numTraining` is counted. Raises InputError where it cannot be written."""
     with whole_file(Path(folder) / "dataset.json") as path:
-        path.write_text(json.dumps(dataset | {"numTraining": len(dataset["training"])}, indent=1))
+        path.write_text(json.dumps(dataset | {"numTraining": len(dataset["training"])}, indent=1), encoding="utf-8")
 
 
-def new_dataset(name, cases, labels=ZONES, modality=("T2",), **more):
+def new_dataset(name: str, cases: Iterable[str], labels: Mapping[str, str] = ZONES, modality: Sequence[str] = ("T2",),
+                **more: object) -> dict:
     """The content of dataset.json for `cases`, names whose files are imagesTr/NAME.nii.gz and labelsTr/NAME.nii.gz."""
     return {"name": name, **more, "tensorImageSize": "4D" if len(modality) > 1 else "3D", "labels": labels,
             "modality": {str(number): kind for number, kind in enumerate(modality)}, "numTest": 0, "test": [],
             "training": [{"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in cases]}
 
 
-def relabel(source, target, new):
+def relabel(source: str | Path, target: str | Path, new: Sequence[int]) -> None:
     """Write the labels of the NIfTI `source` to `target` as uint8, label k as `new[k]`; the geometry stays.
 
     Raises InputError where `source` is broken or has a label that `new` does not list.
     """
-    import nibabel as nib
-    import numpy as np
+    import nibabel
 
-    image, values = read_nifti(source)
+    geometry, values = read_nifti(source)
     if not np.isin(values, range(len(new))).all():
         raise InputError(f"{source}: has labels other than 0 to {len(new) - 1}; check that the archive is the right one")
-    header = image.header.copy()
-    header.set_data_dtype(np.uint8)
     with whole_file(target) as path:
-        nib.save(nib.Nifti1Image(np.array(new, np.uint8)[values.astype(int)], image.affine, header), path)
+        nibabel.save(like(geometry, np.array(new, np.uint8)[values.astype(int)]), path)
 
 
-def _find_one_zone(folder, dataset):
+def _find_one_zone(folder: Path, dataset: Mapping) -> dict:
     """The record "one_zone": the cases without both zones, with the zones that they have, and the list as published."""
-    import numpy as np
-
     zones = {_name(case): np.setdiff1d(read_nifti(Path(folder) / case["label"])[1], 0).astype(int).tolist() for case in dataset["training"]}
-    return {"choice": "keep", "cases": {name: found for name, found in zones.items() if found != [1, 2]}, "training": dataset["training"]}
+    return {"choice": "keep", "cases": {name: values for name, values in zones.items() if values != [1, 2]}, "training": dataset["training"]}
 
 
-def _apply(folder, dataset, choice):
+def _apply(folder: Path, dataset: Mapping, choice: str) -> None:
     """Make the labels and dataset.json follow `choice`, from the published state."""
     record, kept = dataset["one_zone"], Path(folder) / "labelsTr_published"
     if record["choice"] == choice and read_dataset(folder) == dataset:
@@ -152,7 +164,7 @@ def _apply(folder, dataset, choice):
     write_dataset(folder, dataset | {"training": training, "one_zone": record | {"choice": choice}})
 
 
-def _tell(folder, cases, choice):
+def _report(folder: Path, cases: Mapping[str, list[int]], choice: str) -> None:
     named = ", ".join(f"{name} (labels: {zones})" for name, zones in cases.items())
     line = f"{folder}: {len(cases)} cases do not have both zones: {named}"
     if choice == "error":
@@ -163,5 +175,5 @@ def _tell(folder, cases, choice):
                    "drop or remap, here (in the files) or there (for one run)"}[choice])
 
 
-def _name(case):
+def _name(case: Mapping[str, str]) -> str:
     return Path(case["label"]).name.removesuffix(".nii.gz")

@@ -1,67 +1,130 @@
-"""Look a whole data set over before anything is trained on it: every problem of every case, in one table."""
+"""Check a whole data set before anything is trained on it: every problem of every case, in one table."""
+
+from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from csam_lite.common.errors import InputError
 from csam_lite.common.progress import progress_bar
-from csam_lite.data.dataset import find_dataset
+from csam_lite.data.dataset import Dataset, find_dataset, perhaps_one_patient
+from csam_lite.data.scan import Scan
+
+LISTED = 12  # label values that are described one by one
 
 
-def survey(folder, one_zone="error", progress=True):
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of a scan: its shape (S, C, H, W), spacing, voxels of each class (None without mask), and more."""
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    voxels: np.ndarray | None
+    plane: str
+    remarks: tuple[str, ...]
+    looks_like_a_mask: bool
+
+
+def survey(folder: str | Path, one_zone: str = "error",
+           progress: bool = True) -> tuple[list[dict[str, object]], list[dict[str, str]]]:
     """Read every case of a folder. Returns (facts, problems).
 
     facts: rows {fact, value} that describe the set. problems: rows {case, problem} as training would meet them.
     Raises InputError where the folder itself cannot be understood.
     """
     dataset = find_dataset(folder)
-    problems, scans, dropped = [], [], 0
+    problems = [{"case": "all", "problem": doubt} for doubt in dataset.doubts]
+    seen, dropped = [], 0
     for case in progress_bar(dataset.cases, desc="checking", unit="volume", disable=not progress, leave=False):
         try:
             scan = dataset.read(case, one_zone)
             if scan is None:
                 dropped += 1
-                continue
-            scans.append((scan.image.shape, scan.spacing, set(scan.label[scan.label > 0].tolist()) if scan.label is not None else None,
-                          case.label is None and _looks_like_a_mask(scan)))
+            else:
+                seen.append(_seen(scan, len(dataset.labels) + 1))
         except InputError as error:
             problems.append({"case": case.name, "problem": str(error)})
-    return _facts(dataset, scans, dropped), problems
+    return _description(dataset, seen, dropped), problems
 
 
-def _facts(dataset, scans, dropped):
+def _seen(scan: Scan, classes: int) -> _Seen:
+    voxels = None if scan.label is None else np.bincount(scan.label.ravel(), minlength=classes)
+    return _Seen(scan.image.shape, scan.spacing, voxels, scan.plane, scan.remarks, voxels is None and _looks_like_a_mask(scan))
+
+
+def _description(dataset: Dataset, seen: Sequence[_Seen], dropped: int) -> list[dict[str, object]]:
+    """The rows {fact, value}."""
     labelled = [case for case in dataset.cases if case.label]
-    facts = {
+    volumes = Counter(case.patient for case in dataset.cases)
+    several = [f"{patient} ({count})" for patient, count in sorted(volumes.items()) if count > 1]
+    rows = {
         "volumes": f"{len(dataset.cases)}, {len(labelled)} with masks",
-        "patients": len({case.patient for case in dataset.cases}),
-        "labels": ", ".join(f"{value} {name}" for value, name in dataset.labels.items()) or "none: can be segmented, not trained on",
+        "patients": f"{len(volumes)}, with several volumes: {_some(several)}" if several else len(volumes),
+        "labels": _some([f"{value} {name}" for value, name in dataset.labels.items()])
+        or "none: can be segmented, not trained on",
     }
-    if scans:
-        shapes, spacings, present, masks = zip(*scans)
-        facts |= {
-            "channels": ", ".join(dataset.channels),
-            "slices: volumes": ", ".join(f"{depth}: {count}" for depth, count in sorted(Counter(shape[0] for shape in shapes).items())),
-            "in-plane size": f"{_range(shape[2] for shape in shapes)} x {_range(shape[3] for shape in shapes)} pixels",
-            "through-plane spacing": f"{_range(spacing[0] for spacing in spacings)} mm",
-            "in-plane spacing": f"{_range(mm for spacing in spacings for mm in spacing[1:])} mm",
-            "anisotropy": f"{_range(spacing[0] / max(spacing[1:]) for spacing in spacings)} (through-plane : in-plane)",
-        }
-        for index, name in enumerate(dataset.classes, 1):
-            if lacking := sum(index not in found for found in present if found is not None):
-                facts[f"without {name}"] = f"{lacking} volumes (remark, no problem)"
-        if any(masks):
-            facts["remark"] = f"{sum(masks)} images hold few whole numbers only: masks by mistake?"
+    if groups := perhaps_one_patient(volumes):
+        rows["remark on patients"] = (f"may be one patient each: {_some([' and '.join(names[:3]) for names in groups])}; "
+                                      "if so, name the patients (\"patient\" in each entry of dataset.json)")
+    if seen:
+        rows |= _geometry(dataset, seen) | _labels(dataset, seen)
+    if masks := sum(scan.looks_like_a_mask for scan in seen):
+        rows["remark"] = f"{masks} images hold few whole numbers only: masks by mistake?"
     if dropped:
-        facts["left out by --one-zone drop"] = f"{dropped} volumes with one zone only"
-    return [{"fact": fact, "value": value} for fact, value in facts.items()]
+        rows["left out by --one-zone drop"] = f"{dropped} volumes with one zone only"
+    return [{"fact": fact, "value": value} for fact, value in rows.items()]
 
 
-def _looks_like_a_mask(scan):
+def _geometry(dataset: Dataset, seen: Sequence[_Seen]) -> dict[str, str]:
+    depths, planes = (Counter(values) for values in zip(*((scan.shape[0], scan.plane) for scan in seen)))
+    rows = {
+        "channels": ", ".join(dataset.channels),
+        "slices: volumes": ", ".join(f"{depth}: {count}" for depth, count in sorted(depths.items())),
+        "planes": ", ".join(f"{plane} {count}" for plane, count in planes.most_common()),
+        "in-plane size": " x ".join(_range(scan.shape[axis] for scan in seen) for axis in (2, 3)) + " pixels",
+        "through-plane spacing": f"{_range(scan.spacing[0] for scan in seen)} mm",
+        "in-plane spacing": f"{_range(mm for scan in seen for mm in scan.spacing[1:])} mm",
+        "anisotropy": f"{_range(scan.spacing[0] / max(scan.spacing[1:]) for scan in seen)} (through-plane : in-plane)",
+    }
+    if len(planes) > 1:
+        rows["remark on planes"] = "slices of different planes look different; train on one plane, or know why not"
+    remarks = Counter(remark for scan in seen for remark in scan.remarks)
+    for number, (remark, count) in enumerate(remarks.most_common(5), 1):
+        rows[f"remark on headers {number}"] = f"{count} volumes: {remark}"
+    return rows
+
+
+def _labels(dataset: Dataset, seen: Sequence[_Seen]) -> dict[str, str]:
+    """Of each label: in how many volumes it stands, and on how many voxels."""
+    voxels = np.array([scan.voxels for scan in seen if scan.voxels is not None])  # (volumes, classes)
+    if not len(voxels):
+        return {}
+    rows = {}
+    for index, (value, name) in enumerate(dataset.labels.items(), 1):
+        holding, total = int((voxels[:, index] > 0).sum()), int(voxels[:, index].sum())
+        if index <= LISTED:
+            doubt = " (remark: by mistake?)" if holding == 1 < len(voxels) - 1 or total < 10 else ""
+            rows[f"label {value} {name}"] = f"{holding} volumes, {total} voxels{doubt}"
+        if holding < len(voxels) and index <= LISTED:
+            rows[f"without {name}"] = f"{len(voxels) - holding} volumes (remark, no problem)"
+    if len(dataset.labels) > LISTED:
+        rows["other labels"] = f"{len(dataset.labels) - LISTED} more values"
+    return rows
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+def _looks_like_a_mask(scan: Scan) -> bool:
     values = np.unique(scan.image)
-    return len(values) <= 10 and bool((values == values.astype(int)).all())
+    return len(values) <= 10 and bool((values == np.rint(values)).all())
 
 
-def _range(values):
-    values = sorted(round(value, 2) for value in values)
-    return f"{values[0]:g}" if values[0] == values[-1] else f"{values[0]:g}-{values[-1]:g}"
+def _range(values: Iterable[float]) -> str:
+    ordered = sorted(round(value, 2) for value in values)
+    return f"{ordered[0]:g}" if ordered[0] == ordered[-1] else f"{ordered[0]:g}-{ordered[-1]:g}"

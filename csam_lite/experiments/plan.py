@@ -124,7 +124,7 @@ def data_digest(folder):
     """A hash (md5) over names and contents of all files that a data set lists: tells whether two experiments saw the same data."""
     dataset, digest = find_dataset(folder, labelled=True), hashlib.md5(usedforsecurity=False)
     for case in dataset.cases:
-        for file in (case.image, case.label):
+        for file in case.files:
             digest.update(f"{file.name}\n".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """From a trained network to a mask on the scan's own grid."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,16 @@ def predict(run, image_path, mask_path, uncertainty_path=None, draws=20):
     `write_like` and `disagreement` do; nothing is written then.
     """
     for path in filter(None, (mask_path, uncertainty_path)):
-        if not str(path).endswith((".nii", ".nii.gz")):
+        if not str(path).lower().endswith((".nii", ".nii.gz")):
             raise InputError(f"{path}: masks and maps are written as NIfTI; let the name end in .nii.gz")
-    paths = [Path(path).resolve() for path in (image_path, mask_path, uncertainty_path) if path]
+    paths = [Path(path).expanduser().resolve() for path in (image_path, mask_path, uncertainty_path) if path]
     if len(set(paths)) < len(paths):
         raise InputError(f"{mask_path}: the scan, the mask and the map need a name each; give another one")
     if draws < 1:
         raise InputError(f"--draws {draws}: must be 1 or more")
     scan = read_scan(image_path)
+    for remark in scan.remarks:
+        print(f"{image_path}: {remark}", file=sys.stderr)
     mask = to_values(segment(run, scan), run.facts.labels)
     uncertainty = disagreement(run, scan, draws) if uncertainty_path else None
     write_like(scan, {mask_path: mask} | ({uncertainty_path: uncertainty} if uncertainty_path else {}))
