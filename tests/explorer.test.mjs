@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import * as explorer from "../csam_lite/explorer/page/explorer.js";
-
-const { barAt, greys, isDark, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, unpack, wheelSteps, windowOf } = explorer;
+import { isDark } from "../csam_lite/explorer/page/canvas.js";
+import {
+  barAt, greys, mapOf, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, tableOf, unpack, wheelSteps, windowOf,
+} from "../csam_lite/explorer/page/data.js";
 
 /** Area of closed outlines by the shoelace formula; positive where the inside is on the left of the line. */
 const area = (lines) => lines.reduce((sum, line) => {
@@ -18,20 +19,20 @@ const area = (lines) => lines.reduce((sum, line) => {
 }, 0);
 
 test("a packed file is read back", async () => {
-  const head = new TextEncoder().encode(JSON.stringify({ facts: { title: "x" }, arrays: { a: ["uint16", [3], 0], b: ["float32", [1, 2], 8] } }).padEnd(124));
+  const head = new TextEncoder().encode(JSON.stringify({ description: { title: "x" }, arrays: { a: ["uint16", [3], 0], b: ["float32", [1, 2], 8] } }).padEnd(124));
   const bytes = new Uint8Array(4 + head.length + 16);
   new DataView(bytes.buffer).setUint32(0, head.length, true);
   bytes.set(head, 4);
   bytes.set(new Uint8Array(new Uint16Array([1, 2, 65535]).buffer), 128);
   bytes.set(new Uint8Array(new Float32Array([0.5, -2]).buffer), 136);
-  const { facts, arrays } = await unpack(gzipSync(bytes));
-  assert.equal(facts.title, "x");
+  const { description, arrays } = await unpack(gzipSync(bytes));
+  assert.equal(description.title, "x");
   assert.deepEqual([...arrays.a.data], [1, 2, 65535]);
   assert.deepEqual([[...arrays.b.data], arrays.b.shape], [[0.5, -2], [1, 2]]);
   await assert.rejects(unpack(new Uint8Array([1, 2, 3])));
 });
 
-test("window and level: black below, white above, half-way grey in the middle", () => {
+test("contrast: black below, white above, half-way grey in the middle", () => {
   const table = greys(256, 1, 0, 100, 150); // 100 .. 200
   assert.deepEqual([table[0], table[100], table[150], table[200], table[255]], [0, 0, 128, 255, 255]);
   assert.equal(greys(4, 0.5, -1, 1, 0)[2], 128); // number 2 is the intensity 0
@@ -113,4 +114,22 @@ test("the theme: what the page says counts more than the system", () => {
   assert.equal(isDark(page(undefined, "vscode-dark", null, false)), true);
   assert.equal(isDark(page(undefined, "", "dark", false)), true);
   assert.equal(isDark(page(undefined, "", null, true)), true);
+});
+
+test("a gate over the image: of this slice, and the mean of the channels", () => {
+  const data = Float32Array.from({ length: 24 }, (_, i) => i);
+  assert.deepEqual([...mapOf({ data, shape: [4, 6] }, "HW", 1).data], [...data]);
+  const ofSlice = mapOf({ data, shape: [2, 3, 4] }, "SHW", 1);
+  assert.deepEqual([ofSlice.shape, [...ofSlice.data]], [[3, 4], [...data.slice(12)]]);
+  assert.deepEqual([...mapOf({ data, shape: [3, 2, 4] }, "CHW", 1).data], [8, 9, 10, 11, 12, 13, 14, 15]);
+  assert.deepEqual([...mapOf({ data, shape: [2, 3, 2, 2] }, "SCHW", 1).data], [16, 17, 18, 19]);
+});
+
+test("any other gate as a table of two of its axes", () => {
+  const data = Float32Array.from({ length: 24 }, (_, i) => i);
+  assert.deepEqual(tableOf({ data, shape: [24] }, "H", 0).shape, [1, 24]);
+  assert.deepEqual(tableOf({ data: data.slice(0, 1), shape: [] }, "", 0).shape, [1, 1]);
+  assert.deepEqual(tableOf({ data, shape: [4, 6] }, "SC", 0).shape, [4, 6]);
+  const { axes, data: ofSlice, shape } = tableOf({ data, shape: [2, 3, 4] }, "SCH", 1);
+  assert.deepEqual([axes, shape, [...ofSlice]], ["CH", [3, 4], [...data.slice(12)]]);
 });

@@ -18,6 +18,7 @@ from conftest import TINY, write_nifti
 from csam_lite import CSAM, UNet, UNetPlusPlus, explore
 from csam_lite.cli import main
 from csam_lite.common.errors import InputError
+from csam_lite.core.attention import Attention
 from csam_lite.core.gates import override_gates, record_gates
 from csam_lite.data.scan import read_scan
 from csam_lite.explorer.examine import examine
@@ -27,18 +28,18 @@ from csam_lite.training.ablations import ResidualCSAM
 
 
 def unpack(packed):
-    """The browser's half of `pack`: facts and arrays."""
+    """The browser's half of `pack`: the description and the arrays."""
     data = gzip.decompress(packed)
     start = 4 + int(np.frombuffer(data, np.uint32, 1)[0])
     head = json.loads(data[4:start])
-    return head["facts"], {name: np.frombuffer(data, kind, int(np.prod(shape)), start + at).reshape(shape)
+    return head["description"], {name: np.frombuffer(data, kind, int(np.prod(shape)), start + at).reshape(shape)
                            for name, (kind, shape, at) in head["arrays"].items()}
 
 
-def intensities(facts, arrays, channel=0):
+def intensities(description, arrays, channel=0):
     """(S, H, W) as stored in the scan."""
-    scale = facts["channels"][channel]
-    return scale["offset"] + scale["scale"] * arrays["image"][channel].astype(float)
+    stored = description["channels"][channel]
+    return stored["offset"] + stored["factor"] * arrays["image"][channel].astype(float)
 
 
 @pytest.fixture(scope="module")
@@ -56,37 +57,38 @@ def network(num_slices=6, **options):
 
 
 def test_a_scan_is_packed_as_it_is(explorer, run, case):
-    facts, arrays = unpack(explorer.packed)
+    description, arrays = unpack(explorer.packed)
     scan = read_scan(*case, run.facts.labels)
-    assert arrays["image"].dtype == np.uint16 and facts["title"] == case[0].name and facts["unit"] == "mm"
+    assert arrays["image"].dtype == np.uint16 and description["title"] == case[0].name and description["unit"] == "mm"
     for channel in range(2):
-        np.testing.assert_array_equal(intensities(facts, arrays, channel), scan.image[:, channel])  # whole numbers stay exact
-        given = facts["channels"][channel]
+        np.testing.assert_array_equal(intensities(description, arrays, channel), scan.image[:, channel])  # whole numbers stay exact
+        given = description["channels"][channel]
         np.testing.assert_allclose((given["dark"], given["bright"]), np.percentile(scan.image[:, channel], (0.5, 99.5)))
-    assert [one["name"] for one in facts["channels"]] == ["T2", "ADC"] and [one["name"] for one in facts["classes"]] == ["PZ", "TZ"]
+    assert [channel["name"] for channel in description["channels"]] == ["T2", "ADC"]
+    assert [named["name"] for named in description["classes"]] == ["PZ", "TZ"]
     np.testing.assert_array_equal(arrays["label"], scan.label)
     np.testing.assert_array_equal(arrays["prediction"], segment(run, scan))
-    np.testing.assert_allclose(facts["spacing"], scan.spacing)
-    assert facts["directions"] == "SPL" and facts["start"] == (scan.label > 0).sum((1, 2)).argmax()
-    for k, dice in enumerate(facts["dice"], 1):
+    np.testing.assert_allclose(description["spacing"], scan.spacing)
+    assert description["directions"] == "SPL" and description["start"] == (scan.label > 0).sum((1, 2)).argmax()
+    for k, dice in enumerate(description["dice"], 1):
         a, b = arrays["prediction"] == k, scan.label == k
         assert dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
 def test_gates_and_feature_maps_are_those_of_the_pass(explorer, run, case):
-    facts, arrays = unpack(explorer.packed)
+    description, arrays = unpack(explorer.packed)
     x, seen = run.grid.image(read_scan(case[0])), {}
     hooks = [csam.register_forward_pre_hook(lambda module, inputs, i=i: seen.update({i: inputs[0][0]})) for i, csam in enumerate(run.network.csam)]
     with record_gates(run.network) as record, torch.no_grad():
         run.network(x[None])
     [hook.remove() for hook in hooks]
-    for i, level in enumerate(facts["levels"]):
+    for i, level in enumerate(description["levels"]):
         name = level["name"]
         assert name == f"csam.{i}" and level["size"] == list(seen[i].shape[2:])
         for gate, named in record[name].items():
             np.testing.assert_allclose(arrays[f"{name}/{gate}/0"], named.values[0], rtol=1e-4, atol=1e-6)
-        low, high = arrays[f"{name}/low"][:, None, None], arrays[f"{name}/high"][:, None, None]
-        maps = low + (high - low) * arrays[f"{name}/maps"] / 255
+        low, high = (arrays[level["maps"][end]][:, None, None] for end in ("low", "high"))
+        maps = low + (high - low) * arrays[level["maps"]["values"]] / 255
         np.testing.assert_allclose(maps, seen[i].numpy(), atol=float((high - low).max()) / 255)
 
 
@@ -97,8 +99,8 @@ def test_uncertainty_is_that_of_predict(run, case):
     torch.manual_seed(5)
     view = examine(run, scan, draws=4)
     np.testing.assert_array_equal(view.uncertainty, expected)
-    facts, arrays = unpack(explore(run, scan, draws=1).packed)
-    assert not arrays["uncertainty"].any() and "label" not in arrays and facts["dice"] is None
+    description, arrays = unpack(explore(run, scan, draws=1).packed)
+    assert not arrays["uncertainty"].any() and "label" not in arrays and description["dice"] is None
     assert "uncertainty" not in unpack(explore(run, scan, draws=0).packed)[1]
 
 
@@ -124,8 +126,8 @@ def test_an_intervention_is_the_networks_own_answer(explorer, run, case, monkeyp
     hand = [None] * S
     hand[3] = 0.0
     explorer._answer(explorer, {"id": 7, "gates": {"csam.0": {"positional": "one", "semantic": "mean"}, "csam.1": {"slice": hand}}}, [])
-    facts, arrays = unpack(sent[0][1][0])
-    assert sent[0][0] == {"kind": "answer", "id": 7} and 0 < facts["seconds"] < 60
+    description, arrays = unpack(sent[0][1][0])
+    assert sent[0][0] == {"kind": "answer", "id": 7} and 0 < description["seconds"] < 60
     hand = np.array([np.nan if value is None else value for value in hand])
     overrides = {("csam.0", "positional"): 1.0, ("csam.0", "semantic"): torch.mean, ("csam.1", "slice"): hand}
     with override_gates(run.network, overrides):
@@ -141,17 +143,17 @@ def test_an_intervention_is_the_networks_own_answer(explorer, run, case, monkeyp
 def test_a_bare_network_and_a_tensor(kind):
     net, x = kind(2, 3, num_slices=6, base_channels=4, levels=3).train(), torch.randn(6, 2, 24, 32)
     label = torch.randint(0, 3, (6, 24, 32))
-    facts, arrays = unpack(explore(net, x, label, spacing=(3, 0.5, 0.25), classes=("gland", "cyst")).packed)
+    description, arrays = unpack(explore(net, x, label, spacing=(3, 0.5, 0.25), classes=("gland", "cyst")).packed)
     assert net.training and all(module.training for module in net.modules())
     with torch.no_grad():
         np.testing.assert_array_equal(arrays["prediction"], net.eval()(x[None])[0].argmax(1))
-    scale = max(channel["scale"] for channel in facts["channels"])
-    np.testing.assert_allclose(intensities(facts, arrays, 1), x[:, 1], atol=scale)
+    step = max(channel["factor"] for channel in description["channels"])
+    np.testing.assert_allclose(intensities(description, arrays, 1), x[:, 1], atol=step)
     np.testing.assert_array_equal(arrays["label"], label)
-    assert facts["field"] == [0, 0, 32, 24] and facts["spacing"] == [3, 0.5, 0.25] and facts["directions"] is None
-    assert [one["name"] for one in facts["classes"]] == ["gland", "cyst"] and len(facts["levels"]) == len(net.csam)
-    facts, _ = unpack(explore(net, x).packed)
-    assert facts["unit"] == "px" and [one["name"] for one in facts["classes"]] == ["class 1", "class 2"]
+    assert description["field"] == [0, 0, 32, 24] and description["spacing"] == [3, 0.5, 0.25] and description["directions"] is None
+    assert [named["name"] for named in description["classes"]] == ["gland", "cyst"] and len(description["levels"]) == len(net.csam)
+    description, _ = unpack(explore(net, x).packed)
+    assert description["unit"] == "px" and [named["name"] for named in description["classes"]] == ["class 1", "class 2"]
 
 
 def test_a_volume_deeper_than_the_network_is_seen_in_windows():
@@ -159,9 +161,9 @@ def test_a_volume_deeper_than_the_network_is_seen_in_windows():
     hand = np.full(10, np.nan)
     hand[5] = 0.0
     view = examine(net, x, draws=2)
-    facts, arrays = unpack(explore(net, x, draws=2).packed)
-    assert facts["windows"] == [[0, 6], [2, 8], [4, 10]] and arrays["prediction"].shape == (10, 16, 16)
-    for i, (start, stop) in enumerate(facts["windows"]):
+    description, arrays = unpack(explore(net, x, draws=2).packed)
+    assert description["windows"] == [[0, 6], [2, 8], [4, 10]] and arrays["prediction"].shape == (10, 16, 16)
+    for i, (start, stop) in enumerate(description["windows"]):
         with record_gates(net) as record, torch.no_grad():
             net(x[None, start:stop])
         np.testing.assert_allclose(arrays[f"csam.1/slice/{i}"], record["csam.1"]["slice"].values[0], rtol=1e-5)
@@ -169,7 +171,7 @@ def test_a_volume_deeper_than_the_network_is_seen_in_windows():
     for window in view.answer({("csam.1", "slice"): hand}).windows:  # one slice of the volume is another slot in each window
         closed = window.record["csam.1"]["slice"].values[0] == 0
         assert closed.sum() == 1 and closed[5 - window.start]
-    assert arrays["csam.0/maps"].shape == (10, 4, 16, 16)
+    assert arrays[description["levels"][0]["maps"]["values"]].shape == (10, 4, 16, 16)
 
 
 @pytest.mark.parametrize("options, x, levels", [
@@ -179,11 +181,11 @@ def test_a_volume_deeper_than_the_network_is_seen_in_windows():
     (dict(uncertain=True), torch.randn(1, 1, 16, 16), 3)])
 def test_what_is_unusual_still_works(options, x, levels, tmp_path):
     explorer = explore(network(**options), x, draws=2, save=tmp_path / "a.html")
-    facts, arrays = unpack(explorer.packed)
-    assert len(facts["levels"]) == levels and arrays["image"].shape == (1, len(x), *x.shape[2:])
-    for level in facts["levels"]:
+    description, arrays = unpack(explorer.packed)
+    assert len(description["levels"]) == levels and arrays["image"].shape == (1, len(x), *x.shape[2:])
+    for level in description["levels"]:
         for gate in level["gates"]:
-            assert np.isfinite(arrays[f"{level['name']}/{gate}/0"]).all()
+            assert all(np.isfinite(arrays[key]).all() for keys in gate["arrays"].values() for key in keys)
     assert explorer._png.startswith(b"\x89PNG") and (tmp_path / "a.html").stat().st_size > 10_000
 
 
@@ -197,9 +199,9 @@ def test_large_feature_maps_are_kept_small_and_large_volumes_in_bytes(monkeypatc
         monkeypatch.setattr(examining, "MAP_VALUES", most)
         view = examine(net, x)
         assert view.feature_maps["csam.0"].values.shape == shape and view.feature_maps["csam.0"].size == (96, 80)
-    facts, arrays = unpack(explore(net, x).packed)
+    description, arrays = unpack(explore(net, x).packed)
     assert arrays["image"].dtype == np.uint8
-    np.testing.assert_allclose(intensities(facts, arrays), x[:, 0], atol=facts["channels"][0]["scale"])
+    np.testing.assert_allclose(intensities(description, arrays), x[:, 0], atol=description["channels"][0]["factor"])
 
 
 def test_a_network_of_ones_own(tmp_path):
@@ -211,8 +213,70 @@ def test_a_network_of_ones_own(tmp_path):
         def forward(self, x):
             return self.head(self.gates(self.first(x[0])[None])[0])[None]
 
-    facts, arrays = unpack(explore(Own(), torch.randn(4, 1, 20, 20)).packed)
-    assert [level["name"] for level in facts["levels"]] == ["gates"] and arrays["gates/semantic/0"].shape == (8,)
+    description, arrays = unpack(explore(Own(), torch.randn(4, 1, 20, 20)).packed)
+    assert [level["name"] for level in description["levels"]] == ["gates"] and arrays["gates/semantic/0"].shape == (8,)
+
+
+class FourthAttention(Attention):
+    """A gate with any axes, from the mean and the maximum of what it pools."""
+
+    def __init__(self, axes):
+        super().__init__()
+        self.name, self.axes = "fourth", axes
+        self.weight = torch.nn.Parameter(torch.tensor(3.0))
+
+    def scores(self, m, a, mask):
+        return self.weight * (a - m / 2)
+
+
+def with_a_fourth_gate(axes, **options):
+    net = network(**options)
+    for csam in net.csam:
+        csam.fourth = FourthAttention(axes)
+    return net
+
+
+@pytest.mark.parametrize("axes", ["B", "BH", "BSC", "BSW", "BCH", "BSCH", "BSHW", "BCHW", "BSCHW"])
+def test_a_fourth_gate_is_recorded_replaced_packed_and_drawn(axes, tmp_path):
+    """A gate class has a name and axes; the explorer needs nothing else, in the page and in the figures."""
+    net, x = with_a_fourth_gate(axes), torch.randn(9, 1, 16, 16)
+    view = examine(net, x)
+    description, arrays = unpack(explore(net, x).packed)
+    for level in description["levels"]:
+        gate = level["gates"][-1]
+        assert gate["name"] == "fourth" and gate["axes"] == axes[1:] and len(gate["arrays"]["values"]) == 2
+        for window, key in zip(view.as_trained.windows, gate["arrays"]["values"]):
+            values = window.record[level["name"]]["fourth"].values[0]
+            assert arrays[key].shape == values.shape and len(values.shape) == len(axes) - 1
+            np.testing.assert_array_equal(arrays[key], values)
+    if "S" in axes:  # an array for the whole volume is cut to each window, along the right axis
+        shape = [dict(S=9, C=4, H=16, W=16)[letter] for letter in axes[1:]]
+        whole = np.linspace(0, 1, int(np.prod(shape))).reshape(shape)
+        for window in view.answer({("csam.0", "fourth"): whole}).windows:
+            part = whole.take(range(window.start, window.stop), axes.index("S") - 1)
+            np.testing.assert_allclose(window.record["csam.0"]["fourth"].values[0], part, rtol=1e-6)
+    figure = plot_examination(view)
+    drawn = [axis for axis in figure.subfigs[1].axes if axis.get_title().startswith("fourth gate")]
+    assert len(drawn) == 3 and all(axis.images for axis in drawn)
+    plt.close("all")
+
+
+def test_plots_of_a_run_without_a_gate_of_the_channels():
+    with pytest.raises(InputError, match="csam.0: has no gate of the channels"):
+        plot_channels(examine(network(attention="slice"), X), "csam.0")
+
+
+def test_the_script_joins_every_file_in_the_order_of_its_imports():
+    from csam_lite.explorer import widget
+
+    files = {path.name: path.read_text(encoding="utf-8") for path in widget._PAGE_FOLDER.glob("*.js")}
+    assert sorted(files) == sorted(widget._SCRIPTS)
+    for position, name in enumerate(widget._SCRIPTS):
+        imported = re.findall(r'from "\./(.+)"', files[name])
+        assert set(imported) <= set(widget._SCRIPTS[:position]), name
+    script = widget.page_script()
+    assert not re.search(r"^import ", script, re.MULTILINE)
+    assert re.findall(r"^export .*", script, re.MULTILINE) == ["export async function openPage() {", "export default {"]
 
 
 X = torch.randn(4, 1, 16, 16)
@@ -327,11 +391,13 @@ def test_real_prostates_are_packed(phantoms, shared, tmp_path):
     save_description(tmp_path / "run", config, facts)
     untrained = Run(Path(tmp_path / "run"), config, facts, build_network(config, facts).eval())
     for path in sorted((folder / "imagesTr").iterdir()):
-        told, arrays = unpack(explore(untrained, path, folder / "labelsTr" / path.name).packed)
+        description, arrays = unpack(explore(untrained, path, folder / "labelsTr" / path.name).packed)
         scan = read_scan(path, folder / "labelsTr" / path.name)
-        np.testing.assert_allclose(intensities(told, arrays), scan.image[:, 0], atol=told["channels"][0]["scale"])
+        np.testing.assert_allclose(intensities(description, arrays), scan.image[:, 0], atol=description["channels"][0]["factor"])
         np.testing.assert_array_equal(arrays["label"], scan.label)
-        assert told["directions"] == "SPL" and told["field"][2] - told["field"][0] == pytest.approx(32 * 1.2 / scan.spacing[2], rel=0.02)
+        left, _, right, _ = description["field"]
+        assert description["directions"] == "SPL"
+        assert right - left == pytest.approx(32 * 1.2 / scan.spacing[2], rel=0.02)
 
 
 def test_plain_functions_of_the_script():

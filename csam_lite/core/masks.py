@@ -24,7 +24,7 @@ def max_over(F: torch.Tensor, dims: tuple[int, ...], mask: torch.Tensor | None =
     """Maximum of F over `dims`, dimensions kept; where S is among them, over the real slices only."""
     if mask is not None and SLICES in dims:
         F = F.masked_fill(~on_features(mask), -torch.inf)
-    return F.amax(dims, keepdim=True)
+    return F.amax(dims, keepdim=True) if dims else F  # torch takes no dimensions for all of them
 
 
 def mean_over(F: torch.Tensor, dims: tuple[int, ...], mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -32,7 +32,8 @@ def mean_over(F: torch.Tensor, dims: tuple[int, ...], mask: torch.Tensor | None 
 
     The mean has at least the precision of float32, because a sum over many half-precision numbers can overflow.
     """
-    mean = F.mean(dims, keepdim=True, dtype=torch.promote_types(F.dtype, torch.float32))
+    precision = torch.promote_types(F.dtype, torch.float32)
+    mean = F.mean(dims, keepdim=True, dtype=precision) if dims else F.to(precision)
     if mask is None or SLICES not in dims:
         return mean
     return mean / on_features(mask.to(mean.dtype).mean(1, keepdim=True))  # the zeros of padding are taken out again

@@ -1,0 +1,243 @@
+// Gates that are not maps over the image: a bar for each channel, a bar for each slice, or a table.
+
+import { ColourBar, drawAxes, Ink, make, MARGIN, pixel, set } from "./canvas.js";
+import { barAt, limits, plain, shade, sigmoid, sorted, tableOf } from "./data.js";
+import { GatePanel, pair, smallPicture } from "./gates.js";
+
+const text = (part) => make("div", { className: "values", "data-part": part });
+const AXES = { S: "slices", C: "channels", H: "rows", W: "columns" };
+
+/** A canvas of bars that the keyboard reaches. */
+function bars(name, label, draw) {
+  const ink = new Ink("bars", draw);
+  set(ink.canvas, { tabIndex: 0, role: "slider", "data-part": `gate-${name}`, "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 1 });
+  return ink;
+}
+
+function tellValue(ink, value, words) {
+  ink.canvas.setAttribute("aria-valuenow", value.toFixed(3));
+  ink.canvas.setAttribute("aria-valuetext", words);
+}
+
+/** A gate of the channels, the most open first, and the feature map of one channel. */
+export class ChannelPanel extends GatePanel {
+  constructor(state, gate) {
+    super(state, gate);
+    this.rank = 0; // of the channel whose feature map is seen
+    this.ink = bars(gate.name, `${gate.name} gate, a bar for each channel`, (g, w, h) => this.drawBars(g, w, h));
+    [this.feature, this.featureName] = [make("div"), text("feature-name")];
+    this.featureBar = new ColourBar(state.arrays.cividis.data, "feature value, no unit");
+    this.fill(": channels, sorted", this.ink.canvas, pair(this.feature, this.featureName, this.featureBar.box));
+    this.inks = [this.ink];
+    state.on("level", () => (this.rank = 0), { atOnce: true });
+    state.on("level window answer", () => this.draw());
+    state.on("slice", () => this.drawFeature());
+  }
+
+  listen(on) {
+    on(this.ink.canvas, "pointermove pointerdown", (event) => {
+      const rank = barAt(event.offsetX, MARGIN.left, this.ink.size[0] - MARGIN.right, this.order?.length || 0);
+      if (rank >= 0) this.choose(rank);
+    });
+    on(this.ink.canvas, "keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1 }[event.key];
+      if (!step || !this.order) return;
+      event.preventDefault();
+      this.choose(Math.min(Math.max(this.rank + step, 0), this.order.length - 1));
+    });
+  }
+
+  choose(rank) {
+    if (rank === this.rank) return;
+    this.rank = rank;
+    this.ink.redraw();
+    this.drawFeature();
+  }
+
+  draw() {
+    if (!this.show()) return;
+    this.order = sorted(this.array.data);
+    this.ink.redraw();
+    this.drawFeature();
+  }
+
+  drawBars(g, w, h) {
+    if (!this.gate || !this.order) return;
+    const { state, array } = this, C = this.order.length, y = drawAxes(g, w, h, `${C} channels, the most open first`, state.colours);
+    const step = (w - MARGIN.left - MARGIN.right) / C;
+    this.order.forEach((channel, rank) => {
+      const top = y(Math.min(array.data[channel], 1));
+      g.fillStyle = rank === this.rank ? state.colours.mark : state.colours.bar;
+      g.fillRect(MARGIN.left + rank * step + (step > 4 ? 0.5 : 0), top, Math.max(step - (step > 4 ? 1 : 0), 0.5), y(0) - top);
+    });
+  }
+
+  drawFeature() {
+    if (!this.gate || !this.order) return;
+    const { state } = this, { values, low, high } = state.level.maps, maps = state.arrays[values];
+    const channel = this.order[this.rank], [S, C, h, w] = maps.shape, s = S > 1 ? state.slice : 0;
+    const [left, top, right, bottom] = state.field, [, tall, wide] = state.spacing;
+    const picture = smallPicture(this.feature, "feature", w, h, ((right - left) * wide * h) / ((bottom - top) * tall * w));
+    const map = maps.data.subarray((s * C + channel) * h * w, (s * C + channel + 1) * h * w), table = state.arrays.cividis.data;
+    picture.paint(w, (i) => pixel(...table.subarray(3 * map[i], 3 * map[i] + 3)));
+    this.featureBar.set(state.arrays[low].data[channel], state.arrays[high].data[channel]);
+    const value = this.array.data[channel], words = `channel ${channel}, gate ${plain(value)}`;
+    this.featureName.textContent = `${words}; feature map, ${S > 1 ? `slice ${state.slice + 1}` : "mean over the stack"}`;
+    tellValue(this.ink, value, words);
+  }
+}
+
+/** A gate of the slices along the stack; the normal distribution from which it is drawn, if it is; its bars can be dragged. */
+export class StackPanel extends GatePanel {
+  constructor(state, gate) {
+    super(state, gate, true);
+    this.ink = bars(gate.name, `${gate.name} gate, a bar for each slice`, (g, w, h) => this.drawBars(g, w, h));
+    [this.value, this.covariance, this.covarianceName] = [text(`gate-${gate.name}-value`), make("div"), text("covariance-name")];
+    this.covarianceBar = new ColourBar(state.arrays.PuOr.data, "covariance of the slices, before the sigmoid");
+    this.covarianceBox = pair(this.covariance, this.covarianceName, this.covarianceBar.box);
+    this.fill(" along the stack", this.ink.canvas, this.value, this.covarianceBox);
+    this.inks = [this.ink];
+    state.on("level window answer", () => this.draw());
+    state.on("slice changes", () => this.drawSlice());
+  }
+
+  listen(on) {
+    const { state, ink } = this;
+    let held = null;
+    on(ink.canvas, "pointerdown", (event) => {
+      const s = this.sliceAt(event);
+      if (event.button !== 0 || s < 0) return;
+      ink.canvas.setPointerCapture(event.pointerId);
+      held = { s, y: event.clientY };
+      state.setSlice(s);
+    });
+    on(ink.canvas, "pointermove", (event) => {
+      if (!held || !state.canAsk || (!held.moving && Math.abs(event.clientY - held.y) < 3)) return;
+      held.moving = true;
+      const height = ink.size[1] - MARGIN.top - MARGIN.bottom;
+      this.lift(held.s, 1 - (event.offsetY - MARGIN.top) / height);
+    });
+    on(ink.canvas, "pointerup pointercancel", () => (held = null));
+    on(ink.canvas, "keydown", (event) => {
+      const step = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key], aside = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!aside && !(step && state.canAsk)) return;
+      event.preventDefault();
+      if (aside) state.setSlice(state.slice + aside);
+      else this.lift(state.slice, this.heightOf(state.slice) + step);
+    });
+  }
+
+  /** Set the gate of slice s by hand. */
+  lift(s, value) {
+    const { state, name } = this, before = state.changeOf(name);
+    const list = Array.isArray(before) ? [...before] : Array(state.S).fill(before ? this.heightOf(s) : null); // null: as computed
+    list[s] = Math.min(Math.max(value, 0), 1);
+    state.setChange(name, list);
+  }
+
+  /** The slice whose bar is under the pointer; -1 outside. */
+  sliceAt(event) {
+    const [start, stop] = this.state.window;
+    const i = barAt(event.offsetX, MARGIN.left, this.ink.size[0] - MARGIN.right, this.state.S);
+    return i >= start && i < stop ? i : -1;
+  }
+
+  heightOf(s) {
+    const wish = this.state.changeOf(this.name);
+    return Array.isArray(wish) && wish[s] !== null ? wish[s] : this.array.data[s - this.state.window[0]];
+  }
+
+  /** Where the middle 68 of 100 draws of a slice's gate lie: the sigmoid keeps the order, so it maps mean ± one standard deviation. */
+  spread(s) {
+    const mean = this.state.gateArray(this.gate, "mean"), covariance = this.state.gateArray(this.gate, "covariance");
+    if (!mean || this.state.changeOf(this.name)) return null;
+    const i = s - this.state.window[0], deviation = Math.sqrt(covariance.data[i * mean.shape[0] + i]);
+    return [sigmoid(mean.data[i] - deviation), sigmoid(mean.data[i] + deviation)];
+  }
+
+  draw() {
+    if (!this.show()) return;
+    this.drawSlice();
+    this.drawCovariance();
+  }
+
+  /** What depends on the slice that is seen. */
+  drawSlice() {
+    if (!this.gate) return;
+    this.ink.redraw();
+    const { state } = this, { slice, windows, window: [start, stop] } = state, value = this.heightOf(slice), spread = this.spread(slice);
+    const draws = spread ? `, 68 of 100 draws between ${plain(spread[0])} and ${plain(spread[1])}` : "";
+    const words = `slice ${slice + 1}: gate ${plain(value)}${draws}`;
+    this.value.textContent = words + (windows.length > 1 ? `; window of slices ${start + 1} to ${stop}` : "");
+    tellValue(this.ink, value, words);
+  }
+
+  drawCovariance() {
+    const { state } = this, covariance = state.gateArray(this.gate, "covariance");
+    this.covarianceBox.hidden = !covariance;
+    if (!covariance) return;
+    const [n] = covariance.shape, most = covariance.data.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-12);
+    const picture = smallPicture(this.covariance, "covariance", n, n, 1), table = state.arrays.PuOr.data;
+    picture.paint(n, (i) => {
+      const row = shade(covariance.data[i], -most, most);
+      return pixel(...table.subarray(3 * row, 3 * row + 3));
+    });
+    this.covarianceBar.set(-most, most);
+    const [start, stop] = state.window;
+    this.covarianceName.textContent = `slice by slice, ${start + 1} to ${stop}, from the upper left`;
+  }
+
+  drawBars(g, w, h) {
+    if (!this.gate) return;
+    const { state } = this, { S, slice, colours, letters, window: [start, stop] } = state;
+    const y = drawAxes(g, w, h, `slice${letters ? ` (${letters.down} to ${letters.up})` : ""}`, colours);
+    const step = (w - MARGIN.left - MARGIN.right) / S, before = state.gateArray(this.gate, "values", state.trained);
+    const label = Math.ceil(S / Math.max(Math.floor((w - MARGIN.left - MARGIN.right) / 30), 1));
+    for (let s = 0; s < S; s++) {
+      const x = MARGIN.left + s * step;
+      g.fillStyle = colours.ink;
+      if (s % label === 0) g.fillText(s + 1, x + step / 2, h - 22);
+      if (s < start || s >= stop) continue;
+      const value = this.heightOf(s), was = before.data[s - start], spread = this.spread(s), top = y(Math.min(value, 1));
+      g.fillStyle = s === slice ? colours.mark : colours.bar;
+      g.fillRect(x + 0.5, top, Math.max(step - 1, 0.5), y(0) - top);
+      g.strokeStyle = colours.ink;
+      g.lineWidth = 1.2;
+      g.beginPath();
+      if (spread) {
+        const middle = x + step / 2, wide = Math.min(step / 4, 4);
+        g.moveTo(middle, y(spread[0]));
+        g.lineTo(middle, y(spread[1]));
+        for (const end of spread) { g.moveTo(middle - wide, y(end)); g.lineTo(middle + wide, y(end)); }
+      }
+      if (Math.abs(was - value) > 1e-6) { g.moveTo(x, y(was)); g.lineTo(x + step, y(was)); }
+      g.stroke();
+    }
+  }
+}
+
+/** Any other gate, as a table of at most two of its axes; one with three shows this slice. */
+export class TablePanel extends GatePanel {
+  constructor(state, gate) {
+    super(state, gate);
+    [this.box, this.value] = [make("div"), text(`gate-${gate.name}-value`)];
+    this.bar = new ColourBar(state.arrays.cividis.data, "gate, no unit");
+    this.fill(" as a table", this.box, this.bar.box, this.value);
+    this.inks = [];
+    state.on("level window answer slice", () => this.draw());
+  }
+
+  draw() {
+    if (!this.show()) return;
+    const { state, array } = this, { data, shape: [h, w], axes } = tableOf(array, this.axes, state.slice - state.window[0]);
+    const [low, high] = limits(array.data), table = state.arrays.cividis.data;
+    smallPicture(this.box, `gate-${this.name}`, w, h, Math.max(h / w, 0.2)).paint(w, (i) => {
+      const row = shade(data[i], low, high);
+      return pixel(...table.subarray(3 * row, 3 * row + 3));
+    });
+    this.bar.set(low, high);
+    const names = [...axes].map((axis) => AXES[axis]), [down, across] = names.length > 1 ? names : [null, names[0]];
+    const where = across ? `${w} ${across} from left to right${down ? `, ${h} ${down} downwards` : ""}` : "one number for the volume";
+    this.value.textContent = `${where}; between ${plain(low)} and ${plain(high)}`;
+  }
+}

@@ -1,0 +1,73 @@
+// What the panels of all gates share: the choice of the level, the heading, and the choice of what replaces the gate.
+
+import { figure, make, Picture } from "./canvas.js";
+
+let choices = 0; // for the name of the radio buttons: several explorers may share a page
+
+/** A figure with a heading and, beside it, a control or null. */
+export function panel(name, heading, control, ...children) {
+  const head = make("figcaption", {}, make("span", { textContent: heading }));
+  if (control) head.append(control);
+  return figure(name, head, ...children);
+}
+
+export const pair = (left, ...right) => make("div", { className: "pair" }, left, make("div", {}, ...right));
+
+/** A picture of w x h values in `box`, made anew only where its size changes. */
+export function smallPicture(box, name, w, h, ratio) {
+  if (box.picture?.W !== w || box.picture?.H !== h) {
+    box.picture = new Picture(name, name).frame([0, 0, w, h], ratio);
+    box.replaceChildren(box.picture.element);
+  }
+  return box.picture;
+}
+
+/** The choice of the level whose gates are seen. */
+export class LevelChoice {
+  constructor(state) {
+    const name = `level-${++choices}`;
+    this.inks = [];
+    this.element = make("div", { className: "levels", role: "radiogroup", "aria-label": "level" }, ...state.levels.map(({ name: csam, size }, i) => {
+      const input = make("input", { type: "radio", name, value: i, checked: i === 0, "data-part": `level-${i}` });
+      input.addEventListener("change", () => state.setLevel(i));
+      return make("label", { className: "tick" }, input, make("span", { textContent: `${csam}, ${size[1]} × ${size[0]}` }));
+    }));
+  }
+}
+
+/** The panel of one gate, the same for all levels that have it; `byHand`: its numbers can be dragged. */
+export class GatePanel {
+  constructor(state, { name, axes }, byHand = false) {
+    Object.assign(this, { state, name, axes, byHand });
+    if (state.canAsk) state.on("changes level", () => this.drawChoice());
+  }
+
+  /** Fill the panel: what its heading says after the gate's name, and its parts. */
+  fill(heading, ...children) {
+    const { name, state } = this;
+    if (state.canAsk) {
+      const options = [["", "as computed"], ["one", "set to one"], ["mean", "set to its mean"], ...(this.byHand ? [["hand", "by hand"]] : [])];
+      this.choice = make("select", { "aria-label": `${name} gate: as computed, or changed`, "data-part": `change-${name}` },
+        ...options.map(([value, textContent]) => make("option", { value, textContent, disabled: value === "hand" })));
+      this.choice.addEventListener("change", () => state.setChange(name, this.choice.value || null));
+    }
+    this.element = panel("gate", `${name[0].toUpperCase()}${name.slice(1)} gate${heading}`, this.choice, ...children);
+  }
+
+  /** The gate in this level, and its values in the window of this slice. */
+  get gate() { return this.state.level.gates.find(({ name, axes }) => name === this.name && axes === this.axes); }
+  get array() { return this.state.gateArray(this.gate); }
+
+  /** Show the panel only where the level has the gate; returns whether it has. */
+  show() {
+    this.element.hidden = !this.gate;
+    return !this.element.hidden;
+  }
+
+  drawChoice() {
+    const value = this.state.changeOf(this.name) ?? "";
+    this.choice.value = Array.isArray(value) ? "hand" : value;
+  }
+
+  listen() {}
+}

@@ -1,0 +1,68 @@
+// Maps over the slice: the uncertainty, and every gate that has the axes H and W.
+
+import { ColourBar, greyPixel, make, Picture } from "./canvas.js";
+import { limits, plain, shade } from "./data.js";
+import { GatePanel, panel } from "./gates.js";
+import { drawOutlines } from "./outline.js";
+
+/** A picture of what the network reads of the slice, in which a map lies over the image. */
+function mapPicture(state, name, label) {
+  const [, high, wide] = state.spacing;
+  const picture = new Picture(name, label, (g, w, h) => drawOutlines(state, g, picture, "slice", state.slice, state.W, state.H, w, h));
+  return picture.frame(state.box, wide / high);
+}
+
+const SUBJECTS = "slice contrast channel shown map answer";
+
+export class UncertaintyPanel {
+  constructor(state) {
+    this.state = state;
+    this.picture = mapPicture(state, "uncertainty", "uncertainty over the slice");
+    this.overSlice = true; // each of its pixels is one of the slice
+    this.value = make("div", { className: "values" });
+    const bar = new ColourBar(state.arrays.cividis.data, "standard deviation of the class probability");
+    bar.set(0, state.description.uncertainty);
+    const heading = `Uncertainty: ${state.description.draws} draws, gates as trained`;
+    this.element = panel("uncertainty", heading, null, this.picture.element, bar.box, this.value);
+    this.inks = [this.picture.ink];
+    state.on(SUBJECTS, () => this.draw());
+  }
+
+  draw() {
+    const { state } = this, values = state.mask("uncertainty"), most = state.description.uncertainty * 510;
+    const table = state.arrays.cividis.data;
+    state.paintSlice(this.picture, (grey, i) => state.blend(grey, table, shade(values[i], 0, most)));
+    this.picture.ink.redraw();
+    this.value.textContent = `highest in this slice: ${plain(values.reduce((a, b) => Math.max(a, b), 0) / 510)}`;
+  }
+}
+
+/** A gate with the axes H and W. One that differs from slice to slice shows this slice, one of each channel their mean. */
+export class MapPanel extends GatePanel {
+  constructor(state, gate) {
+    super(state, gate);
+    this.picture = mapPicture(state, `gate-${gate.name}`, `${gate.name} gate over the slice`);
+    this.overSlice = true;
+    this.bar = new ColourBar(state.arrays.cividis.data, "gate, no unit");
+    this.value = make("div", { className: "values", "data-part": `gate-${gate.name}-value` });
+    this.fill(` over the image${gate.axes.includes("C") ? ", mean of the channels" : ""}`, this.picture.element, this.bar.box, this.value);
+    this.inks = [this.picture.ink];
+    state.on(`${SUBJECTS} window level`, () => this.draw());
+  }
+
+  draw() {
+    if (!this.show()) return;
+    const { state } = this, map = state.gateMap(this.gate), table = state.arrays.cividis.data, { shape, data } = map;
+    const [low, high] = limits(this.gate.axes === "HW" ? data : this.array.data); // one colour bar for all slices
+    const places = state.cached(`places ${shape}`, () => Int32Array.from({ length: state.W * state.H },
+      (_, i) => state.placeInField(i % state.W, Math.floor(i / state.W), shape)));
+    state.paintSlice(this.picture, (grey, i) => {
+      const place = places[i];
+      return place < 0 ? greyPixel(grey) : state.blend(grey, table, shade(data[place], low, high));
+    });
+    this.picture.ink.redraw();
+    this.bar.set(low, high);
+    const mean = data.reduce((a, b) => a + b, 0) / data.length, [least, most] = limits(data), flat = data.every((value) => value === data[0]);
+    this.value.textContent = flat ? `${plain(mean)} everywhere` : `between ${plain(least)} and ${plain(most)}, mean ${plain(mean)}`;
+  }
+}

@@ -1,0 +1,187 @@
+// The slice: its picture with masks, cross and scale bar, its controls, and the values under the pointer.
+
+import { figure, greyPixel, letter, make, Picture, pixel, range, rgb, set, swatch } from "./canvas.js";
+import { plain, roundLength, wheelSteps } from "./data.js";
+import { drawOutlines } from "./outline.js";
+
+const NAMES = { L: "left", R: "right", A: "anterior", P: "posterior", S: "superior", I: "inferior" };
+
+export class SlicePanel {
+  constructor(state) {
+    this.state = state;
+    const { letters, S } = state;
+    const where = letters ? `, ${NAMES[letters.top]} at the top, ${NAMES[letters.right]} on the right` : "";
+    this.picture = new Picture("slice", "", (g, w, h) => this.drawInk(g, w, h));
+    set(this.picture.element, { tabIndex: 0, role: "slider", "aria-label": `slice of the volume${where}`, "aria-orientation": "vertical",
+      "aria-valuemin": 1, "aria-valuemax": S });
+    this.values = make("div", { className: "values", "data-part": "values", textContent: "point at a pixel for its values" });
+    this.element = figure("slice", this.picture.element, this.values, this.mainControls(), this.shownControls());
+    this.frame();
+    this.inks = [this.picture.ink];
+    this.overSlice = true;
+    const ink = () => this.picture.ink.redraw();
+    state.on("shown", () => this.frame(), { atOnce: true });
+    state.on("slice contrast channel shown mask answer", () => { this.draw(); state.soon(ink); }, { atOnce: true }); // a hand waits for it
+    state.on("cross", ink);
+  }
+
+  mainControls() {
+    const { state } = this, { channels, S } = state;
+    const [slider, field] = range("slider", "slice", { min: 1, max: S, step: 1, disabled: S === 1 }, (s) => state.setSlice(s - 1));
+    this.slider = slider;
+    this.readout = make("output", { className: "readout", "data-part": "readout" });
+    field.append(this.readout);
+    const controls = make("div", { className: "controls" }, field);
+    if (channels.length > 1) {
+      const options = channels.map(({ name }, value) => make("option", { value, textContent: name }));
+      const select = make("select", { "data-part": "channel" }, ...options);
+      select.addEventListener("change", () => { state.channel = Number(select.value); state.changed("channel"); });
+      controls.append(make("label", { className: "field" }, make("span", { textContent: "channel" }), select));
+    }
+    this.contrast = make("span", { className: "contrast", "data-part": "contrast" });
+    const reset = make("button", { type: "button", textContent: "reset", title: "or double click on the picture", "data-part": "reset-contrast" });
+    reset.addEventListener("click", () => state.resetContrast());
+    controls.append(make("div", { className: "field" }, this.contrast, reset));
+    return controls;
+  }
+
+  /** What is shown, and how strongly. */
+  shownControls() {
+    const { state } = this, controls = make("div", { className: "controls" }), steps = { min: 0, max: 1, step: 0.05 };
+    if (state.arrays.label) controls.append(this.tick("label", "reference", swatch("line", "#ffffff")));
+    controls.append(this.tick("prediction", "prediction", swatch("line", state.classes[0].colour)), this.tick("cross", "cross"));
+    if (state.boxIsPart) controls.append(this.tick("zoom", "only what the network reads"));
+    const opacity = (part, text, name, subject) => range(part, text, { ...steps, value: state[name] },
+      (value) => { state[name] = value; state.changed(subject); })[1];
+    controls.append(opacity("opacity", "mask opacity", "maskOpacity", "mask"), opacity("veil", "map opacity", "mapOpacity", "map"));
+    return controls;
+  }
+
+  /** A box to tick: whether `name` is shown. */
+  tick(name, text, ...swatches) {
+    const { state } = this, input = make("input", { type: "checkbox", checked: state.shown[name], "data-part": `show-${name}` });
+    input.addEventListener("change", () => { state.shown[name] = input.checked; state.changed("shown"); });
+    return make("label", { className: "tick" }, input, ...swatches, make("span", { textContent: text }));
+  }
+
+  /** What part of the image the picture shows. */
+  frame() {
+    const { state } = this, [, high, wide] = state.spacing;
+    this.picture.frame(state.shown.zoom ? state.box : [0, 0, state.W, state.H], wide / high);
+  }
+
+  listen(on) {
+    const { state } = this, { element } = this.picture;
+    let rolled = 0, drag = null;
+    on(element, "wheel", (event) => {
+      if (event.ctrlKey) return; // the page's own zoom
+      const [steps, left] = wheelSteps(rolled, event.deltaY, event.deltaMode);
+      rolled = left;
+      const to = state.slice + steps;
+      if (to < 0 || to >= state.S) return; // at the ends the page scrolls on
+      event.preventDefault();
+      if (steps) state.setSlice(to);
+    }, { passive: false });
+    on(element, "keydown", (event) => this.key(event));
+    on(element, "contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); });
+    on(element, "dblclick", () => state.resetContrast());
+    on(element, "pointerdown", (event) => {
+      element.focus({ preventScroll: true });
+      if (event.button === 2) {
+        element.setPointerCapture(event.pointerId);
+        const { dark, bright } = state.channels[state.channel];
+        drag = { x: event.clientX, y: event.clientY, step: (bright - dark) / 300, ...state.contrast };
+      } else if (event.button === 0) state.setCross(...this.picture.at(event));
+    });
+    on(element, "pointermove", (event) => {
+      if (drag) state.setContrast(drag.width + (event.clientX - drag.x) * drag.step, drag.centre + (event.clientY - drag.y) * drag.step);
+      else if (event.buttons === 1 && event.pointerType === "mouse") state.setCross(...this.picture.at(event));
+    });
+    on(element, "pointerup pointercancel", () => (drag = null));
+  }
+
+  key(event) {
+    const { state } = this, { width, centre } = state.contrast;
+    const { dark, bright } = state.channels[state.channel], step = (bright - dark) / 20;
+    const contrast = { ArrowRight: [step, 0], ArrowLeft: [-step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
+    const to = { ArrowUp: state.slice + 1, ArrowRight: state.slice + 1, ArrowDown: state.slice - 1, ArrowLeft: state.slice - 1,
+      PageUp: state.slice + 5, PageDown: state.slice - 5, Home: 0, End: state.S - 1 }[event.key];
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.shiftKey && contrast) state.setContrast(width + contrast[0], centre + contrast[1]);
+    else if (event.key === "r") state.resetContrast();
+    else if (to !== undefined) state.setSlice(to);
+    else return;
+    event.preventDefault();
+  }
+
+  draw() {
+    const { state } = this, mask = state.shown.prediction && state.mask("prediction");
+    const tables = state.classes.map(({ colour }) => {
+      const [r, g, b] = rgb(colour), a = state.maskOpacity, mix = (c, v) => Math.round(v * (1 - a) + c * a);
+      return Uint32Array.from({ length: 256 }, (_, v) => pixel(mix(r, v), mix(g, v), mix(b, v)));
+    });
+    tables.unshift(Uint32Array.from({ length: 256 }, (_, v) => greyPixel(v)));
+    state.paintSlice(this.picture, mask ? (grey, i) => tables[mask[i]][grey] : (grey) => tables[0][grey]);
+    const text = `${state.slice + 1} of ${state.S}`, { width, centre } = state.contrast;
+    this.slider.value = state.slice + 1;
+    this.readout.textContent = text;
+    this.picture.element.setAttribute("aria-valuenow", state.slice + 1);
+    this.picture.element.setAttribute("aria-valuetext", `slice ${text}`);
+    this.contrast.textContent = `window ${plain(width)}, level ${plain(centre)}`;
+  }
+
+  /** Tell the values of the pixel x, y. */
+  tellValues(x, y) {
+    const { state } = this, i = (state.slice * state.H + y) * state.W + x, at = (name) => state.arrays[name].data[i];
+    const className = (k) => (k ? state.classes[k - 1].name : "background"), channel = state.channels[state.channel].name;
+    const parts = [`column ${x + 1}, row ${y + 1}: ${channel} ${plain(state.intensity(x, y))}`, `prediction ${className(at("prediction"))}`];
+    if (state.arrays.label) parts.push(`reference ${className(at("label"))}`);
+    if (state.arrays.uncertainty) parts.push(`uncertainty ${plain(at("uncertainty") / 510)}`);
+    for (const gate of state.level?.gates || []) if (gate.axes.endsWith("HW")) {
+      const map = state.gateMap(gate), place = state.placeInField(x, y, map.shape);
+      if (place >= 0) parts.push(`${gate.name} gate ${plain(map.data[place])}`);
+    }
+    this.values.textContent = parts.join("; ");
+  }
+
+  drawInk(g, w, h) {
+    const { state, picture } = this;
+    drawOutlines(state, g, picture, "slice", state.slice, state.W, state.H, w, h);
+    if (!state.shown.zoom && state.boxIsPart) {
+      const [left, top, wide, high] = state.box, [x, y] = picture.place(left, top, w, h);
+      const [right, bottom] = picture.place(left + wide, top + high, w, h);
+      g.strokeStyle = "rgb(255 255 255 / 45%)";
+      g.setLineDash([2, 4]);
+      g.strokeRect(x, y, right - x, bottom - y);
+      g.setLineDash([]);
+    }
+    if (state.shown.cross) {
+      const [x, y] = picture.place(state.cross[0] + 0.5, state.cross[1] + 0.5, w, h);
+      g.strokeStyle = "rgb(255 255 255 / 55%)";
+      g.lineWidth = 1;
+      g.beginPath();
+      for (const [a, b, c, d] of [[x, 0, x, y - 8], [x, y + 8, x, h], [0, y, x - 8, y], [x + 8, y, w, y]]) { g.moveTo(a, b); g.lineTo(c, d); }
+      g.stroke();
+    }
+    if (state.letters) {
+      const { top, bottom, left, right } = state.letters;
+      for (const [text, x, y] of [[top, w / 2, 12], [bottom, w / 2, h - 12], [left, 12, h / 2], [right, w - 12, h / 2]]) letter(g, text, x, y);
+    }
+    this.drawLength(g, w, h);
+  }
+
+  /** A bar of a round length in mm. */
+  drawLength(g, w, h) {
+    const { spacing, description } = this.state, total = this.picture.W * spacing[2];
+    const length = roundLength(total / 4), px = (length / total) * w;
+    for (const [colour, thick] of [["rgb(0 0 0 / 75%)", 5], ["#ffffff", 2.5]]) {
+      g.strokeStyle = colour;
+      g.lineWidth = thick;
+      g.beginPath();
+      g.moveTo(12, h - 12);
+      g.lineTo(12 + px, h - 12);
+      g.stroke();
+    }
+    letter(g, `${plain(length)} ${description.unit}`, 12, h - 24, "left", 12);
+  }
+}

@@ -1,0 +1,187 @@
+// What the panels share: the volume, the reader's choices (slice, level, cross, contrast, ...), and who must be drawn anew when one changes.
+//
+// Words: a window is the slices that the network sees at once; a level is one CSAM of the network, with its own size of feature maps;
+// contrast is how intensities become grey (radiologists call its two numbers window and level).
+
+import { greyPixel, pixel } from "./canvas.js";
+import { greys, mapOf, opposite, plane, windowOf } from "./data.js";
+
+const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
+
+export class State {
+  constructor({ description, arrays }) {
+    const { channels, classes, field, levels, spacing, start, windows } = description;
+    Object.assign(this, { description, arrays, channels, classes, field, levels, spacing, windows });
+    [this.C, this.S, this.H, this.W] = arrays.image.shape;
+    this.trained = { ...arrays }; // what the network answers with its own gates
+    const [left, top, right, bottom] = field, x = Math.max(Math.floor(left), 0), y = Math.max(Math.floor(top), 0);
+    this.box = [x, y, Math.min(Math.ceil(right), this.W) - x, Math.min(Math.ceil(bottom), this.H) - y]; // what the network reads of the image
+    this.boxIsPart = this.box[2] < this.W || this.box[3] < this.H;
+    if (description.directions) {
+      const [up, below, right] = description.directions;
+      this.letters = { up, down: opposite(up), top: opposite(below), bottom: below, left: opposite(right), right };
+    }
+    this.slice = start;
+    this.cross = [clamp(Math.floor((left + right) / 2), this.W), clamp(Math.floor((top + bottom) / 2), this.H)];
+    this.channel = 0;
+    this.contrasts = channels.map(({ dark, bright }) => ({ width: bright - dark, centre: (dark + bright) / 2 }));
+    this.levelIndex = 0;
+    this.maskOpacity = 0.2;
+    this.mapOpacity = 0.6;
+    this.shown = { label: true, prediction: true, cross: true, zoom: false };
+    this.changes = {}; // {name of the CSAM: {name of the gate: "one", "mean" or a list with null where the gate stays}}
+    this.colours = {};
+    this.cache = new Map();
+    this.listeners = new Map(); // subject -> functions that draw
+    this.pending = new Set();
+  }
+
+  // Who draws what, and when.
+
+  /** Call `draw` when one of the subjects (words in a string) changes: before the next frame, or at once. */
+  on(subjects, draw, { atOnce = false } = {}) {
+    for (const subject of subjects.split(" ")) {
+      if (!this.listeners.has(subject)) this.listeners.set(subject, []);
+      this.listeners.get(subject).push({ draw, atOnce });
+    }
+  }
+
+  /** Have everything drawn that follows these subjects: once before the next frame, however many changes come until then. */
+  changed(...subjects) {
+    const concerned = new Set(subjects.flatMap((subject) => this.listeners.get(subject) || []));
+    for (const { draw, atOnce } of concerned) {
+      if (atOnce) draw();
+      else this.soon(draw);
+    }
+  }
+
+  soon(draw) {
+    if (!this.pending.size) requestAnimationFrame(() => this.drawPending());
+    this.pending.add(draw);
+  }
+
+  drawPending() {
+    const draws = [...this.pending];
+    this.pending.clear();
+    for (const draw of draws) draw();
+  }
+
+  cached(key, compute) {
+    if (!this.cache.has(key)) {
+      if (this.cache.size > 600) this.cache.clear();
+      this.cache.set(key, compute());
+    }
+    return this.cache.get(key);
+  }
+
+  // What the reader chooses.
+
+  setSlice(s) {
+    const to = clamp(s, this.S), { windowIndex } = this;
+    if (to === this.slice) return;
+    this.slice = to;
+    this.changed("slice", ...(windowIndex === this.windowIndex ? [] : ["window"]));
+  }
+
+  setCross(x, y) {
+    this.cross = [clamp(x, this.W), clamp(y, this.H)];
+    this.changed("cross");
+  }
+
+  setContrast(width, centre) {
+    const { dark, bright } = this.channels[this.channel];
+    this.contrasts[this.channel] = { width: Math.max(width, (bright - dark) / 500), centre };
+    this.changed("contrast");
+  }
+
+  resetContrast() {
+    const { dark, bright } = this.channels[this.channel];
+    this.setContrast(bright - dark, (dark + bright) / 2);
+  }
+
+  setLevel(index) {
+    this.levelIndex = index;
+    this.changed("level");
+  }
+
+  /** Replace a gate of this level by "one", "mean" or a list of its slices; null puts the network's own back. */
+  setChange(gate, value) {
+    const { name } = this.level;
+    this.changes[name] = { ...this.changes[name], [gate]: value };
+    if (value === null) delete this.changes[name][gate];
+    if (!Object.keys(this.changes[name]).length) delete this.changes[name];
+    this.changed("changes");
+  }
+
+  clearChanges() {
+    this.changes = {};
+    this.changed("changes");
+  }
+
+  changeOf(gate) { return this.changes[this.level.name]?.[gate] ?? null; }
+
+  /** Arrays of a new answer of the network. */
+  setAnswer(arrays) {
+    Object.assign(this.arrays, arrays);
+    this.cache.clear();
+    this.changed("answer");
+  }
+
+  // What the arrays hold for these choices.
+
+  get level() { return this.levels[this.levelIndex]; }
+  get windowIndex() { return windowOf(this.slice, this.windows); }
+  get window() { return this.windows[this.windowIndex]; }
+  get volume() { return [this.S, this.H, this.W]; }
+  get contrast() { return this.contrasts[this.channel]; }
+
+  /** An array of a gate of this level in the window of this slice: "values", or the "mean" or "covariance" that it is drawn from. */
+  gateArray(gate, part = "values", from = this.arrays) { return gate?.arrays[part] && from[gate.arrays[part][this.windowIndex]]; }
+
+  /** A gate with the axes H and W over the image in this slice. */
+  gateMap(gate) {
+    const array = this.gateArray(gate);
+    return array && this.cached(`map ${this.level.name} ${gate.name} ${this.slice}`, () => mapOf(array, gate.axes, this.slice - this.window[0]));
+  }
+
+  mask(name, from = this.arrays) { return from[name] && plane(from[name].data, this.volume, "slice", this.slice); }
+
+  /** The stored numbers of the channel that is seen, (S, H, W). */
+  get stored() {
+    const voxels = this.S * this.H * this.W;
+    return this.arrays.image.data.subarray(this.channel * voxels, (this.channel + 1) * voxels);
+  }
+
+  intensity(x, y) {
+    const { factor, offset } = this.channels[this.channel];
+    return offset + factor * this.stored[(this.slice * this.H + y) * this.W + x];
+  }
+
+  /** The grey of each stored number. */
+  greyTable() {
+    const { factor, offset } = this.channels[this.channel], { width, centre } = this.contrast;
+    const count = this.arrays.image.data.BYTES_PER_ELEMENT === 2 ? 65536 : 256;
+    const key = `${factor} ${offset} ${width} ${centre}`;
+    if (this.greyKey !== key) [this.greyKey, this.grey] = [key, greys(count, factor, offset, width, centre)];
+    return this.grey;
+  }
+
+  /** Where in a map (h, w) of what the network reads the pixel x, y of the image lies; -1 outside. */
+  placeInField(x, y, [h, w]) {
+    const [left, top, right, bottom] = this.field;
+    const column = Math.floor(((x + 0.5 - left) / (right - left)) * w), row = Math.floor(((y + 0.5 - top) / (bottom - top)) * h);
+    return column >= 0 && row >= 0 && column < w && row < h ? row * w + column : -1;
+  }
+
+  /** A pixel of grey under a row of a colour table. */
+  blend(grey, table, row) {
+    const a = this.mapOpacity, mix = (c) => Math.round(grey * (1 - a) + c * a);
+    return pixel(mix(table[3 * row]), mix(table[3 * row + 1]), mix(table[3 * row + 2]));
+  }
+
+  /** Paint this slice in a picture: colour(grey, index) of each pixel. */
+  paintSlice(picture, colour = greyPixel) {
+    const grey = this.greyTable(), image = plane(this.stored, this.volume, "slice", this.slice);
+    picture.paint(this.W, (i) => colour(grey[image[i]], i));
+  }
+}
