@@ -10,7 +10,8 @@ const AXES = { S: "slices", C: "channels", H: "rows", W: "columns" };
 /** A canvas of bars that the keyboard reaches. */
 function bars(name, label, draw) {
   const ink = new Ink("bars", draw);
-  set(ink.canvas, { tabIndex: 0, role: "slider", "data-part": `gate-${name}`, "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 1 });
+  set(ink.canvas, { tabIndex: 0, role: "slider", "data-part": `gate-${name}`, "aria-label": label,
+    "aria-valuemin": 0, "aria-valuemax": 1 });
   return ink;
 }
 
@@ -24,10 +25,12 @@ export class ChannelPanel extends GatePanel {
   constructor(state, gate) {
     super(state, gate);
     this.rank = 0; // of the channel whose feature map is seen
-    this.ink = bars(gate.name, `${gate.name} gate, a bar for each channel`, (g, w, h) => this.drawBars(g, w, h));
+    const label = `${gate.name} gate, a bar for each channel`;
+    this.ink = bars(gate.name, label, (g, w, h) => this.drawBars(g, w, h));
     [this.feature, this.featureName] = [make("div"), text("feature-name")];
     this.featureBar = new ColourBar(state.arrays.cividis.data, "feature value, no unit");
-    this.fill(": channels, sorted", this.ink.canvas, pair(this.feature, this.featureName, this.featureBar.box));
+    const feature = pair(this.feature, this.featureName, this.featureBar.box);
+    this.fill(": channels, sorted", this.ink.canvas, feature);
     this.inks = [this.ink];
     state.on("level", () => (this.rank = 0), { atOnce: true });
     state.on("level window answer", () => this.draw());
@@ -36,7 +39,8 @@ export class ChannelPanel extends GatePanel {
 
   listen(on) {
     on(this.ink.canvas, "pointermove pointerdown", (event) => {
-      const rank = barAt(event.offsetX, MARGIN.left, this.ink.size[0] - MARGIN.right, this.order?.length || 0);
+      const right = this.ink.size[0] - MARGIN.right, count = this.order?.length || 0;
+      const rank = barAt(event.offsetX, MARGIN.left, right, count);
       if (rank >= 0) this.choose(rank);
     });
     on(this.ink.canvas, "keydown", (event) => {
@@ -63,12 +67,13 @@ export class ChannelPanel extends GatePanel {
 
   drawBars(g, w, h) {
     if (!this.gate || !this.order) return;
-    const { state, array } = this, C = this.order.length, y = drawAxes(g, w, h, `${C} channels, the most open first`, state.colours);
-    const step = (w - MARGIN.left - MARGIN.right) / C;
-    this.order.forEach((channel, rank) => {
-      const top = y(Math.min(array.data[channel], 1));
-      g.fillStyle = rank === this.rank ? state.colours.mark : state.colours.bar;
-      g.fillRect(MARGIN.left + rank * step + (step > 4 ? 0.5 : 0), top, Math.max(step - (step > 4 ? 1 : 0), 0.5), y(0) - top);
+    const { array, order, rank: chosen } = this, { colours } = this.state, C = order.length;
+    const y = drawAxes(g, w, h, `${C} channels, the most open first`, colours);
+    const step = (w - MARGIN.left - MARGIN.right) / C, gap = step > 4 ? 1 : 0;
+    order.forEach((channel, rank) => {
+      const x = MARGIN.left + rank * step + gap / 2, top = y(Math.min(array.data[channel], 1));
+      g.fillStyle = rank === chosen ? colours.mark : colours.bar;
+      g.fillRect(x, top, Math.max(step - gap, 0.5), y(0) - top);
     });
   }
 
@@ -77,23 +82,29 @@ export class ChannelPanel extends GatePanel {
     const { state } = this, { values, low, high } = state.level.maps, maps = state.arrays[values];
     const channel = this.order[this.rank], [S, C, h, w] = maps.shape, s = S > 1 ? state.slice : 0;
     const [left, top, right, bottom] = state.field, [, tall, wide] = state.spacing;
-    const picture = smallPicture(this.feature, "feature", w, h, ((right - left) * wide * h) / ((bottom - top) * tall * w));
-    const map = maps.data.subarray((s * C + channel) * h * w, (s * C + channel + 1) * h * w), table = state.arrays.cividis.data;
+    const ratio = ((right - left) * wide * h) / ((bottom - top) * tall * w);
+    const start = (s * C + channel) * h * w;
+    const map = maps.data.subarray(start, start + h * w), table = state.arrays.cividis.data;
+    const picture = smallPicture(this.feature, "feature", w, h, ratio);
     picture.paint(w, (i) => pixel(...table.subarray(3 * map[i], 3 * map[i] + 3)));
     this.featureBar.set(state.arrays[low].data[channel], state.arrays[high].data[channel]);
     const value = this.array.data[channel], words = `channel ${channel}, gate ${plain(value)}`;
-    this.featureName.textContent = `${words}; feature map, ${S > 1 ? `slice ${state.slice + 1}` : "mean over the stack"}`;
+    const where = S > 1 ? `slice ${state.slice + 1}` : "mean over the stack";
+    this.featureName.textContent = `${words}; feature map, ${where}`;
     tellValue(this.ink, value, words);
   }
 }
 
-/** A gate of the slices along the stack; the normal distribution from which it is drawn, if it is; its bars can be dragged. */
+/** A gate of the slices along the stack, with bars to drag, and the normal distribution of a drawn one. */
 export class StackPanel extends GatePanel {
   constructor(state, gate) {
     super(state, gate, true);
-    this.ink = bars(gate.name, `${gate.name} gate, a bar for each slice`, (g, w, h) => this.drawBars(g, w, h));
-    [this.value, this.covariance, this.covarianceName] = [text(`gate-${gate.name}-value`), make("div"), text("covariance-name")];
-    this.covarianceBar = new ColourBar(state.arrays.PuOr.data, "covariance of the slices, before the sigmoid");
+    const label = `${gate.name} gate, a bar for each slice`;
+    this.ink = bars(gate.name, label, (g, w, h) => this.drawBars(g, w, h));
+    this.value = text(`gate-${gate.name}-value`);
+    [this.covariance, this.covarianceName] = [make("div"), text("covariance-name")];
+    const words = "covariance of the slices, before the sigmoid";
+    this.covarianceBar = new ColourBar(state.arrays.PuOr.data, words);
     this.covarianceBox = pair(this.covariance, this.covarianceName, this.covarianceBar.box);
     this.fill(" along the stack", this.ink.canvas, this.value, this.covarianceBox);
     this.inks = [this.ink];
@@ -119,7 +130,8 @@ export class StackPanel extends GatePanel {
     });
     on(ink.canvas, "pointerup pointercancel", () => (held = null));
     on(ink.canvas, "keydown", (event) => {
-      const step = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key], aside = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const step = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key];
+      const aside = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!aside && !(step && state.canAsk)) return;
       event.preventDefault();
       if (aside) state.setSlice(state.slice + aside);
@@ -130,7 +142,8 @@ export class StackPanel extends GatePanel {
   /** Set the gate of slice s by hand. */
   lift(s, value) {
     const { state, name } = this, before = state.changeOf(name);
-    const list = Array.isArray(before) ? [...before] : Array(state.S).fill(before ? this.heightOf(s) : null); // null: as computed
+    const rest = before ? this.heightOf(s) : null; // null: as computed
+    const list = Array.isArray(before) ? [...before] : Array(state.S).fill(rest);
     list[s] = Math.min(Math.max(value, 0), 1);
     state.setChange(name, list);
   }
@@ -147,11 +160,12 @@ export class StackPanel extends GatePanel {
     return Array.isArray(wish) && wish[s] !== null ? wish[s] : this.array.data[s - this.state.window[0]];
   }
 
-  /** Where the middle 68 of 100 draws of a slice's gate lie: the sigmoid keeps the order, so it maps mean ± one standard deviation. */
+  /** Where the middle 68 of 100 draws lie: mean ± one deviation, because a sigmoid keeps the order. */
   spread(s) {
-    const mean = this.state.gateArray(this.gate, "mean"), covariance = this.state.gateArray(this.gate, "covariance");
-    if (!mean || this.state.changeOf(this.name)) return null;
-    const i = s - this.state.window[0], deviation = Math.sqrt(covariance.data[i * mean.shape[0] + i]);
+    const { state, gate } = this;
+    const mean = state.gateArray(gate, "mean"), covariance = state.gateArray(gate, "covariance");
+    if (!mean || state.changeOf(this.name)) return null;
+    const i = s - state.window[0], deviation = Math.sqrt(covariance.data[i * mean.shape[0] + i]);
     return [sigmoid(mean.data[i] - deviation), sigmoid(mean.data[i] + deviation)];
   }
 
@@ -165,7 +179,8 @@ export class StackPanel extends GatePanel {
   drawSlice() {
     if (!this.gate) return;
     this.ink.redraw();
-    const { state } = this, { slice, windows, window: [start, stop] } = state, value = this.heightOf(slice), spread = this.spread(slice);
+    const { slice, windows, window: [start, stop] } = this.state;
+    const value = this.heightOf(slice), spread = this.spread(slice);
     const draws = spread ? `, 68 of 100 draws between ${plain(spread[0])} and ${plain(spread[1])}` : "";
     const words = `slice ${slice + 1}: gate ${plain(value)}${draws}`;
     this.value.textContent = words + (windows.length > 1 ? `; window of slices ${start + 1} to ${stop}` : "");
@@ -191,14 +206,16 @@ export class StackPanel extends GatePanel {
     if (!this.gate) return;
     const { state } = this, { S, slice, colours, letters, window: [start, stop] } = state;
     const y = drawAxes(g, w, h, `slice${letters ? ` (${letters.down} to ${letters.up})` : ""}`, colours);
-    const step = (w - MARGIN.left - MARGIN.right) / S, before = state.gateArray(this.gate, "values", state.trained);
-    const label = Math.ceil(S / Math.max(Math.floor((w - MARGIN.left - MARGIN.right) / 30), 1));
+    const length = w - MARGIN.left - MARGIN.right, step = length / S;
+    const before = state.gateArray(this.gate, "values", state.trained);
+    const label = Math.ceil(S / Math.max(Math.floor(length / 30), 1)); // every so many slices
     for (let s = 0; s < S; s++) {
       const x = MARGIN.left + s * step;
       g.fillStyle = colours.ink;
       if (s % label === 0) g.fillText(s + 1, x + step / 2, h - 22);
       if (s < start || s >= stop) continue;
-      const value = this.heightOf(s), was = before.data[s - start], spread = this.spread(s), top = y(Math.min(value, 1));
+      const value = this.heightOf(s), was = before.data[s - start], spread = this.spread(s);
+      const top = y(Math.min(value, 1));
       g.fillStyle = s === slice ? colours.mark : colours.bar;
       g.fillRect(x + 0.5, top, Math.max(step - 1, 0.5), y(0) - top);
       g.strokeStyle = colours.ink;
@@ -229,15 +246,17 @@ export class TablePanel extends GatePanel {
 
   draw() {
     if (!this.show()) return;
-    const { state, array } = this, { data, shape: [h, w], axes } = tableOf(array, this.axes, state.slice - state.window[0]);
+    const { state, array } = this, s = state.slice - state.window[0];
+    const { data, shape: [h, w], axes } = tableOf(array, this.axes, s);
     const [low, high] = limits(array.data), table = state.arrays.cividis.data;
     smallPicture(this.box, `gate-${this.name}`, w, h, Math.max(h / w, 0.2)).paint(w, (i) => {
       const row = shade(data[i], low, high);
       return pixel(...table.subarray(3 * row, 3 * row + 3));
     });
     this.bar.set(low, high);
-    const names = [...axes].map((axis) => AXES[axis]), [down, across] = names.length > 1 ? names : [null, names[0]];
-    const where = across ? `${w} ${across} from left to right${down ? `, ${h} ${down} downwards` : ""}` : "one number for the volume";
-    this.value.textContent = `${where}; between ${plain(low)} and ${plain(high)}`;
+    const names = [...axes].map((axis) => AXES[axis]), across = names.pop(), down = names.pop();
+    const where = `${w} ${across} from left to right${down ? `, ${h} ${down} downwards` : ""}`;
+    const range = `between ${plain(low)} and ${plain(high)}`;
+    this.value.textContent = across ? `${where}; ${range}` : `one number for the volume: ${plain(data[0])}`;
   }
 }

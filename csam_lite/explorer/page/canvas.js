@@ -2,7 +2,8 @@
 
 import { plain } from "./data.js";
 
-export const pixel = (r, g, b) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0; // as canvases keep it, little-endian
+/** A pixel as canvases keep it, little-endian. */
+export const pixel = (r, g, b) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 export const greyPixel = (v) => pixel(v, v, v);
 export const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
@@ -57,12 +58,10 @@ export class Ink {
   }
 
   fit() {
-    const width = this.canvas.clientWidth, height = this.canvas.clientHeight, sharp = globalThis.devicePixelRatio || 1;
-    this.size = [width, height];
-    if (this.canvas.width !== Math.round(width * sharp) || this.canvas.height !== Math.round(height * sharp)) {
-      this.canvas.width = Math.round(width * sharp);
-      this.canvas.height = Math.round(height * sharp);
-    }
+    const { canvas } = this, sharp = globalThis.devicePixelRatio || 1;
+    this.size = [canvas.clientWidth, canvas.clientHeight];
+    const [width, height] = this.size.map((length) => Math.round(length * sharp));
+    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     this.redraw();
   }
 
@@ -76,13 +75,14 @@ export class Ink {
   }
 }
 
-/** Pixels of a box of an image in one canvas, one for one, stretched to true proportions; lines and letters in a second one on top. */
+/** A box of an image: a canvas with its pixels, stretched to true proportions, and one on top for lines. */
 export class Picture {
   constructor(name, label, drawInk) {
     this.pixels = make("canvas", { className: "pixels" });
     this.context = this.pixels.getContext("2d", { willReadFrequently: true });
     this.ink = new Ink("ink", drawInk || (() => {}));
-    this.element = make("div", { className: "picture", "data-part": name, role: "img", "aria-label": label }, this.pixels, this.ink.canvas);
+    const properties = { className: "picture", "data-part": name, role: "img", "aria-label": label };
+    this.element = make("div", properties, this.pixels, this.ink.canvas);
   }
 
   /** Show the box [left, top, width, height], in pixels of the image, each `ratio` times as wide as high. */
@@ -93,14 +93,16 @@ export class Picture {
     this.data = this.context.createImageData(this.W, this.H);
     this.words = new Uint32Array(this.data.data.buffer);
     this.element.style.aspectRatio = String((this.W * ratio) / this.H);
-    this.element.classList.toggle("blocky", Math.max(this.W, this.H) < 200); // few pixels are shown as what they are
+    // few pixels are shown as what they are
+    this.element.classList.toggle("blocky", Math.max(this.W, this.H) < 200);
     return this;
   }
 
   /** Colour each pixel: colour(index in an image `across` pixels wide, x, y). */
   paint(across, colour) {
     const { left, top, W, H, words } = this;
-    for (let y = top, i = 0; y < top + H; y++) for (let x = left; x < left + W; x++, i++) words[i] = colour(y * across + x, x, y);
+    for (let y = top, i = 0; y < top + H; y++)
+      for (let x = left; x < left + W; x++, i++) words[i] = colour(y * across + x, x, y);
     this.context.putImageData(this.data, 0, 0);
   }
 
@@ -120,10 +122,12 @@ export class Picture {
 /** A colour bar with numbers: `set(low, high)` writes them. */
 export class ColourBar {
   constructor(table, label) {
-    const stops = Array.from({ length: 9 }, (_, i) => 3 * Math.min(i * 32, 255)).map((i) => `rgb(${table.slice(i, i + 3).join(" ")})`);
+    const rows = Array.from({ length: 9 }, (_, i) => 3 * Math.min(i * 32, 255));
+    const stops = rows.map((i) => `rgb(${table.slice(i, i + 3).join(" ")})`);
     this.ticks = [0, 1, 2].map(() => make("span"));
     this.box = make("div", { className: "colourbar" },
-      make("div", { className: "ramp" }), make("div", { className: "ticks" }, ...this.ticks), make("div", { className: "unit", textContent: label }));
+      make("div", { className: "ramp" }), make("div", { className: "ticks" }, ...this.ticks),
+      make("div", { className: "unit", textContent: label }));
     this.box.firstChild.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
   }
 

@@ -8,20 +8,24 @@ export class ChangePanel {
   constructor(state, ask) {
     this.state = state;
     this.inks = [];
-    this.status = make("p", { className: "status", role: "status", "aria-live": "polite", "data-part": "status" });
+    const properties = { className: "status", role: "status", "aria-live": "polite", "data-part": "status" };
+    this.status = make("p", properties);
     this.element = make("section", { className: "change" }, this.status);
     if (!state.levels.length) {
-      this.status.textContent = "This network has no CSAM: there is no gate to show or to change. Masks and slices work as they are.";
+      this.status.textContent = "This network has no CSAM: there is no gate to show or to change. "
+        + "Masks and slices work as they are.";
     } else if (ask) {
       this.kernel = new Kernel(state, ask, (description, trouble) => this.report(description, trouble));
-      this.undo = make("button", { type: "button", textContent: "all gates as trained", disabled: true, "data-part": "undo" });
+      const properties = { type: "button", disabled: true, "data-part": "undo" };
+      this.undo = make("button", properties, "all gates as trained");
       this.undo.addEventListener("click", () => state.clearChanges());
       this.element.append(this.undo);
       state.on("changes", () => this.request(), { atOnce: true });
       this.report(null, null);
     } else {
-      this.status.textContent = `${this.diceText(state.description.dice)} To change a gate and see the prediction change, `
-        + "run csam_lite.explore in a notebook: it needs a kernel, and this page has none.";
+      this.status.textContent = `${this.diceText(state.description.dice)} `
+        + "To change a gate and see the prediction change, run csam_lite.explore in a notebook: "
+        + "it needs a kernel, and this page has none.";
     }
   }
 
@@ -40,15 +44,17 @@ export class ChangePanel {
       const before = state.trained.prediction.data, now = state.arrays.prediction.data;
       let moved = 0;
       for (let i = 0; i < now.length; i++) moved += now[i] !== before[i];
-      this.status.textContent = `${count} gate${count > 1 ? "s" : ""} changed: ${this.diceText(answer.dice, dice)} `
-        + `${moved} of ${now.length} voxels changed class (dotted: the prediction before), in ${Math.round(1000 * answer.seconds)} ms.`;
+      this.status.textContent = `${count} gate${count > 1 ? "s" : ""} changed: `
+        + `${this.diceText(answer.dice, dice)} ${moved} of ${now.length} voxels changed class `
+        + `(dotted: the prediction before), in ${Math.round(1000 * answer.seconds)} ms.`;
     }
   }
 
   diceText(dice, before) {
     if (!dice) return "";
     const value = (number) => (number === null ? "–" : number.toFixed(3));
-    const each = this.state.classes.map(({ name }, i) => `${name} ${before ? `${value(before[i])} → ` : ""}${value(dice[i])}`);
+    const change = (i) => (before ? `${value(before[i])} → ${value(dice[i])}` : value(dice[i]));
+    const each = this.state.classes.map(({ name }, i) => `${name} ${change(i)}`);
     return `Dice with the reference: ${each.join(", ")}.`;
   }
 }

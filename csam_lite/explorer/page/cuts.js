@@ -1,4 +1,4 @@
-// The cuts across the slices, coronal and sagittal, through the cross: as wide as they are in mm, beside each other in one measure.
+// The cuts across the slices through the cross, coronal and sagittal, both equally large for a millimetre.
 
 import { figure, greyPixel, letter, make, Picture } from "./canvas.js";
 import { plane } from "./data.js";
@@ -9,7 +9,8 @@ export class CutPanel {
     Object.assign(this, { state, kind, coronal: kind === "coronal" });
     const [deep, high, wide] = state.spacing, widest = Math.max(state.W * wide, state.H * high);
     const [across, step] = this.coronal ? [state.W, wide] : [state.H, high];
-    this.picture = new Picture(kind, `${kind} cut; a click goes to the slice`, (g, w, h) => this.drawInk(g, w, h));
+    const label = `${kind} cut; a click goes to the slice`;
+    this.picture = new Picture(kind, label, (g, w, h) => this.drawInk(g, w, h));
     this.picture.frame([0, 0, across, state.S], step / deep);
     this.picture.element.style.width = `${(100 * across * step) / widest}%`;
     this.picture.element.classList.add("blocky");
@@ -34,23 +35,25 @@ export class CutPanel {
   }
 
   draw() {
-    const { state, picture, kind, index } = this, grey = state.greyTable(), cut = plane(state.stored, state.volume, kind, index);
+    const { state, picture, kind, index } = this, grey = state.greyTable();
+    const cut = plane(state.stored, state.volume, kind, index);
     picture.paint(picture.W, (i) => greyPixel(grey[cut[i]]));
     picture.ink.redraw();
     const along = this.coronal ? "row" : "column", axial = !state.letters || state.letters.up === "S";
-    const name = axial ? kind[0].toUpperCase() + kind.slice(1) : `Cut along a ${along}`; // of slices that are not axial
+    const name = axial ? kind[0].toUpperCase() + kind.slice(1) : `Cut along a ${along}`;
     this.name.textContent = `${name}, ${along} ${index + 1}`;
   }
 
   drawInk(g, w, h) {
     const { state, picture, kind } = this;
-    drawOutlines(state, g, picture, kind, this.index, picture.W, state.S, w, h);
+    drawOutlines(state, g, picture, kind, this.index, w, h);
     const y = ((state.S - 0.5 - state.slice) / state.S) * h, half = h / state.S / 2;
     g.strokeStyle = "#F0E442";
     g.lineWidth = 1.2;
     g.strokeRect(0.6, Math.max(y - half, 0.6), w - 1.2, Math.min(2 * half, h - 1.2));
     if (!state.letters) return;
-    const { up, down, left, right, top, bottom } = state.letters, ends = this.coronal ? [left, right] : [top, bottom];
+    const { up, down, left, right, top, bottom } = state.letters;
+    const ends = this.coronal ? [left, right] : [top, bottom];
     letter(g, ends[0], 10, h / 2, "center", 12);
     letter(g, ends[1], w - 10, h / 2, "center", 12);
     if (h > 60) { letter(g, up, w / 2, 9, "center", 12); letter(g, down, w / 2, h - 9, "center", 12); }

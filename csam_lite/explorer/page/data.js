@@ -1,7 +1,8 @@
 // The page's data and the arithmetic on it: plain functions that need no page (tests/explorer.test.mjs).
 //
-// A pack is one gzip file (`pack` in widget.py) with a description and arrays. S slices, C channels, H x W pixels:
-//   image (C, S, H, W) whole numbers; label, prediction (S, H, W) classes; uncertainty (S, H, W), 255 is a standard deviation of 0.5
+// A pack is one gzip file (`pack` in widget.py): a description and arrays. S slices, C channels, H x W pixels.
+//   image (C, S, H, W) whole numbers; label, prediction (S, H, W) classes
+//   uncertainty (S, H, W), 255 is a standard deviation of 0.5
 //   gates, feature maps: float32 and uint8, under the names that description.levels gives
 //   cividis, PuOr (256, 3): colour tables
 
@@ -20,19 +21,28 @@ export async function unpack(packed) {
   return { description: head.description, arrays };
 }
 
+/** The bytes of a view or a buffer, as widgets receive them. */
+export function bytesOfBuffer(view) {
+  return new Uint8Array(view.buffer || view, view.byteOffset || 0, view.byteLength);
+}
+
 /** The bytes of what `atob` gives. */
-export function bytesOf(letters) {
+export function bytesOfText(letters) {
   const bytes = new Uint8Array(letters.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
   return bytes;
 }
 
-/** Grey 0..255 of each stored number, whose intensity is offset + factor * number: black to white over `width` around `centre`. */
+/**
+ * Grey 0..255 of each stored number of the intensity offset + factor * number.
+ * From black to white the intensity grows by `width`, around `centre`.
+ */
 export function greys(count, factor, offset, width, centre) {
   const table = new Uint8Array(count);
   const slope = 255 / Math.max(width, 1e-9);
   const start = (offset - centre) * slope + 127.5;
-  for (let i = 0; i < count; i++) table[i] = Math.min(Math.max(Math.round(start + i * factor * slope), 0), 255);
+  for (let i = 0; i < count; i++)
+    table[i] = Math.min(Math.max(Math.round(start + i * factor * slope), 0), 255);
   return table;
 }
 
@@ -41,21 +51,26 @@ export function shade(value, low, high) {
   return Math.min(Math.max(Math.floor(((value - low) / (high - low || 1)) * 256), 0), 255);
 }
 
-/** One plane of a volume (S, H, W): "slice" (H, W), "coronal" (S, W) at row `index`, "sagittal" (S, H) at column `index`; the last slice on top. */
+/**
+ * One plane of a volume (S, H, W): "slice" (H, W), "coronal" (S, W) at row `index`, "sagittal" (S, H) at
+ * column `index`. Cuts have the last slice on top.
+ */
 export function plane(data, [S, H, W], kind, index) {
   if (kind === "slice") return data.subarray(index * H * W, (index + 1) * H * W);
   const across = kind === "coronal" ? W : H;
   const out = new data.constructor(S * across);
   for (let s = 0; s < S; s++) {
     const row = (S - 1 - s) * across;
-    for (let i = 0; i < across; i++) out[row + i] = data[s * H * W + (kind === "coronal" ? index * W + i : i * W + index)];
+    for (let i = 0; i < across; i++)
+      out[row + i] = data[s * H * W + (kind === "coronal" ? index * W + i : i * W + index)];
   }
   return out;
 }
 
 /**
- * Closed outlines of the pixels (W x H) of `mask` that equal k: lists [x, y, x, y, ...], half-way between pixels inside and outside.
- * None where they would have more than `most` points: speckle, as from an untrained network, is slow to outline and tells nothing.
+ * Closed outlines of the pixels (W x H) of `mask` that equal k: lists [x, y, x, y, ...], half-way between
+ * pixels inside and outside. None where they would have more than `most` points: speckle, as from an
+ * untrained network, is slow to outline and tells nothing.
  */
 export function outlines(mask, W, H, k, most = 4000) {
   const inside = (x, y) => x >= 0 && y >= 0 && x < W && y < H && mask[y * W + x] === k;
@@ -66,16 +81,19 @@ export function outlines(mask, W, H, k, most = 4000) {
     if (x < leftmost) leftmost = x;
     if (x > rightmost) rightmost = x;
   }
-  // Around each corner of pixels four pixels meet: a b above, d c below. Of each pattern the ways through, the inside on the left.
+  // Around each corner of pixels four pixels meet: a b above, d c below. For each of the 16 patterns, `ways`
+  // has the sides by which an outline comes in and goes out, with the inside on its left.
   const T = 0, R = 1, B = 2, L = 3;
   const ways = [[], [B, L], [R, B], [R, L], [T, R], [T, R, B, L], [T, B], [T, L],
     [L, T], [B, T], [L, T, R, B], [R, T], [L, R], [B, R], [L, B], []];
   const wide = W + 2;
   const next = new Map();
-  // The midpoint between two pixels has one number: 2 * (pixel left or above) for a horizontal pair, one more for a vertical one.
+  // The midpoint between two pixels has one number: 2 * (pixel left or above) for a horizontal pair, one more
+  // for a vertical one.
   const point = (x, y, side) => {
     const from = (y + 1) * wide + x + 1;
-    return side === T ? 2 * from : side === B ? 2 * (from + wide) : side === L ? 2 * from + 1 : 2 * (from + 1) + 1;
+    if (side === T || side === B) return 2 * (side === T ? from : from + wide);
+    return 2 * (side === L ? from : from + 1) + 1;
   };
   for (let y = first - 1; y <= last; y++) {
     let code = 0; // a column further left holds none
@@ -93,8 +111,9 @@ export function outlines(mask, W, H, k, most = 4000) {
     let at = next.keys().next().value;
     while (next.has(at)) {
       const to = next.get(at), vertical = at & 1, from = at >> 1;
-      const x = (from % wide) - (vertical ? 0.5 : 0), y = Math.floor(from / wide) - (vertical ? 0 : 0.5), n = line.length;
-      const straight = n >= 4 && (x - line[n - 2]) * (line[n - 1] - line[n - 3]) === (y - line[n - 1]) * (line[n - 2] - line[n - 4]);
+      const x = (from % wide) - (vertical ? 0.5 : 0), y = Math.floor(from / wide) - (vertical ? 0 : 0.5);
+      const [x1, y1, x2, y2] = line.slice(-4), n = line.length;
+      const straight = n >= 4 && (x - x2) * (y2 - y1) === (y - y2) * (x2 - x1);
       if (straight) line.splice(n - 2, 2); // the point before lies between
       line.push(x, y);
       next.delete(at);
@@ -128,7 +147,10 @@ export function windowOf(s, windows) {
   return off.indexOf(Math.min(...off));
 }
 
-/** Steps of a wheel: whole notches at once, the small moves of a touch pad summed up. Returns [steps, what is left over]. */
+/**
+ * Steps of a wheel: whole notches at once, small moves of a touch pad summed up. Returns [steps, what is left
+ * over].
+ */
 export function wheelSteps(left, delta, mode) {
   const moved = delta * (mode === 1 ? 33 : mode === 2 ? 400 : 1);
   if (Math.abs(moved) >= 50) return [Math.sign(moved), 0];
@@ -155,7 +177,9 @@ export function limits(values) {
   return high - low > 1e-6 ? [low, high] : [low - 0.05, high + 0.05];
 }
 
-/** A gate over the image, (h, w), from an array with the axes H and W: of slice s, and the mean over channels. */
+/**
+ * A gate over the image, (h, w), from an array with the axes H and W: of slice s, and the mean over channels.
+ */
 export function mapOf({ data, shape }, axes, s) {
   const [h, w] = shape.slice(-2), size = h * w, C = axes.includes("C") ? shape[shape.length - 3] : 1;
   const start = axes.includes("S") ? s * C * size : 0;
@@ -165,7 +189,9 @@ export function mapOf({ data, shape }, axes, s) {
   return { data: mean, shape: [h, w] };
 }
 
-/** A gate as a table: at most two of its axes, down and across. Of three, the first is S, and slice s is taken. */
+/**
+ * A gate as a table: at most two of its axes, down and across. The first of three is S, and slice s is taken.
+ */
 export function tableOf({ data, shape }, axes, s) {
   if (shape.length > 2) {
     const size = shape[1] * shape[2];

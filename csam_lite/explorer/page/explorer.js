@@ -1,12 +1,14 @@
-// The attention explorer in the browser: puts the panels together, for the notebook widget and for the saved page. No library, no network.
+// The attention explorer in the browser: puts the panels together, for the notebook widget and for the saved
+// page. It uses no library and asks nothing of a network.
 //
-// widget.py joins the files of this folder into one script: every import stands alone at the start of a line and renames nothing.
+// widget.py joins the files of this folder into one script. Therefore each import starts a line and renames
+// nothing.
 
 import { ChannelPanel, StackPanel, TablePanel } from "./bars.js";
 import { isDark, make, swatch } from "./canvas.js";
 import { ChangePanel } from "./change.js";
 import { CutPanel } from "./cuts.js";
-import { bytesOf, unpack } from "./data.js";
+import { bytesOfBuffer, bytesOfText, unpack } from "./data.js";
 import { LevelChoice } from "./gates.js";
 import { MapPanel, UncertaintyPanel } from "./maps.js";
 import { SlicePanel } from "./slice.js";
@@ -14,12 +16,16 @@ import { State } from "./state.js";
 
 /** The panel that shows a gate is chosen by the gate's axes. */
 function gatePanel(state, gate) {
-  const Panel = gate.axes === "C" ? ChannelPanel : gate.axes === "S" ? StackPanel : gate.axes.endsWith("HW") ? MapPanel : TablePanel;
-  return new Panel(state, gate);
+  if (gate.axes === "C") return new ChannelPanel(state, gate);
+  if (gate.axes === "S") return new StackPanel(state, gate);
+  return gate.axes.endsWith("HW") ? new MapPanel(state, gate) : new TablePanel(state, gate);
 }
 
 class Explorer {
-  /** root: an empty element. data: from `unpack`. ask(question): sends it to the kernel; null where there is none. */
+  /**
+   * root: an empty element. data: from `unpack`. ask(question): sends it to the kernel; null without a
+   * kernel.
+   */
   constructor(root, data, ask) {
     this.root = root;
     const state = this.state = new State(data), { arrays, description } = state;
@@ -28,8 +34,10 @@ class Explorer {
     this.change = new ChangePanel(state, ask);
     this.cuts = ["coronal", "sagittal"].map((kind) => new CutPanel(state, kind));
     if (arrays.uncertainty) this.cuts.push(new UncertaintyPanel(state));
-    const gates = new Map(state.levels.flatMap((level) => level.gates).map((gate) => [`${gate.name} ${gate.axes}`, gate]));
-    this.gates = state.levels.length ? [new LevelChoice(state), ...[...gates.values()].map((gate) => gatePanel(state, gate))] : [];
+    const { levels } = state, all = levels.flatMap((level) => level.gates);
+    const gates = new Map(all.map((gate) => [`${gate.name} ${gate.axes}`, gate])); // each once
+    this.gates = [...gates.values()].map((gate) => gatePanel(state, gate));
+    if (levels.length) this.gates.unshift(new LevelChoice(state));
     this.gates.find((panel) => panel instanceof MapPanel)?.element.classList.add("tall");
     this.panels = [this.slice, ...this.cuts, ...this.gates];
 
@@ -40,7 +48,8 @@ class Explorer {
     const elements = (panels) => panels.map(({ element }) => element);
     const classes = state.classes.map(({ name, colour }) => make("span", {}, swatch("dot", colour), name));
     root.replaceChildren(
-      make("header", {}, make("strong", { textContent: description.title }), make("div", { className: "classes" }, ...classes)),
+      make("header", {}, make("strong", { textContent: description.title }),
+        make("div", { className: "classes" }, ...classes)),
       make("div", { className: "columns" },
         make("section", { className: "views" }, this.slice.element, this.change.element),
         make("section", { className: "cuts" }, ...elements(this.cuts)),
@@ -55,14 +64,17 @@ class Explorer {
 
   /** What keys and mouse do. */
   help() {
-    const { state } = this, stacks = this.gates.filter((panel) => panel instanceof StackPanel).map(({ name }) => name);
-    const channels = this.gates.filter((panel) => panel instanceof ChannelPanel).map(({ name }) => name);
+    const { state, gates } = this;
+    const namesOf = (Panel) => gates.filter((panel) => panel instanceof Panel).map(({ name }) => name);
+    const stacks = state.canAsk ? namesOf(StackPanel) : [];
     const lines = [
-      "slice: slider, mouse wheel, arrow keys, Page Up and Page Down, Home and End; a click on a strip or a bar",
+      "slice: slider, mouse wheel, arrow keys, Page Up and Page Down, Home and End; "
+        + "a click on a strip or a bar",
       "cross (where the strips cut): click on the slice",
       "window and level: drag with the right button, or Shift with arrow keys; double click or r resets",
-      ...channels.map((name) => `${name} gate: move over a bar, or left and right, to see that channel's feature map`),
-      ...(state.canAsk ? stacks.map((name) => `${name} gate: drag a bar up or down, or up and down keys, to change it`) : []),
+      ...namesOf(ChannelPanel).map((name) =>
+        `${name} gate: move over a bar, or left and right, to see that channel's feature map`),
+      ...stacks.map((name) => `${name} gate: drag a bar up or down, or up and down keys, to change it`),
       ...(state.arrays.label ? ["white lines: the reference; coloured lines and fill: the prediction"] : []),
       "masks in more than 4000 pieces of a line, as of an untrained network, are filled but not outlined",
     ];
@@ -76,12 +88,14 @@ class Explorer {
     const on = (target, names, listener, options = {}) => {
       for (const name of names.split(" ")) target.addEventListener(name, listener, { signal, ...options });
     };
-    on(this.root, "keydown", (event) => event.stopPropagation()); // a notebook would take keys that are meant for a slider or a list
+    // else a notebook would take keys that are meant for a slider or a list
+    on(this.root, "keydown", (event) => event.stopPropagation());
     for (const panel of this.panels) panel.listen?.(on);
-    for (const { picture, overSlice } of this.panels) if (overSlice) on(picture.element, "pointermove", (event) => {
-      const [x, y] = picture.at(event);
-      if (x >= 0 && y >= 0 && x < state.W && y < state.H) this.slice.tellValues(x, y);
-    });
+    for (const { picture } of this.panels.filter(({ overSlice }) => overSlice))
+      on(picture.element, "pointermove", (event) => {
+        const [x, y] = picture.at(event);
+        if (x >= 0 && y >= 0 && x < state.W && y < state.H) this.slice.tellValues(x, y);
+      });
     const theme = () => this.setTheme();
     on(globalThis.matchMedia("(prefers-color-scheme: dark)"), "change", theme);
     const body = new MutationObserver(theme);
@@ -94,8 +108,9 @@ class Explorer {
 
   setTheme() {
     this.root.dataset.theme = isDark(document) ? "dark" : "light";
-    const style = getComputedStyle(this.root);
-    this.state.colours = Object.fromEntries(["ink", "soft", "bar", "mark"].map((name) => [name, style.getPropertyValue(`--csam-${name}`).trim()]));
+    const style = getComputedStyle(this.root), { colours } = this.state;
+    for (const name of ["ink", "soft", "bar", "mark"])
+      colours[name] = style.getPropertyValue(`--csam-${name}`).trim();
     this.inks.forEach((ink) => ink.redraw());
   }
 
@@ -112,7 +127,8 @@ async function open(root, packed, ask) {
   try {
     return (root.explorer = new Explorer(root, await unpack(packed), ask));
   } catch (error) {
-    root.textContent = `The explorer could not open: ${error.message || error}. It needs a browser of 2023 or newer.`;
+    root.textContent = `The explorer could not open: ${error.message || error}. `
+      + "It needs a browser of 2023 or newer.";
     console.error(error);
     return null;
   }
@@ -121,7 +137,7 @@ async function open(root, packed, ask) {
 /** The saved page. */
 export async function openPage() {
   const text = document.getElementById("packed").textContent;
-  const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : bytesOf(atob(text));
+  const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : bytesOfText(atob(text));
   await open(document.getElementById("explorer"), packed, null);
 }
 
@@ -129,8 +145,7 @@ export async function openPage() {
 export default {
   render({ model, el }) {
     const root = el.appendChild(make("div", { textContent: "opening …" }));
-    const packed = model.get("packed");
-    const bytes = new Uint8Array(packed.buffer || packed, packed.byteOffset || 0, packed.byteLength);
+    const bytes = bytesOfBuffer(model.get("packed"));
     const hear = (message, buffers) => opened.then((explorer) => explorer?.hear(message, buffers));
     const opened = open(root, bytes, (question) => model.send(question));
     model.on("msg:custom", hear);

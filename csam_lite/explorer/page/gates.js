@@ -1,8 +1,9 @@
-// What the panels of all gates share: the choice of the level, the heading, and the choice of what replaces the gate.
+// What the panels of all gates share: the choice of the level, the heading, the choice of what replaces the
+// gate.
 
 import { figure, make, Picture } from "./canvas.js";
 
-let choices = 0; // for the name of the radio buttons: several explorers may share a page
+let groups = 0; // for the name of the radio buttons: several explorers may share a page
 
 /** A figure with a heading and, beside it, a control or null. */
 export function panel(name, heading, control, ...children) {
@@ -25,13 +26,16 @@ export function smallPicture(box, name, w, h, ratio) {
 /** The choice of the level whose gates are seen. */
 export class LevelChoice {
   constructor(state) {
-    const name = `level-${++choices}`;
+    const name = `level-${++groups}`;
     this.inks = [];
-    this.element = make("div", { className: "levels", role: "radiogroup", "aria-label": "level" }, ...state.levels.map(({ name: csam, size }, i) => {
-      const input = make("input", { type: "radio", name, value: i, checked: i === 0, "data-part": `level-${i}` });
+    const choices = state.levels.map(({ name: csam, size: [H, W] }, i) => {
+      const properties = { type: "radio", name, value: i, checked: i === 0, "data-part": `level-${i}` };
+      const input = make("input", properties);
       input.addEventListener("change", () => state.setLevel(i));
-      return make("label", { className: "tick" }, input, make("span", { textContent: `${csam}, ${size[1]} × ${size[0]}` }));
-    }));
+      return make("label", { className: "tick" }, input, make("span", {}, `${csam}, ${W} × ${H}`));
+    });
+    const group = { className: "levels", role: "radiogroup", "aria-label": "level" };
+    this.element = make("div", group, ...choices);
   }
 }
 
@@ -46,16 +50,23 @@ export class GatePanel {
   fill(heading, ...children) {
     const { name, state } = this;
     if (state.canAsk) {
-      const options = [["", "as computed"], ["one", "set to one"], ["mean", "set to its mean"], ...(this.byHand ? [["hand", "by hand"]] : [])];
-      this.choice = make("select", { "aria-label": `${name} gate: as computed, or changed`, "data-part": `change-${name}` },
-        ...options.map(([value, textContent]) => make("option", { value, textContent, disabled: value === "hand" })));
+      const options = [["", "as computed"], ["one", "set to one"], ["mean", "set to its mean"]];
+      if (this.byHand) options.push(["hand", "by hand"]);
+      const label = `${name} gate: as computed, or changed`;
+      const properties = { "aria-label": label, "data-part": `change-${name}` };
+      this.choice = make("select", properties, ...options.map(([value, textContent]) =>
+        make("option", { value, textContent, disabled: value === "hand" })));
       this.choice.addEventListener("change", () => state.setChange(name, this.choice.value || null));
     }
-    this.element = panel("gate", `${name[0].toUpperCase()}${name.slice(1)} gate${heading}`, this.choice, ...children);
+    const title = `${name[0].toUpperCase()}${name.slice(1)} gate${heading}`;
+    this.element = panel("gate", title, this.choice, ...children);
   }
 
   /** The gate in this level, and its values in the window of this slice. */
-  get gate() { return this.state.level.gates.find(({ name, axes }) => name === this.name && axes === this.axes); }
+  get gate() {
+    return this.state.level.gates.find(({ name, axes }) => name === this.name && axes === this.axes);
+  }
+
   get array() { return this.state.gateArray(this.gate); }
 
   /** Show the panel only where the level has the gate; returns whether it has. */

@@ -1,12 +1,16 @@
-// Questions to the kernel: what does the network answer with these gates replaced? The last wish wins, one question at a time.
+// Questions to the kernel: what does the network answer with these gates replaced? One question at a time; of
+// those that come while the kernel works, the last is asked.
 
-import { unpack } from "./data.js";
+import { bytesOfBuffer, unpack } from "./data.js";
 
 const PATIENCE = 30000; // milliseconds
-let numbered = 0; // for the ids of questions: several explorers may share a page, and a widget may be shown in two cells
+let numbered = 0; // for the ids of questions: a page may hold several explorers, two cells the same widget
 
 export class Kernel {
-  /** ask(question): sends it. state.changes is what is asked. heard(description of the answer or null, trouble or null) follows. */
+  /**
+   * ask(question): sends it, with state.changes. heard(description of the answer or null, trouble or null):
+   * follows.
+   */
   constructor(state, ask, heard) {
     Object.assign(this, { state, ask, heard, id: ++numbered, asked: null, waiting: false, again: false });
   }
@@ -31,8 +35,7 @@ export class Kernel {
       this.waiting = false;
       this.heard(null, `The network could not answer: ${message.text}`);
     } else {
-      const bytes = buffers[0];
-      const { description, arrays } = await unpack(new Uint8Array(bytes.buffer || bytes, bytes.byteOffset || 0, bytes.byteLength));
+      const { description, arrays } = await unpack(bytesOfBuffer(buffers[0]));
       this.waiting = false;
       this.state.setAnswer(arrays);
       this.heard(description, null);

@@ -8,7 +8,8 @@ import { drawOutlines } from "./outline.js";
 /** A picture of what the network reads of the slice, in which a map lies over the image. */
 function mapPicture(state, name, label) {
   const [, high, wide] = state.spacing;
-  const picture = new Picture(name, label, (g, w, h) => drawOutlines(state, g, picture, "slice", state.slice, state.W, state.H, w, h));
+  const outlines = (g, w, h) => drawOutlines(state, g, picture, "slice", state.slice, w, h);
+  const picture = new Picture(name, label, outlines);
   return picture.frame(state.box, wide / high);
 }
 
@@ -33,11 +34,14 @@ export class UncertaintyPanel {
     const table = state.arrays.cividis.data;
     state.paintSlice(this.picture, (grey, i) => state.blend(grey, table, shade(values[i], 0, most)));
     this.picture.ink.redraw();
-    this.value.textContent = `highest in this slice: ${plain(values.reduce((a, b) => Math.max(a, b), 0) / 510)}`;
+    const highest = values.reduce((a, b) => Math.max(a, b), 0) / 510;
+    this.value.textContent = `highest in this slice: ${plain(highest)}`;
   }
 }
 
-/** A gate with the axes H and W. One that differs from slice to slice shows this slice, one of each channel their mean. */
+/**
+ * A gate with the axes H and W: of one that also has the axis S this slice, of one with the axis C the mean.
+ */
 export class MapPanel extends GatePanel {
   constructor(state, gate) {
     super(state, gate);
@@ -45,15 +49,16 @@ export class MapPanel extends GatePanel {
     this.overSlice = true;
     this.bar = new ColourBar(state.arrays.cividis.data, "gate, no unit");
     this.value = make("div", { className: "values", "data-part": `gate-${gate.name}-value` });
-    this.fill(` over the image${gate.axes.includes("C") ? ", mean of the channels" : ""}`, this.picture.element, this.bar.box, this.value);
+    const heading = ` over the image${gate.axes.includes("C") ? ", mean of the channels" : ""}`;
+    this.fill(heading, this.picture.element, this.bar.box, this.value);
     this.inks = [this.picture.ink];
     state.on(`${SUBJECTS} window level`, () => this.draw());
   }
 
   draw() {
     if (!this.show()) return;
-    const { state } = this, map = state.gateMap(this.gate), table = state.arrays.cividis.data, { shape, data } = map;
-    const [low, high] = limits(this.gate.axes === "HW" ? data : this.array.data); // one colour bar for all slices
+    const { state } = this, { shape, data } = state.gateMap(this.gate), table = state.arrays.cividis.data;
+    const [low, high] = limits(this.array.data); // the same colours in all slices
     const places = state.cached(`places ${shape}`, () => Int32Array.from({ length: state.W * state.H },
       (_, i) => state.placeInField(i % state.W, Math.floor(i / state.W), shape)));
     state.paintSlice(this.picture, (grey, i) => {
@@ -62,7 +67,9 @@ export class MapPanel extends GatePanel {
     });
     this.picture.ink.redraw();
     this.bar.set(low, high);
-    const mean = data.reduce((a, b) => a + b, 0) / data.length, [least, most] = limits(data), flat = data.every((value) => value === data[0]);
-    this.value.textContent = flat ? `${plain(mean)} everywhere` : `between ${plain(least)} and ${plain(most)}, mean ${plain(mean)}`;
+    const [least, most] = limits(data).map(plain);
+    const mean = plain(data.reduce((a, b) => a + b, 0) / data.length);
+    const flat = data.every((value) => value === data[0]);
+    this.value.textContent = flat ? `${mean} everywhere` : `between ${least} and ${most}, mean ${mean}`;
   }
 }

@@ -12,22 +12,26 @@ export class SlicePanel {
     const { letters, S } = state;
     const where = letters ? `, ${NAMES[letters.top]} at the top, ${NAMES[letters.right]} on the right` : "";
     this.picture = new Picture("slice", "", (g, w, h) => this.drawInk(g, w, h));
-    set(this.picture.element, { tabIndex: 0, role: "slider", "aria-label": `slice of the volume${where}`, "aria-orientation": "vertical",
-      "aria-valuemin": 1, "aria-valuemax": S });
-    this.values = make("div", { className: "values", "data-part": "values", textContent: "point at a pixel for its values" });
-    this.element = figure("slice", this.picture.element, this.values, this.mainControls(), this.shownControls());
+    set(this.picture.element, { tabIndex: 0, role: "slider", "aria-label": `slice of the volume${where}`,
+      "aria-orientation": "vertical", "aria-valuemin": 1, "aria-valuemax": S });
+    this.values = make("div", { className: "values", "data-part": "values" });
+    this.values.textContent = "point at a pixel for its values";
+    const controls = [this.mainControls(), this.shownControls()];
+    this.element = figure("slice", this.picture.element, this.values, ...controls);
     this.frame();
     this.inks = [this.picture.ink];
     this.overSlice = true;
     const ink = () => this.picture.ink.redraw();
     state.on("shown", () => this.frame(), { atOnce: true });
-    state.on("slice contrast channel shown mask answer", () => { this.draw(); state.soon(ink); }, { atOnce: true }); // a hand waits for it
+    const draw = () => { this.draw(); state.soon(ink); };
+    state.on("slice contrast channel shown mask answer", draw, { atOnce: true }); // a hand waits for it
     state.on("cross", ink);
   }
 
   mainControls() {
     const { state } = this, { channels, S } = state;
-    const [slider, field] = range("slider", "slice", { min: 1, max: S, step: 1, disabled: S === 1 }, (s) => state.setSlice(s - 1));
+    const steps = { min: 1, max: S, step: 1, disabled: S === 1 };
+    const [slider, field] = range("slider", "slice", steps, (s) => state.setSlice(s - 1));
     this.slider = slider;
     this.readout = make("output", { className: "readout", "data-part": "readout" });
     field.append(this.readout);
@@ -35,11 +39,12 @@ export class SlicePanel {
     if (channels.length > 1) {
       const options = channels.map(({ name }, value) => make("option", { value, textContent: name }));
       const select = make("select", { "data-part": "channel" }, ...options);
-      select.addEventListener("change", () => { state.channel = Number(select.value); state.changed("channel"); });
-      controls.append(make("label", { className: "field" }, make("span", { textContent: "channel" }), select));
+      select.addEventListener("change", () => state.setChannel(Number(select.value)));
+      controls.append(make("label", { className: "field" }, make("span", {}, "channel"), select));
     }
     this.contrast = make("span", { className: "contrast", "data-part": "contrast" });
-    const reset = make("button", { type: "button", textContent: "reset", title: "or double click on the picture", "data-part": "reset-contrast" });
+    const title = "or double click on the picture";
+    const reset = make("button", { type: "button", title, "data-part": "reset-contrast" }, "reset");
     reset.addEventListener("click", () => state.resetContrast());
     controls.append(make("div", { className: "field" }, this.contrast, reset));
     return controls;
@@ -47,20 +52,24 @@ export class SlicePanel {
 
   /** What is shown, and how strongly. */
   shownControls() {
-    const { state } = this, controls = make("div", { className: "controls" }), steps = { min: 0, max: 1, step: 0.05 };
+    const { state } = this, controls = make("div", { className: "controls" });
     if (state.arrays.label) controls.append(this.tick("label", "reference", swatch("line", "#ffffff")));
-    controls.append(this.tick("prediction", "prediction", swatch("line", state.classes[0].colour)), this.tick("cross", "cross"));
+    controls.append(this.tick("prediction", "prediction", swatch("line", state.classes[0].colour)));
+    controls.append(this.tick("cross", "cross"));
     if (state.boxIsPart) controls.append(this.tick("zoom", "only what the network reads"));
-    const opacity = (part, text, name, subject) => range(part, text, { ...steps, value: state[name] },
-      (value) => { state[name] = value; state.changed(subject); })[1];
-    controls.append(opacity("opacity", "mask opacity", "maskOpacity", "mask"), opacity("veil", "map opacity", "mapOpacity", "map"));
+    for (const name of ["mask", "map"]) {
+      const steps = { min: 0, max: 1, step: 0.05, value: state.opacity[name] };
+      const choose = (value) => state.setOpacity(name, value);
+      controls.append(range(`${name}-opacity`, `${name} opacity`, steps, choose)[1]);
+    }
     return controls;
   }
 
   /** A box to tick: whether `name` is shown. */
   tick(name, text, ...swatches) {
-    const { state } = this, input = make("input", { type: "checkbox", checked: state.shown[name], "data-part": `show-${name}` });
-    input.addEventListener("change", () => { state.shown[name] = input.checked; state.changed("shown"); });
+    const { state } = this, checked = state.shown[name];
+    const input = make("input", { type: "checkbox", checked, "data-part": `show-${name}` });
+    input.addEventListener("change", () => state.setShown(name, input.checked));
     return make("label", { className: "tick" }, input, ...swatches, make("span", { textContent: text }));
   }
 
@@ -94,18 +103,24 @@ export class SlicePanel {
       } else if (event.button === 0) state.setCross(...this.picture.at(event));
     });
     on(element, "pointermove", (event) => {
-      if (drag) state.setContrast(drag.width + (event.clientX - drag.x) * drag.step, drag.centre + (event.clientY - drag.y) * drag.step);
-      else if (event.buttons === 1 && event.pointerType === "mouse") state.setCross(...this.picture.at(event));
+      if (drag) {
+        const { x, y, step, width, centre } = drag;
+        state.setContrast(width + (event.clientX - x) * step, centre + (event.clientY - y) * step);
+      } else if (event.buttons === 1 && event.pointerType === "mouse") {
+        state.setCross(...this.picture.at(event));
+      }
     });
     on(element, "pointerup pointercancel", () => (drag = null));
   }
 
   key(event) {
-    const { state } = this, { width, centre } = state.contrast;
+    const { state } = this, { slice, contrast: { width, centre } } = state;
     const { dark, bright } = state.channels[state.channel], step = (bright - dark) / 20;
-    const contrast = { ArrowRight: [step, 0], ArrowLeft: [-step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
-    const to = { ArrowUp: state.slice + 1, ArrowRight: state.slice + 1, ArrowDown: state.slice - 1, ArrowLeft: state.slice - 1,
-      PageUp: state.slice + 5, PageDown: state.slice - 5, Home: 0, End: state.S - 1 }[event.key];
+    const contrast = {
+      ArrowRight: [step, 0], ArrowLeft: [-step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
+    const to = {
+      ArrowUp: slice + 1, ArrowRight: slice + 1, ArrowDown: slice - 1, ArrowLeft: slice - 1,
+      PageUp: slice + 5, PageDown: slice - 5, Home: 0, End: state.S - 1 }[event.key];
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.shiftKey && contrast) state.setContrast(width + contrast[0], centre + contrast[1]);
     else if (event.key === "r") state.resetContrast();
@@ -117,7 +132,7 @@ export class SlicePanel {
   draw() {
     const { state } = this, mask = state.shown.prediction && state.mask("prediction");
     const tables = state.classes.map(({ colour }) => {
-      const [r, g, b] = rgb(colour), a = state.maskOpacity, mix = (c, v) => Math.round(v * (1 - a) + c * a);
+      const [r, g, b] = rgb(colour), a = state.opacity.mask, mix = (c, v) => Math.round(v * (1 - a) + c * a);
       return Uint32Array.from({ length: 256 }, (_, v) => pixel(mix(r, v), mix(g, v), mix(b, v)));
     });
     tables.unshift(Uint32Array.from({ length: 256 }, (_, v) => greyPixel(v)));
@@ -132,9 +147,11 @@ export class SlicePanel {
 
   /** Tell the values of the pixel x, y. */
   tellValues(x, y) {
-    const { state } = this, i = (state.slice * state.H + y) * state.W + x, at = (name) => state.arrays[name].data[i];
-    const className = (k) => (k ? state.classes[k - 1].name : "background"), channel = state.channels[state.channel].name;
-    const parts = [`column ${x + 1}, row ${y + 1}: ${channel} ${plain(state.intensity(x, y))}`, `prediction ${className(at("prediction"))}`];
+    const { state } = this, i = (state.slice * state.H + y) * state.W + x;
+    const at = (name) => state.arrays[name].data[i], channel = state.channels[state.channel];
+    const className = (k) => (k ? state.classes[k - 1].name : "background");
+    const parts = [`column ${x + 1}, row ${y + 1}: ${channel.name} ${plain(state.intensity(x, y))}`];
+    parts.push(`prediction ${className(at("prediction"))}`);
     if (state.arrays.label) parts.push(`reference ${className(at("label"))}`);
     if (state.arrays.uncertainty) parts.push(`uncertainty ${plain(at("uncertainty") / 510)}`);
     for (const gate of state.level?.gates || []) if (gate.axes.endsWith("HW")) {
@@ -146,7 +163,7 @@ export class SlicePanel {
 
   drawInk(g, w, h) {
     const { state, picture } = this;
-    drawOutlines(state, g, picture, "slice", state.slice, state.W, state.H, w, h);
+    drawOutlines(state, g, picture, "slice", state.slice, w, h);
     if (!state.shown.zoom && state.boxIsPart) {
       const [left, top, wide, high] = state.box, [x, y] = picture.place(left, top, w, h);
       const [right, bottom] = picture.place(left + wide, top + high, w, h);
@@ -160,12 +177,18 @@ export class SlicePanel {
       g.strokeStyle = "rgb(255 255 255 / 55%)";
       g.lineWidth = 1;
       g.beginPath();
-      for (const [a, b, c, d] of [[x, 0, x, y - 8], [x, y + 8, x, h], [0, y, x - 8, y], [x + 8, y, w, y]]) { g.moveTo(a, b); g.lineTo(c, d); }
+      for (const [a, b, c, d] of [[x, 0, x, y - 8], [x, y + 8, x, h], [0, y, x - 8, y], [x + 8, y, w, y]]) {
+        g.moveTo(a, b);
+        g.lineTo(c, d);
+      }
       g.stroke();
     }
     if (state.letters) {
       const { top, bottom, left, right } = state.letters;
-      for (const [text, x, y] of [[top, w / 2, 12], [bottom, w / 2, h - 12], [left, 12, h / 2], [right, w - 12, h / 2]]) letter(g, text, x, y);
+      letter(g, top, w / 2, 12);
+      letter(g, bottom, w / 2, h - 12);
+      letter(g, left, 12, h / 2);
+      letter(g, right, w - 12, h / 2);
     }
     this.drawLength(g, w, h);
   }

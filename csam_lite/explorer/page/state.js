@@ -1,11 +1,14 @@
-// What the panels share: the volume, the reader's choices (slice, level, cross, contrast, ...), and who must be drawn anew when one changes.
+// What the panels share: the volume, the reader's choices (slice, level, cross, contrast, ...), and what must
+// be drawn anew when one of them changes.
 //
-// Words: a window is the slices that the network sees at once; a level is one CSAM of the network, with its own size of feature maps;
-// contrast is how intensities become grey (radiologists call its two numbers window and level).
+// A window is the slices that the network sees at once. A level is one CSAM of the network, whose feature
+// maps have a size of their own. Contrast is how intensities become grey (radiologists call its two numbers
+// window and level).
 
 import { greyPixel, pixel } from "./canvas.js";
 import { greys, mapOf, opposite, plane, windowOf } from "./data.js";
 
+const contrastBetween = (dark, bright) => ({ width: bright - dark, centre: (dark + bright) / 2 });
 const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
 
 export class State {
@@ -14,22 +17,24 @@ export class State {
     Object.assign(this, { description, arrays, channels, classes, field, levels, spacing, windows });
     [this.C, this.S, this.H, this.W] = arrays.image.shape;
     this.trained = { ...arrays }; // what the network answers with its own gates
-    const [left, top, right, bottom] = field, x = Math.max(Math.floor(left), 0), y = Math.max(Math.floor(top), 0);
-    this.box = [x, y, Math.min(Math.ceil(right), this.W) - x, Math.min(Math.ceil(bottom), this.H) - y]; // what the network reads of the image
+    // What the network reads of the image, in whole pixels: left, top, width, height.
+    const [left, top, right, bottom] = field;
+    const x = Math.max(Math.floor(left), 0), y = Math.max(Math.floor(top), 0);
+    this.box = [x, y, Math.min(Math.ceil(right), this.W) - x, Math.min(Math.ceil(bottom), this.H) - y];
     this.boxIsPart = this.box[2] < this.W || this.box[3] < this.H;
     if (description.directions) {
-      const [up, below, right] = description.directions;
-      this.letters = { up, down: opposite(up), top: opposite(below), bottom: below, left: opposite(right), right };
+      const [up, bottom, right] = description.directions;
+      this.letters = { up, down: opposite(up), top: opposite(bottom), bottom, left: opposite(right), right };
     }
     this.slice = start;
-    this.cross = [clamp(Math.floor((left + right) / 2), this.W), clamp(Math.floor((top + bottom) / 2), this.H)];
+    const middle = [left + right, top + bottom].map((sum) => Math.floor(sum / 2));
+    this.cross = [clamp(middle[0], this.W), clamp(middle[1], this.H)];
     this.channel = 0;
-    this.contrasts = channels.map(({ dark, bright }) => ({ width: bright - dark, centre: (dark + bright) / 2 }));
+    this.contrasts = channels.map(({ dark, bright }) => contrastBetween(dark, bright));
     this.levelIndex = 0;
-    this.maskOpacity = 0.2;
-    this.mapOpacity = 0.6;
+    this.opacity = { mask: 0.2, map: 0.6 };
     this.shown = { label: true, prediction: true, cross: true, zoom: false };
-    this.changes = {}; // {name of the CSAM: {name of the gate: "one", "mean" or a list with null where the gate stays}}
+    this.changes = {}; // name of the CSAM -> name of the gate -> what replaces it, see setChange
     this.colours = {};
     this.cache = new Map();
     this.listeners = new Map(); // subject -> functions that draw
@@ -46,7 +51,10 @@ export class State {
     }
   }
 
-  /** Have everything drawn that follows these subjects: once before the next frame, however many changes come until then. */
+  /**
+   * Have all that depends on these subjects drawn: once before the next frame, however many changes come
+   * until then.
+   */
   changed(...subjects) {
     const concerned = new Set(subjects.flatMap((subject) => this.listeners.get(subject) || []));
     for (const { draw, atOnce } of concerned) {
@@ -95,8 +103,25 @@ export class State {
   }
 
   resetContrast() {
-    const { dark, bright } = this.channels[this.channel];
-    this.setContrast(bright - dark, (dark + bright) / 2);
+    const { dark, bright } = this.channels[this.channel], { width, centre } = contrastBetween(dark, bright);
+    this.setContrast(width, centre);
+  }
+
+  setChannel(index) {
+    this.channel = index;
+    this.changed("channel");
+  }
+
+  /** Show or hide the label, the prediction or the cross, or zoom to what the network reads. */
+  setShown(name, on) {
+    this.shown[name] = on;
+    this.changed("shown");
+  }
+
+  /** The opacity of the mask's colours or of the maps. */
+  setOpacity(name, value) {
+    this.opacity[name] = value;
+    this.changed(name);
   }
 
   setLevel(index) {
@@ -104,7 +129,7 @@ export class State {
     this.changed("level");
   }
 
-  /** Replace a gate of this level by "one", "mean" or a list of its slices; null puts the network's own back. */
+  /** Replace a gate of this level: by "one", "mean" or a list with null where it stays; null puts it back. */
   setChange(gate, value) {
     const { name } = this.level;
     this.changes[name] = { ...this.changes[name], [gate]: value };
@@ -135,16 +160,22 @@ export class State {
   get volume() { return [this.S, this.H, this.W]; }
   get contrast() { return this.contrasts[this.channel]; }
 
-  /** An array of a gate of this level in the window of this slice: "values", or the "mean" or "covariance" that it is drawn from. */
-  gateArray(gate, part = "values", from = this.arrays) { return gate?.arrays[part] && from[gate.arrays[part][this.windowIndex]]; }
+  /**
+   * A gate of this level in the window of this slice: its "values", or the "mean" or "covariance" of its
+   * draws.
+   */
+  gateArray(gate, part = "values", from = this.arrays) {
+    return gate?.arrays[part] && from[gate.arrays[part][this.windowIndex]];
+  }
 
   /** A gate with the axes H and W over the image in this slice. */
   gateMap(gate) {
-    const array = this.gateArray(gate);
-    return array && this.cached(`map ${this.level.name} ${gate.name} ${this.slice}`, () => mapOf(array, gate.axes, this.slice - this.window[0]));
+    const array = this.gateArray(gate), key = `map ${this.level.name} ${gate.name} ${this.slice}`;
+    return array && this.cached(key, () => mapOf(array, gate.axes, this.slice - this.window[0]));
   }
 
-  mask(name, from = this.arrays) { return from[name] && plane(from[name].data, this.volume, "slice", this.slice); }
+  /** This slice of an array (S, H, W). */
+  mask(name) { return plane(this.arrays[name].data, this.volume, "slice", this.slice); }
 
   /** The stored numbers of the channel that is seen, (S, H, W). */
   get stored() {
@@ -169,13 +200,14 @@ export class State {
   /** Where in a map (h, w) of what the network reads the pixel x, y of the image lies; -1 outside. */
   placeInField(x, y, [h, w]) {
     const [left, top, right, bottom] = this.field;
-    const column = Math.floor(((x + 0.5 - left) / (right - left)) * w), row = Math.floor(((y + 0.5 - top) / (bottom - top)) * h);
+    const column = Math.floor(((x + 0.5 - left) / (right - left)) * w);
+    const row = Math.floor(((y + 0.5 - top) / (bottom - top)) * h);
     return column >= 0 && row >= 0 && column < w && row < h ? row * w + column : -1;
   }
 
   /** A pixel of grey under a row of a colour table. */
   blend(grey, table, row) {
-    const a = this.mapOpacity, mix = (c) => Math.round(grey * (1 - a) + c * a);
+    const a = this.opacity.map, mix = (c) => Math.round(grey * (1 - a) + c * a);
     return pixel(mix(table[3 * row]), mix(table[3 * row + 1]), mix(table[3 * row + 2]));
   }
 
