@@ -1,24 +1,26 @@
 r"""The three attentions of CSAM and the module that chains them: the paper on one page.
 
-Source: Hung et al., "CSAM: A 2.5D Cross-Slice Attention Module for Anisotropic Volumetric Medical Image Segmentation",
-WACV 2024 (arXiv 2311.04942).
+Source: Hung et al., "CSAM: A 2.5D Cross-Slice Attention Module for Anisotropic Volumetric Medical Image
+Segmentation", WACV 2024 (arXiv 2311.04942).
 
-Feature maps F of a volume have the shape (B, S, C, H, W): B volumes, S slices, C channels, H x W pixels. CSAM multiplies F by
-three gates, one after the other. Every number in a gate lies between 0 and 1:
+Feature maps F of a volume have the shape (B, S, C, H, W): B volumes, S slices, C channels, H x W pixels. CSAM
+multiplies F by three gates, one after the other. Every number in a gate lies between 0 and 1:
 
     semantic     F <- F * A_sem     A_sem (B, 1, C, 1, 1)     which channels matter in this volume?
     positional   F <- F * A_pos     A_pos (B, 1, 1, H, W)     which pixels matter, in all slices?
     slice        F <- F * A_sl      A_sl  (B, S, 1, 1, 1)     which slices matter?
 
-A gate only weighs what is there. It never moves a feature from one slice to another. The slices meet in the statistics from
-which each gate is computed: a maximum and a mean of F over all axes that the gate does not have.
+A gate only weighs what is there. It never moves a feature from one slice to another. The slices meet in the
+statistics from which each gate is computed: a maximum and a mean of F over all axes that the gate does not
+have.
 
-Volumes of different depths share a batch through `mask` (B, S), which is True where a slice is real. Padded slices do not
-change any real slice, whatever they hold, and leave as zeros. Every volume needs at least one real slice.
+Volumes of different depths share a batch through `mask` (B, S), which is True where a slice is real. Padded
+slices do not change any real slice, whatever they hold, and leave as zeros. Every volume needs at least one
+real slice.
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .fast import multiply_gates
 from .masks import centred_slots, into_slots, max_over, mean_over, without_padding
@@ -35,26 +37,26 @@ class Attention(nn.Module):
         super().__init__()
         self.gate = nn.Sigmoid()  # a module, so that a forward hook can read or replace its output (gates.py)
 
-    def forward(self, F: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """F (B, S, C, H, W), mask (B, S) bool or None -> F times the gate, same shape. Raises ValueError for other shapes."""
+    def forward(self, F: Tensor, mask: Tensor | None = None) -> Tensor:
+        """F (B, S, C, H, W), mask (B, S) bool or None -> F times the gate. ValueError for other shapes."""
         F, mask = without_padding(F, mask)
         # F <- F * A
         return F * self.gate_of(F, mask).to(F.dtype)
 
-    def gate_of(self, F: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def gate_of(self, F: Tensor, mask: Tensor | None = None) -> Tensor:
         """The gate A, for example (B, S, 1, 1, 1), of F (B, S, C, H, W), which is 0 in padded slices."""
         # m = max F,   a = mean F,   over the axes that the gate does not have
         m, a = max_over(F, self.pooled, mask), mean_over(F, self.pooled, mask)
         return self.gate_from(m, a, mask)
 
-    def gate_from(self, m: torch.Tensor, a: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """The gate A from the maximum m and the mean a of F. All three have five dimensions and broadcast to F."""
+    def gate_from(self, m: Tensor, a: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The gate A from the maximum m and the mean a of F; all three have five dimensions that fit to F."""
         precision = next(self.parameters()).dtype
-        with torch.autocast(m.device.type, enabled=False):  # m and a are small, so that full precision costs nothing
+        with torch.autocast(m.device.type, enabled=False):  # m and a are small: full precision costs nothing
             # A = sigmoid( scores(m, a) )
             return self.gate(self.scores(m.to(precision), a.to(precision), mask))
 
-    def scores(self, m: torch.Tensor, a: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def scores(self, m: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
         """The gate before its sigmoid."""
         raise NotImplementedError
 
@@ -71,13 +73,13 @@ class SemanticAttention(Attention):
 
     def __init__(self, channels: int, reduction: int = 16, least_hidden: int = 1) -> None:
         super().__init__()
-        hidden = max(channels // reduction, least_hidden)  # the released code gets 0 hidden units for fewer than 16 channels
+        hidden = max(channels // reduction, least_hidden)  # as released, 0 for fewer than 16 channels
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
-        with torch.no_grad():  # not in the paper: m and a are mostly positive, and a hidden unit that is never active never learns
+        with torch.no_grad():  # not in the paper: m and a are mostly positive; inactive units never learn
             self.mlp[0].weight *= self.mlp[0].weight.sum(1, keepdim=True).sign()
             self.mlp[0].bias.zero_()
 
-    def scores(self, m, a, mask):
+    def scores(self, m: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
         m, a = m.flatten(1), a.flatten(1)  # (B, C) each
         # A_sem = sigmoid( MLP(m) + MLP(a) ),   MLP: C -> C/r -> C, the same for both, ReLU inside
         scores = self.mlp(m) + self.mlp(a)  # (B, C)
@@ -95,9 +97,9 @@ class PositionalAttention(Attention):
             raise ValueError(f"kernel_size {kernel_size} must be odd, so that the map keeps its size")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
 
-    def scores(self, m, a, mask):
+    def scores(self, m: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
         # P = [ m ; a ]
-        P = torch.stack([m, a], dim=-1)[:, 0, 0].movedim(-1, 1)  # (B, 2, H, W), in memory as (B, H, W, 2): conv is faster so
+        P = torch.stack([m, a], dim=-1)[:, 0, 0].movedim(-1, 1)  # (B, 2, H, W), in the order that conv likes
         # A_pos = sigmoid( Conv7x7(P) ),   2 -> 1 channel, padded with zeros
         return self.conv(P).unsqueeze(1)  # (B, 1, 1, H, W)
 
@@ -105,9 +107,10 @@ class PositionalAttention(Attention):
 class SliceAttention(Attention):
     """One gate for each slice, from one maximum and one mean of every slice in the stack.
 
-    The MLP has D = `num_slices` inputs, one slot for each slice. A volume with fewer slices stands in the middle of the slots,
-    between zeros. A deeper one raises ValueError (windows.py covers such a volume in overlapping parts).
-    If `uncertain`, training draws the scores from a normal distribution; evaluation takes its mean, so that two passes agree.
+    The MLP has D = `num_slices` inputs, one slot for each slice. A volume with fewer slices stands in the
+    middle of the slots, between zeros. A deeper one raises ValueError (windows.py covers such a volume in
+    overlapping parts). If `uncertain`, training draws the scores from a normal distribution; evaluation takes
+    its mean, so that two passes agree.
     """
 
     name, axes = "slice", "BS"
@@ -117,11 +120,11 @@ class SliceAttention(Attention):
         super().__init__()
         check_sampling(sampling)
         self.num_slices = num_slices
-        self.mlp = nn.Sequential(
-            nn.Linear(num_slices, expansion * num_slices), nn.ReLU(), nn.Linear(expansion * num_slices, num_slices))
+        hidden = expansion * num_slices
+        self.mlp = nn.Sequential(nn.Linear(num_slices, hidden), nn.ReLU(), nn.Linear(hidden, num_slices))
         self.normal = LowRankNormal(num_slices, rank, sampling) if uncertain else None
 
-    def scores(self, m, a, mask):
+    def scores(self, m: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
         slots = centred_slots(*m.shape[:2], self.num_slices, m.device, mask)  # (B, S): the slot of each slice
         m, a = (into_slots(pooled.flatten(1), slots, self.num_slices) for pooled in (m, a))  # (B, D) each
         # z = MLP_s(m) + MLP_s(a),   MLP_s: D -> 4D -> D, the same for both, ReLU inside
@@ -130,7 +133,7 @@ class SliceAttention(Attention):
             # certain:     A_sl = sigmoid(z)
             s = z.gather(1, slots)  # (B, S)
         else:
-            # uncertain:   A_sl = sigmoid(s),   s ~ Normal(mu, W W^T + diag(d)) over the slices, predicted from ReLU(z)
+            # uncertain:   A_sl = sigmoid(s),   s ~ Normal(mu, W W^T + diag(d)), predicted from ReLU(z)
             s = self.normal.sample(self.normal(z.relu(), slots))  # (B, S)
         if mask is not None:
             s = s.masked_fill(~mask, -torch.inf)  # the gate of a padded slice is 0
@@ -145,18 +148,18 @@ class CSAM(nn.Module):
 
     num_slices   the depth of the deepest volume that it must see
     semantic, positional, slice   each of the three can be switched off
-    least_hidden  the semantic MLP has channels // 16 hidden units as published, or so many where that is fewer
+    least_hidden  of the semantic MLP, which has channels // 16 hidden units as published
     uncertain, rank, sampling     see SliceAttention and LowRankNormal
-    fast         compute the same values and gradients in less time (fast.py); False runs the lines of this page
+    fast         the same values and gradients in less time (fast.py); False runs the lines of this page
     """
 
-    def __init__(self, num_slices: int, channels: int, *, semantic: bool = True, positional: bool = True, slice: bool = True,
-                 least_hidden: int = 1, uncertain: bool = False, rank: int = 5, sampling: str = "reparameterised",
-                 fast: bool = True) -> None:
+    def __init__(self, num_slices: int, channels: int, *, semantic: bool = True, positional: bool = True,
+                 slice: bool = True, least_hidden: int = 1, uncertain: bool = False, rank: int = 5,
+                 sampling: str = "reparameterised", fast: bool = True) -> None:
         super().__init__()
         self.semantic = SemanticAttention(channels, least_hidden=least_hidden) if semantic else None
         self.positional = PositionalAttention() if positional else None
-        self.slice = SliceAttention(num_slices, uncertain=uncertain, rank=rank, sampling=sampling) if slice else None
+        self.slice = SliceAttention(num_slices, 4, uncertain, rank, sampling) if slice else None
         self.fast = fast
 
     @property
@@ -164,8 +167,8 @@ class CSAM(nn.Module):
         """The attentions that are switched on, in the order in which they act."""
         return [module for module in self.children() if isinstance(module, Attention)]
 
-    def forward(self, F: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """F (B, S, C, H, W), mask (B, S) bool or None -> the gated F, same shape. Raises ValueError for other shapes."""
+    def forward(self, F: Tensor, mask: Tensor | None = None) -> Tensor:
+        """F (B, S, C, H, W), mask (B, S) bool or None -> the gated F. Raises ValueError for other shapes."""
         F, mask = without_padding(F, mask)
         if self.fast:
             return multiply_gates(self.attentions, F, mask)

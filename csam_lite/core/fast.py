@@ -1,20 +1,24 @@
 r"""The fast path of CSAM: the values and gradients of attention.py in less time and memory.
 
-Two facts make it possible. F is large and everything else here is small, so that time is spent on passes over F.
+Two facts make it possible. F is large and everything else here is small, so that time is spent on passes over
+F.
 
-1. A gate without the axis C changes places with pooling over channels. Let A > 0 be such a gate, so that it multiplies all
-   channels of a pixel by the same number:
+1. A gate without the axis C changes places with pooling over channels. Let A > 0 be such a gate, so that it
+   multiplies all channels of a pixel by the same number:
 
        max_c (A F_c)  = A max_c F_c          because multiplying by A > 0 keeps the order
        mean_c (A F_c) = A mean_c F_c         because the mean is linear
 
-   Everything that the positional and the slice attention pool can be computed from max_c F and mean_c F, two maps that are C times
-   smaller than F. Each of the two gates multiplies these maps, and F itself is multiplied once, at the end, by their product.
+   Everything that the positional and the slice attention pool can be computed from max_c F and mean_c F, two
+   maps that are C times smaller than F. Each of the two gates multiplies these maps, and F itself is
+   multiplied once, at the end, by their product.
 
-2. The gradient of a maximum goes to where the maximum is. PyTorch compares all of F with it. For a maximum over the volume it is
-   enough to look into the one slice that holds it; for a maximum over channels, one pass can add the gradient of the mean as well.
+2. The gradient of a maximum goes to where the maximum is. PyTorch compares all of F with it. For a maximum
+   over the volume it is enough to look into the one slice that holds it; for a maximum over channels, one
+   pass can add the gradient of the mean as well.
 
-`multiply_gates` calls the same `gate_from` as the plain path, so that weights, hooks and recorded gates are the same objects.
+`multiply_gates` calls the same `gate_from` as the plain path, so that weights, hooks and recorded gates are
+the same objects.
 """
 
 from __future__ import annotations
@@ -35,14 +39,17 @@ VOLUME = (1, 3, 4)
 
 
 def multiply_gates(attentions: list[Attention], F: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """F (B, S, C, H, W) times the gates of `attentions`, one after the other. F must be 0 where the mask (B, S) is False."""
+    """F (B, S, C, H, W) times the gates of `attentions`, one after the other.
+
+    F must be 0 where the mask (B, S) is False.
+    """
     for commute, neighbours in groupby(attentions, key=lambda attention: "C" not in attention.axes):
         pool = _through_channel_maps if commute else _one_by_one
         F = pool(list(neighbours), F, mask)
     return F
 
 
-def _one_by_one(attentions, F, mask):
+def _one_by_one(attentions: list[Attention], F: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     for attention in attentions:
         if attention.pooled == VOLUME:
             m, a = MaxAndMeanOverVolume.apply(F, mask)  # (B, 1, C, 1, 1) each
@@ -52,7 +59,8 @@ def _one_by_one(attentions, F, mask):
     return F
 
 
-def _through_channel_maps(attentions, F, mask):
+def _through_channel_maps(attentions: list[Attention], F: torch.Tensor,
+                          mask: torch.Tensor | None) -> torch.Tensor:
     """Fact 1: pool F over channels once, then work on the two maps."""
     highest, mean = MaxAndMeanOverChannels.apply(F)  # (B, S, 1, H, W) each
     product = 1.0
@@ -64,7 +72,8 @@ def _through_channel_maps(attentions, F, mask):
 
 
 class MaxAndMeanOverVolume(torch.autograd.Function):
-    """F (B, S, C, H, W), mask (B, S) or None -> maximum and mean of each channel over its real slices, (B, 1, C, 1, 1) each.
+    """F (B, S, C, H, W), mask (B, S) or None -> maximum and mean of each channel over its real slices,
+    (B, 1, C, 1, 1) each.
 
     Padded slices must hold 0. If several slices share the maximum, the first gets its gradient.
     """
@@ -89,7 +98,7 @@ class MaxAndMeanOverVolume(torch.autograd.Function):
             of_mean = of_mean / on_features(mask.sum(1, keepdim=True))
         of_mean = of_mean / (H * W)  # divided twice: the number of voxels can be too large for half precision
         gradient = of_mean.to(F.dtype).expand_as(F).contiguous()
-        at = torch.arange(B, device=F.device)[:, None], holder, torch.arange(C, device=F.device)  # that slice of each channel
+        at = torch.arange(B, device=F.device)[:, None], holder, torch.arange(C, device=F.device)  # that slice
         share = (F[at] == highest[..., None, None]).to(F.dtype)  # (B, C, H, W): 1 at the maximum
         gradient[at] += share * (of_highest[:, 0] / share.sum((2, 3), keepdim=True))
         return gradient, None
@@ -98,7 +107,8 @@ class MaxAndMeanOverVolume(torch.autograd.Function):
 class MaxAndMeanOverChannels(torch.autograd.Function):
     """F (B, S, C, H, W) -> its maximum and its mean over the channels, (B, S, 1, H, W) each.
 
-    Channels that share the maximum share its gradient, as in torch.amax. The mean has at least the precision of float32.
+    Channels that share the maximum share its gradient, as in torch.amax. The mean has at least the precision
+    of float32.
     """
 
     @staticmethod
@@ -111,6 +121,6 @@ class MaxAndMeanOverChannels(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, of_highest, of_mean):
         F, highest = ctx.saved_tensors
-        share = torch.eq(F, highest, out=torch.empty_like(F))  # 1 at the maximum, 0 below; a bool tensor would be slower
+        share = torch.eq(F, highest, out=torch.empty_like(F))  # 1 at the maximum; bool would be slower
         of_mean = (of_mean / F.shape[2]).to(F.dtype)
         return share.mul_(of_highest / share.sum(CHANNELS, keepdim=True)).add_(of_mean)

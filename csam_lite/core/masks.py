@@ -28,15 +28,17 @@ def max_over(F: torch.Tensor, dims: tuple[int, ...], mask: torch.Tensor | None =
 
 
 def mean_over(F: torch.Tensor, dims: tuple[int, ...], mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean of F over `dims`, dimensions kept; where S is among them, over the real slices only. F must be 0 in padded slices.
+    """Mean of F over `dims`, dimensions kept; where S is among them, over the real slices only. F must be 0
+    in padded slices.
 
-    The mean has at least the precision of float32, because a sum over many half-precision numbers can overflow.
+    The mean has at least the precision of float32, because a sum over many half-precision numbers can
+    overflow.
     """
     precision = torch.promote_types(F.dtype, torch.float32)
     mean = F.mean(dims, keepdim=True, dtype=precision) if dims else F.to(precision)
     if mask is None or SLICES not in dims:
         return mean
-    return mean / on_features(mask.to(mean.dtype).mean(1, keepdim=True))  # the zeros of padding are taken out again
+    return mean / on_features(mask.to(mean.dtype).mean(1, keepdim=True))  # takes the zeros out again
 
 
 def on_features(mask: torch.Tensor) -> torch.Tensor:
@@ -44,10 +46,13 @@ def on_features(mask: torch.Tensor) -> torch.Tensor:
     return mask[:, :, None, None, None]
 
 
-def centred_slots(B: int, S: int, num_slices: int, device: torch.device, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """The slot (B, S), out of `num_slices`, in which each slice stands: the real slices of a volume stand in the middle.
+def centred_slots(B: int, S: int, num_slices: int, device: torch.device,
+                  mask: torch.Tensor | None = None) -> torch.Tensor:
+    """The slot (B, S), out of `num_slices`, in which each slice stands: the real slices of a volume stand in
+    the middle.
 
-    What lies between the first and the last real slice counts as real. Raises ValueError for a volume deeper than `num_slices`.
+    What lies between the first and the last real slice counts as real. Raises ValueError for a volume deeper
+    than `num_slices`.
     """
     slice_index = torch.arange(S, device=device).expand(B, S)
     first, last = 0, S - 1
@@ -56,13 +61,17 @@ def centred_slots(B: int, S: int, num_slices: int, device: torch.device, mask: t
         last = slice_index.masked_fill(~mask, -1).amax(1, keepdim=True)  # (B, 1)
     depth = last - first + 1
     if S > num_slices and bool(torch.as_tensor(depth > num_slices).any()):
-        raise ValueError(f"a volume of {int(torch.as_tensor(depth).max())} slices is deeper than num_slices={num_slices}; "
-                         "predict it in windows (csam_lite.core.windows) or build the network with more slices")
+        deepest = int(torch.as_tensor(depth).max())
+        raise ValueError(f"a volume of {deepest} slices is deeper than num_slices={num_slices}; "
+                         "predict it in windows (windows.py) or build the network with more slices")
     slots = slice_index - first + (num_slices - depth) // 2
     return slots.clamp(0, num_slices - 1)  # clamps padded slices only
 
 
 def into_slots(values: torch.Tensor, slots: torch.Tensor, num_slices: int) -> torch.Tensor:
-    """One value for each slice (B, S) -> the values in their slots (B, D), zeros elsewhere. Padded slices must hold 0."""
+    """One value for each slice (B, S) -> the values in their slots (B, D), zeros elsewhere.
+
+    Padded slices must hold 0.
+    """
     empty = values.new_zeros(len(values), num_slices)
     return empty.scatter_add(1, slots, values)

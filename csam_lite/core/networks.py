@@ -1,7 +1,7 @@
 """U-Net and U-Net++ with one CSAM per encoder level, as the paper's released code builds them.
 
-Volume in, volume out: (B, S, C, H, W). Inside, all convolutions are 2D and see the slices as one long batch (B*S, C, H, W);
-only CSAM looks across the slices. Without CSAM a network is a plain 2D one.
+Volume in, volume out: (B, S, C, H, W). Inside, all convolutions are 2D and see the slices as one long batch
+(B*S, C, H, W); only CSAM looks across the slices. Without CSAM a network is a plain 2D one.
 """
 
 from collections.abc import Iterable
@@ -15,13 +15,15 @@ from .attention import CSAM, GATES
 
 
 class SliceNetwork(nn.Module):
-    """What U-Net and U-Net++ share: the widths of their blocks, one CSAM per gated level, and the way through the slices.
+    """What U-Net and U-Net++ share: the widths of their blocks, one CSAM per gated level, and the way through
+    the slices.
 
     attention    which gates: "all", "none", "semantic+slice" or any iterable of names out of `GATES`
     csam_class   CSAM, or a module with the same arguments in its place
     csam         further options of CSAM, for example uncertain=True
 
-    Raises ValueError for an unknown gate, or an image too small for the number of levels, TypeError for an unknown option.
+    Raises ValueError for an unknown gate, or an image too small for the number of levels, TypeError for an
+    unknown option.
     """
 
     takes_gates = True  # whether its arguments choose gates; baselines say False
@@ -32,42 +34,55 @@ class SliceNetwork(nn.Module):
         self.num_slices, self.levels = num_slices, levels
         self.widths = [base_channels * 2**level for level in range(levels)]
 
-    def add_gates(self, gated_levels: int, attention: str | Iterable[str], csam_class: type[nn.Module], csam: dict) -> None:
-        """One CSAM for each gated level. Call it last, so that with one seed the convolutions start alike whatever the gates."""
+    def add_gates(self, gated_levels: int, attention: str | Iterable[str], csam_class: type[nn.Module],
+                  csam: dict) -> None:
+        """One CSAM for each gated level.
+
+        Call it last, so that with one seed the convolutions start alike whatever the gates.
+        """
         names = gate_names(attention)
-        switches = {name: name in names for name in GATES}
-        self.csam = nn.ModuleList(csam_class(self.num_slices, width, **switches, **csam) for width in self.widths[:gated_levels])
+        options = {name: name in names for name in GATES} | csam
+        widths = self.widths[:gated_levels]
+        self.csam = nn.ModuleList(csam_class(self.num_slices, width, **options) for width in widths)
 
     @property
     def across_slices(self) -> nn.ModuleList:
         """The modules, one for each gated level, through which the slices of a volume meet."""
         return self.csam
 
-    def encode(self, blocks: Iterable[nn.Module], x: torch.Tensor, mask: torch.Tensor | None) -> tuple[list, list]:
-        """Features of each level, finest first, before and after the gates, from x (B, S, C, H, W). The path down is not gated."""
+    def encode(self, blocks: Iterable[nn.Module], x: torch.Tensor,
+               mask: torch.Tensor | None) -> tuple[list, list]:
+        """Features of each level, finest first, before and after the gates, from x (B, S, C, H, W).
+
+        The path down is not gated.
+        """
         B, S, _, H, W = x.shape
         if min(H, W) < 2**self.levels:
-            raise ValueError(f"{H} x {W} pixels are too few for {self.levels} levels: give at least {2**self.levels}, or fewer levels")
+            raise ValueError(f"{H} x {W} pixels are too few for {self.levels} levels: "
+                             f"give at least {2**self.levels}, or fewer levels")
         if mask is not None:
             x = x.masked_fill(~mask.bool()[:, :, None, None, None], 0)  # padding may hold anything, even NaN
         x = x.flatten(0, 1)  # (B*S, C, H, W)
         features = []
         for block in blocks:
             features.append(block(F.max_pool2d(features[-1], 2) if features else x))
-        gated = [module(f.unflatten(0, (B, S)), mask).flatten(0, 1) for module, f in zip(self.across_slices, features)]
+        gated = [module(f.unflatten(0, (B, S)), mask).flatten(0, 1)
+                 for module, f in zip(self.across_slices, features)]
         return features, gated
 
 
 class UNet(SliceNetwork):
     """U-Net whose skip connections and bottleneck pass through a CSAM.
 
-    forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> logits (B, S, K, H, W), K = `num_classes` with background.
+    forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> logits (B, S, K, H, W), K = `num_classes` with
+    background.
     """
 
     least_levels = 1
 
-    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 64, levels: int = 5,
-                 attention: str | Iterable[str] = GATES, csam_class: type[nn.Module] = CSAM, **csam) -> None:
+    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 64,
+                 levels: int = 5, attention: str | Iterable[str] = GATES,
+                 csam_class: type[nn.Module] = CSAM, **csam) -> None:
         super().__init__(num_slices, base_channels, levels)
         self.down = nn.ModuleList(ConvBlock(*pair) for pair in pairwise([in_channels, *self.widths]))
         self.up = nn.ModuleList(Up(*pair) for pair in pairwise(reversed(self.widths)))
@@ -82,21 +97,25 @@ class UNet(SliceNetwork):
 
 
 class UNetPlusPlus(SliceNetwork):
-    """U-Net++: nodes X(i, j) at level i, column j. A CSAM gates what the first column X(i, 0) passes on to its own level.
+    """U-Net++: nodes X(i, j) at level i, column j. A CSAM gates what the first column X(i, 0) passes on to
+    its own level.
 
-    The deepest level has one node only, so nothing of it is gated. (The released code builds a CSAM there and never calls
-    it. Here it does not exist, so that every parameter trains; the outputs are the same as the released network's.)
+    The deepest level has one node only, so nothing of it is gated. (The released code builds a CSAM there and
+    never calls it. Here it does not exist, so that every parameter trains; the outputs are the same as the
+    released network's.)
 
-    forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> logits (B, S, K, H, W) of the last column; in training the
-    list of the logits of all levels - 1 columns, whose losses are summed (deep supervision).
+    forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> logits (B, S, K, H, W) of the last column; in
+    training the list of the logits of all levels - 1 columns, whose losses are summed (deep supervision).
     """
 
-    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 64, levels: int = 5,
-                 attention: str | Iterable[str] = GATES, csam_class: type[nn.Module] = CSAM, **csam) -> None:
+    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 64,
+                 levels: int = 5, attention: str | Iterable[str] = GATES,
+                 csam_class: type[nn.Module] = CSAM, **csam) -> None:
         super().__init__(num_slices, base_channels, levels)
         first = [ConvBlock(*pair) for pair in pairwise([in_channels, *self.widths])]
-        self.nodes = nn.ModuleList(  # nodes[i][j] is X(i, j): it reads j earlier nodes of its level and one from below
-            nn.ModuleList([first[i], *(ConvBlock(j * width + 2 * width, width) for j in range(1, levels - i))])
+        # nodes[i][j] is X(i, j): it reads j earlier nodes of its level and one from below
+        self.nodes = nn.ModuleList(
+            nn.ModuleList([first[i], *(ConvBlock((j + 2) * width, width) for j in range(1, levels - i))])
             for i, width in enumerate(self.widths))
         self.heads = nn.ModuleList(nn.Conv2d(base_channels, num_classes, 1) for _ in range(levels - 1))
         self.add_gates(levels - 1, attention, csam_class, csam)
@@ -106,7 +125,7 @@ class UNetPlusPlus(SliceNetwork):
         rows = [[node] for node in gated]  # rows[i]: what the next node of level i reads from its own level
         for j in range(1, self.levels):
             below = [upsample(column[i + 1], column[i]) for i in range(self.levels - j)]
-            column = [self.nodes[i][j](torch.cat([*rows[i], below[i]], dim=1)) for i in range(self.levels - j)]
+            column = [self.nodes[i][j](torch.cat([*rows[i], lower], dim=1)) for i, lower in enumerate(below)]
             for row, node in zip(rows, column):
                 row.append(node)
         heads = zip(self.heads, rows[0][1:]) if self.training else [(self.heads[-1], rows[0][-1])]
@@ -120,7 +139,8 @@ class ConvBlock(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(*(
             layer for channels in (in_channels, out_channels)
-            for layer in (nn.Conv2d(channels, out_channels, 3, padding=1), nn.InstanceNorm2d(out_channels), nn.LeakyReLU(0.01))))
+            for layer in (nn.Conv2d(channels, out_channels, 3, padding=1), nn.InstanceNorm2d(out_channels),
+                          nn.LeakyReLU(0.01))))
 
 
 class Up(nn.Module):
@@ -141,13 +161,15 @@ def upsample(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def gate_names(attention: str | Iterable[str]) -> tuple[str, ...]:
-    """The gates named by `attention`, for example "all", "none", "semantic+slice" or ("slice",), in the order of `GATES`.
+    """The gates named by `attention`, for example "all", "none", "semantic+slice" or ("slice",), in the order
+    of `GATES`.
 
     Raises ValueError for an unknown name.
     """
     if isinstance(attention, str):
-        attention = {"all": GATES, "none": ()}.get(attention) or [name for name in attention.split("+") if name != "none"]
+        attention = GATES if attention == "all" else [name for name in attention.split("+") if name != "none"]
     unknown = set(attention) - set(GATES)
     if unknown:
-        raise ValueError(f"unknown attention {', '.join(sorted(unknown))}: choose from {', '.join(GATES)}, joined by +, or all, or none")
+        raise ValueError(f"unknown attention {', '.join(sorted(unknown))}: "
+                         f"choose from {', '.join(GATES)}, joined by +, or all, or none")
     return tuple(name for name in GATES if name in attention)

@@ -1,4 +1,7 @@
-"""Where gates stand before a training. The paper does not say; the released code leaves them to random weights."""
+"""Where gates stand before a training.
+
+The paper does not say; the released code leaves them to random weights.
+"""
 
 import math
 from typing import TypeVar
@@ -12,15 +15,17 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def start_gates(module: Module, value: float = 0.9, semantic_weights: float = 0.0) -> Module:
-    """Let every gate in `module` begin at `value`, for any input, or semantic gates near it; returns the module.
+    """Let every gate in `module` begin at `value`, for any input, or semantic gates near it; returns the
+    module.
 
         network = start_gates(UNet(1, 3, num_slices=20))
 
-    With random weights, as published, a fifth of the channels starts with a semantic gate below 0.1 or above 0.9 by chance, because
-    the pooled maxima are well above 1. Here the last layer of each attention starts without weights, with a bias for `value`.
-    With `semantic_weights` above 0 (1 is the size of PyTorch's own start), the semantic gates start with weights that compare
-    channels. Then they differ between volumes from the first step on; started without weights, they hardly learn to.
-    Raises ValueError for a value outside (0, 1).
+    With random weights, as published, a fifth of the channels starts with a semantic gate below 0.1 or above
+    0.9 by chance, because the pooled maxima are well above 1. Here the last layer of each attention starts
+    without weights, with a bias for `value`. With `semantic_weights` above 0 (1 is the size of PyTorch's own
+    start), the semantic gates start with weights that compare channels. Then they differ between volumes from
+    the first step on; started without weights, they hardly learn to. Raises ValueError for a value outside
+    (0, 1).
     """
     if not 0 < value < 1:
         raise ValueError(f"gates start at {value}: must lie between 0 and 1, both excluded")
@@ -38,11 +43,12 @@ def start_gates(module: Module, value: float = 0.9, semantic_weights: float = 0.
 
 @torch.no_grad()
 def _compare_channels(attention: SemanticAttention, scale: float) -> None:
-    """Start the MLP so that it answers to how channels differ from each other, and not to how large all of them are.
+    """Start the MLP so that it answers to how channels differ from each other, and not to how large all of
+    them are.
 
-    Each hidden unit starts as a weighted mean of the channels (its weights sum to 1), so that it is active. The
-    last layer weighs the differences between hidden units (each row sums to 0), so that the gates stand at their
-    bias where all channels are alike.
+    Each hidden unit starts as a weighted mean of the channels (its weights sum to 1), so that it is active.
+    The last layer weighs the differences between hidden units (each row sums to 0), so that the gates stand
+    at their bias where all channels are alike.
     """
     first, _, last = attention.mlp
     first.weight += (1 - first.weight.sum(1, keepdim=True)) / first.in_features

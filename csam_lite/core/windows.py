@@ -1,4 +1,6 @@
-"""A whole volume through a network: class probabilities, in overlapping windows if it is deep, and how much repeated draws differ."""
+"""A whole volume through a network: class probabilities, in overlapping windows if it is deep, and how much
+repeated draws differ.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,11 +14,13 @@ from .attention import SliceAttention
 @torch.no_grad()
 def probabilities(network: nn.Module, image: torch.Tensor,
                   during: Callable[[int, int], AbstractContextManager] | None = None) -> torch.Tensor:
-    """Class probabilities (S, K, H, W) float32 on the CPU for image (S, C, H, W), in the mode the network is in.
+    """Class probabilities (S, K, H, W) float32 on the CPU for image (S, C, H, W), in the mode the network is
+    in.
 
-    A volume deeper than `network.num_slices` (if the network has it) is covered by windows that overlap by half or more. Where
-    windows overlap, a slice counts more the nearer it lies to the middle of its window. during(start, stop) gives a context that
-    is open while the network sees the slices start to stop - 1, for example to record or replace its gates (gates.py).
+    A volume deeper than `network.num_slices` (if the network has it) is covered by windows that overlap by
+    half or more. Where windows overlap, a slice counts more the nearer it lies to the middle of its window.
+    during(start, stop) gives a context that is open while the network sees the slices start to stop - 1, for
+    example to record or replace its gates (gates.py).
     """
     S, device = len(image), next(network.parameters()).device
     D = getattr(network, "num_slices", S)
@@ -38,7 +42,8 @@ def probabilities(network: nn.Module, image: torch.Tensor,
 
 
 def spread(network: nn.Module, image: torch.Tensor, draws: int = 20) -> torch.Tensor:
-    """Standard deviation of the class probabilities over `draws` of the slice gate, (S, K, H, W), for image (S, C, H, W).
+    """Standard deviation of the class probabilities over `draws` of the slice gate, (S, K, H, W), for image
+    (S, C, H, W).
 
     The gates draw; the rest of the network stays in the mode it is in.
     """
@@ -55,7 +60,8 @@ def spread(network: nn.Module, image: torch.Tensor, draws: int = 20) -> torch.Te
 
 def drawn_gates(network: nn.Module) -> list[SliceAttention]:
     """The slice attentions of `network` that draw their gate in training."""
-    return [module for module in network.modules() if isinstance(module, SliceAttention) and module.normal is not None]
+    return [module for module in network.modules()
+            if isinstance(module, SliceAttention) and module.normal is not None]
 
 
 @contextmanager
