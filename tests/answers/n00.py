@@ -21,6 +21,11 @@ def loop_over_slices(F, gate):
     return out
 
 
+def asserts_the_range(F, gate):
+    assert gate.min() >= 0 and gate.max() <= 1, "a gate lies between 0 and 1"
+    return F * gate[:, :, None, None, None]
+
+
 def in_place(F, gate):
     F *= gate[:, :, None, None, None]
     return F
@@ -39,6 +44,7 @@ WRONG = {
         "slice on the channel axis": shapes(slice="B1S11"),
         "axes of size 1 left out": shapes("BC", "BHW", "BS"),
         "numbers of one example": lambda B, S, C, H, W: shapes()(2, 5, 3, 7, 4),
+        "numbers, not shapes": lambda B, S, C, H, W: {"semantic": B * C, "positional": B * H * W, "slice": B * S},
         "no dict": lambda B, S, C, H, W: (B, 1, C, 1, 1),
         "a part still open": lambda B, S, C, H, W: shapes()(B, S, C, H, W) | {"slice": ...},
     },
@@ -49,6 +55,7 @@ WRONG = {
         "added": lambda F, gate: F + gate[:, :, None, None, None],
         "sigmoid again": lambda F, gate: F * gate.sigmoid()[:, :, None, None, None],
         "in place": in_place,
+        "gradient cut": lambda F, gate: (F * gate[:, :, None, None, None]).detach(),
         "gate returned": lambda F, gate: gate[:, :, None, None, None],
     },
     "dice": {
@@ -62,15 +69,43 @@ WRONG = {
     },
 }
 RIGHT = {
-    "gate_shapes": {"tuples": shapes(), "torch.Size": lambda *sizes: {gate: torch.Size(s) for gate, s in shapes()(*sizes).items()}},
+    "gate_shapes": {
+        "written out": lambda B, S, C, H, W: {
+            "semantic": (B, 1, C, 1, 1), "positional": (B, 1, 1, H, W), "slice": (B, S, 1, 1, 1)},
+        "torch.Size": lambda *sizes: {gate: torch.Size(s) for gate, s in shapes()(*sizes).items()},
+    },
     "slice_gate": {
         "broadcast": lambda F, gate: F * gate[:, :, None, None, None],
         "einsum": lambda F, gate: torch.einsum("bschw,bs->bschw", F, gate),
         "loops": loop_over_slices,
+        "asserts that a gate lies between 0 and 1": asserts_the_range,
     },
     "dice": {
         "formula": lambda a, b: 2 * (a & b).sum() / (a.sum() + b.sum()),
         "sets": sets_dice,
         "torch, with a small number below": lambda a, b: 2 * torch.tensor(a & b).sum() / (torch.tensor(a).sum() + torch.tensor(b).sum() + 1e-6),
+    },
+}
+
+EQUIVALENT = {
+    "gate_shapes": {
+        "gate: «s»": "a torch.Size is a tuple",
+        "with torch.no_grad()": "no tensor is computed",
+        "sizes[«letter[": "a letter has one character",
+    },
+    "slice_gate": {
+        "empty_like(«F.detach()»": "only the size of F is used here",
+        "range(«gate».shape": "gate and F have the same B and S",
+        "range(«out».shape": "out and F have the same size",
+        "».shape[1]": "F[:1] has as many slices as F",
+    },
+    "dice": {
+        "for mask in «(b, a)»": "Dice does not depend on the order",
+        ".detach()»": "the answer is a number, and no gradient passes through a number of voxels",
+        "«a & b».sum()": "numpy counts as torch does",
+        "(«a».sum()": "numpy counts as torch does",
+        "«b».sum()": "numpy counts as torch does",
+        "«torch.tensor(a).sum() + torch.tensor(b).sum()": "the small number may be left out or subtracted",
+        "torch.tensor(b).sum() + «": "the small number may have another value",
     },
 }

@@ -1,5 +1,6 @@
 """Answers to the exercises of 02_semantic_attention: wrong ones that its checks must reject, and unlike right ones that they must accept."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -58,6 +59,39 @@ def masked_loop(x, mask):
     return [torch.stack([volume.amax(1) for volume in kept]), torch.stack([volume.mean(1) for volume in kept])]
 
 
+def in_place(x, mlp):
+    x *= torch.sigmoid(mlp(x.amax((1, 3, 4))) + mlp(x.mean((1, 3, 4))))[:, None, :, None, None]
+    return x
+
+
+def fills_the_callers_x(x, mask):
+    highest, mean = masked(x, mask)
+    x[~mask] = -torch.inf
+    return highest, mean
+
+
+def compares(strength):
+    """Weights whose gates at half brightness have the logit +-strength / 2."""
+    difference = [[1.0, -1.0], [-1.0, 1.0]]
+    return weights(difference, [0, 0], [[strength, -strength], [-strength, strength]], [0, 0])
+
+
+def opens_the_higher(answer):
+    """Whether the weights do what the text of exercise 02.3 asks, computed without the library."""
+    W1, b1, W2, b2 = (np.asarray(part, float) for part in answer())
+
+    def mlp(v):
+        return W2 @ np.maximum(W1 @ v + b1, 0) + b2
+
+    for high, low, mean in ((2, 1, 0.04), (4, 2, 0.08), (1, 0.5, 0.02), (-1, -2, -2.96)):
+        for true in (0, 1):
+            highest = np.array([low, high] if true else [high, low])
+            gate = 1 / (1 + np.exp(-mlp(highest) - mlp(np.full(2, mean))))
+            if not (gate[true] > 0.9 and gate[1 - true] < 0.1):
+                return False
+    return True
+
+
 WRONG = {
     "statistics": {
         "slices kept": lambda x: (x.amax((3, 4)), x.mean((3, 4))),
@@ -66,6 +100,7 @@ WRONG = {
         "exchanged": lambda x: (x.mean((1, 3, 4)), x.amax((1, 3, 4))),
         "mean of each slice's maximum": lambda x: (x.amax((3, 4)).mean(1), x.mean((1, 3, 4))),
         "maximum of the absolute values": lambda x: (x.abs().amax((1, 3, 4)), x.mean((1, 3, 4))),
+        "detached": lambda x: (x.amax((1, 3, 4)).detach(), x.mean((1, 3, 4)).detach()),
         "one tensor": lambda x: x.amax((1, 3, 4)),
         "axes kept": lambda x: (x.amax((1, 3, 4), keepdim=True), x.mean((1, 3, 4), keepdim=True)),
     },
@@ -80,6 +115,7 @@ WRONG = {
         "pooled over the batch": lambda x, mlp: gated(x, (mlp(x.amax((0, 1, 3, 4))) + mlp(x.mean((0, 1, 3, 4))))[None]),
         "graph cut": without_graph,
         "input cut": lambda x, mlp: attention(x.detach(), mlp) + 0 * x,
+        "in place": in_place,
         "residual": lambda x, mlp: x + attention(x, mlp),
     },
     "by_hand": {
@@ -88,12 +124,18 @@ WRONG = {
         "always open": weights(torch.zeros(2, 2), torch.zeros(2), torch.zeros(2, 2), torch.full((2,), 9.0)),
         "each channel for itself": weights(torch.eye(2), torch.zeros(2), 10 * torch.eye(2), torch.zeros(2)),
         "each channel against a threshold": weights(torch.eye(2), torch.full((2,), -1.5), 20 * torch.eye(2), torch.full((2,), -3.0)),
+        "right at one brightness": weights(HAND[0], torch.full((2,), -0.9), HAND[2], HAND[3]),
+        "no comparison before the ReLU": weights(torch.eye(2), torch.zeros(2), HAND[2], HAND[3]),
+        "a gate of 0.895": compares(2 * 2.14),
         "first channel always": weights(torch.zeros(2, 2), torch.zeros(2), torch.zeros(2, 2), torch.tensor([9.0, -9.0])),
         "three tensors": lambda: HAND[:3],
         "biases of a wrong shape": weights(HAND[0], torch.zeros(1), HAND[2], HAND[3]),
     },
     "masked_statistics": {
         "no mask": lambda x, mask: (x.amax((1, 3, 4)), x.mean((1, 3, 4))),
+        "a fill of -10": lambda x, mask: (x.masked_fill(~mask[..., None, None, None], -10).amax((1, 3, 4)), masked(x, mask)[1]),
+        "writes into x": fills_the_callers_x,
+        "detached": lambda x, mask: [part.detach() for part in masked(x, mask)],
         "zeros for padding": lambda x, mask: ((x * mask[..., None, None, None]).amax((1, 3, 4)), masked(x, mask)[1]),
         "divided by S": lambda x, mask: (masked(x, mask)[0], (x * mask[..., None, None, None]).mean((1, 3, 4))),
         "depth counted, place not": lambda x, mask: masked(x, torch.arange(x.shape[1]) < mask.sum(1, keepdim=True)),
@@ -111,7 +153,39 @@ RIGHT = {
         "differences": weights(*HAND),
         "one hidden unit": weights(torch.tensor([[20.0, -20.0], [0.0, 0.0]]), torch.zeros(2),
                                    torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([-2.0, 2.0])),
+        "a gate of 0.905": compares(2 * 2.254),
         "lists": weights([[2, -2], [-2, 2]], [0, 0], [[6, -6], [-6, 6]], [0, 0]),
     },
     "masked_statistics": {"fill": masked, "loop, as a list": masked_loop},
+}
+
+STILL_RIGHT = {"by_hand": opens_the_higher}
+EQUIVALENT = {
+    "statistics": {
+        "«torch.ones(len(x), x.shape[2])»": "every number of the new tensor is overwritten",
+        "».shape[2]": "x[:1] has as many channels as x",
+        "len(«highest»)": "highest has as many rows as x",
+        "len(«mean»)": "mean has as many rows as x",
+        "«x.detach()»[b, :, c].numel()": "only the size is used here",
+        "x[b, :, «b»].numel()": "all channels have the same size",
+    },
+    "semantic_attention": {
+        "«volume.transpose(1, 0)»": "transpose does not depend on the order of the two axes",
+        "mlp(«flat.max(1).values»)": "the batch axis of one volume is added by broadcasting",
+        "mlp(«flat.mean(1)»)": "the batch axis of one volume is added by broadcasting",
+        "(«-1»)": "axis 1 of two is the last one",
+        "«gate[:1]»[0]": "the first of the first is the first",
+        "«gate[-1:]»[0]": "of one volume, the last is the first",
+        "gate[«-1»]": "of one volume, the last is the first",
+    },
+    "masked_statistics": {
+        "«mask.detach()»": "a mask has no gradient",
+        "«wide.detach()»": "a mask has no gradient",
+        "«real.detach()»": "a mask has no gradient",
+        "mask.sum(«-1»)": "axis 1 of two is the last one",
+        "«x[:1]».shape[": "x[:1] has the same H and W",
+        "«x[-1:]».shape[": "x[-1:] has the same H and W",
+        "«volume[real].transpose(1, 0)»": "transpose does not depend on the order of the two axes",
+        "(«-1»)": "axis 1 of two is the last one",
+    },
 }

@@ -1,7 +1,11 @@
 """Answers to the exercises of 03_positional_attention: wrong ones that its checks must reject, and unlike right ones that they must accept."""
 
+import numpy as np
 import torch
+from scipy.ndimage import correlate
 from torch import nn
+
+from csam_lite.course.toys import one_stays
 
 
 def two_maps(x):
@@ -47,8 +51,40 @@ def kernel(of_maximum=0.0, of_mean=40.0, bias=-30.0, side=1):
     return lambda: (weight, torch.tensor([bias]))
 
 
+def one_weight():
+    weight = torch.zeros(1, 2, 7, 7)
+    weight[0, 1, 3, 3] = 40.0
+    return weight, torch.tensor([-30.0])
+
+
+def in_place(x, conv):
+    x *= torch.sigmoid(conv(two_maps(x)))[:, None]
+    return x
+
+
+def reaches(gate):
+    """One weight on the mean, and a bias, whose gates just reach `gate` on every disc that stays and 1 - gate on every
+    disc that jumps, on the volumes of the check."""
+    x, label = one_stays(32, seed=2)
+    mean, stays, jumps = x.mean((1, 2)), label[:, 0] > 0, ((x[:, :, 0] > 0.5) & (label == 0)).any(1)
+    low, high = mean[jumps].max().item(), mean[stays].min().item()
+    logit = np.log(gate / (1 - gate))
+    return kernel(0.0, 2 * logit / (high - low), -logit * (high + low) / (high - low))
+
+
+def opens_on_the_disc_that_stays(answer):
+    """Whether the weights do what the text of exercise 03.3 asks, computed with scipy."""
+    weight, bias = (np.asarray(part, float) for part in answer())
+    x, label = (tensor.numpy() for tensor in one_stays(32, seed=2))
+    maps = x[:, :, 0].max(1), x[:, :, 0].mean(1)  # (B, H, W) each
+    logits = bias + sum(correlate(map_, kernel[None], mode="constant") for map_, kernel in zip(maps, weight[0]))
+    stays, jumps = label[:, 0] > 0, ((x[:, :, 0] > 0.5) & (label == 0)).any(1)
+    return bool((logits[stays] > np.log(9)).all() and (logits[jumps] < -np.log(9)).all())
+
+
 WRONG = {
     "maps": {
+        "detached": lambda x: two_maps(x).detach(),
         "exchanged": lambda x: two_maps(x).flip(1),
         "slices kept": lambda x: torch.stack([x.amax(2), x.mean(2)], 2),
         "channels kept": lambda x: torch.stack([x.amax(1), x.mean(1)], 1),
@@ -67,6 +103,7 @@ WRONG = {
         "softmax over pixels": lambda x, conv: x * conv(two_maps(x)).flatten(1).softmax(1).reshape(len(x), 1, 1, *x.shape[3:]),
         "graph cut": without_graph,
         "input cut": lambda x, conv: gated(x, conv(two_maps(x.detach()))),
+        "in place": in_place,
         "residual": lambda x, conv: x + attention(x, conv),
         "maximum of each volume in all": lambda x, conv: gated(x, conv(two_maps(x).amax(0, keepdim=True).expand(len(x), -1, -1, -1))),
     },
@@ -74,6 +111,7 @@ WRONG = {
         "reads the maximum": kernel(of_maximum=40.0, of_mean=0.0, bias=-25.0),
         "always open": kernel(0.0, 0.0, 9.0),
         "always shut": kernel(0.0, 0.0, -9.0),
+        "a gate of 0.895": reaches(0.895),
         "inverted": kernel(of_mean=-40.0, bias=30.0),
         "too weak": kernel(of_mean=4.0, bias=-3.0),
         "no bias": kernel(bias=0.0),
@@ -85,5 +123,20 @@ WRONG = {
 RIGHT = {
     "maps": {"stack": two_maps, "loop": loop_maps},
     "positional_attention": {"function": attention, "loop and einsum": volume_by_volume, "module": Gate()},
-    "by_hand": {"mean at the pixel": kernel(), "mean, with less of the maximum": kernel(-2.0, 40.0, -28.0)},
+    "by_hand": {"mean at the pixel": one_weight, "a gate of 0.905": reaches(0.905), "mean, with less of the maximum": kernel(-2.0, 40.0, -28.0)},
+}
+
+STILL_RIGHT = {"by_hand": opens_on_the_disc_that_stays}
+
+EQUIVALENT = {
+    "maps": {
+        "».shape[3:]": "x[:1] has the same H and W",
+    },
+    "positional_attention": {
+        "[«-1», 0]": "of one volume, the last is the first",
+        "[0, «-1»]": "of one channel, the last is the first",
+        "torch.stack([«x[": "two_maps gets volumes one by one here, and of one volume x[:1] is all",
+        "«x[:1]».mean": "two_maps gets volumes one by one here",
+        "«x[-1:]».mean": "two_maps gets volumes one by one here",
+    },
 }

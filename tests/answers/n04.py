@@ -30,6 +30,12 @@ def five(z):
     return z[:, :, None, None, None]
 
 
+def mean_cut(x, mlp):
+    with torch.no_grad():
+        mean = x.mean((2, 3, 4))
+    return five((mlp(x.amax((2, 3, 4))) + mlp(mean)).sigmoid())
+
+
 GATE_WRONG = {
     "maximum only": lambda x, mlp: five(mlp(x.amax((2, 3, 4))).sigmoid()),
     "statistics added before the MLP": lambda x, mlp: five(mlp(x.amax((2, 3, 4)) + x.mean((2, 3, 4))).sigmoid()),
@@ -38,6 +44,7 @@ GATE_WRONG = {
     "pooled over the volumes": lambda x, mlp: gate_right(x.mean(0, keepdim=True).expand_as(x), mlp),
     "softmax over the slices": lambda x, mlp: five((mlp(x.amax((2, 3, 4))) + mlp(x.mean((2, 3, 4)))).softmax(1)),
     "gradient cut": lambda x, mlp: gate_right(x, mlp).detach(),
+    "gradient of the mean cut": mean_cut,
     "features cut": lambda x, mlp: gate_right(x.detach(), mlp),
     "shape (B, S)": lambda x, mlp: gate_right(x, mlp).flatten(1),
     "the gated features": lambda x, mlp: x * gate_right(x, mlp),
@@ -59,7 +66,17 @@ def draw_by_cholesky(mean, diag, factor):
     return mean + torch.einsum("bst,bt->bs", root, torch.randn_like(mean))
 
 
+def drawn(mean, diag, factor, noise):
+    """A draw with other noise of mean 0 and variance 1; noise(shape) -> tensor."""
+    common = (factor @ noise((len(mean), factor.shape[2], 1))).squeeze(2)
+    return mean + common + diag.sqrt() * noise(mean.shape)
+
+
 DRAW_WRONG = {
+    "coin flips": lambda m, d, f: drawn(m, d, f, lambda shape: torch.randn(shape).sign()),
+    "centred uniform noise": lambda m, d, f: drawn(m, d, f, lambda shape: (torch.rand(shape) - 0.5) * 12**0.5),
+    "the first volume for all": lambda m, d, f: draw_right(m[:1].expand_as(m), d, f),
+    "half of the factor cut": lambda m, d, f: draw_right(m, d, 0.5 * f + 0.5 * f.detach()),
     "sample() instead of rsample()": lambda m, d, f: torch.distributions.LowRankMultivariateNormal(m, f, d).sample(),
     "the mean": lambda m, d, f: m + 0 * d + 0 * f.sum(2),
     "variance as standard deviation": lambda m, d, f: m + (f @ torch.randn(len(m), f.shape[2], 1)).squeeze(2) + d * torch.randn_like(m),
@@ -84,7 +101,10 @@ def step(module, x=None):
 
 
 def arrives_right(module):
-    return all(grad is not None and bool(grad.any()) for grad in step(module))
+    x = torch.rand(2, 6, 4, 8, 8, requires_grad=True)
+    y = module(x)
+    (y * torch.randn_like(y)).sum().backward()
+    return all(p.grad is not None and bool(p.grad.any()) for p in module.parameters())
 
 
 def arrives_by_autograd(module):
@@ -97,12 +117,32 @@ def arrives_by_autograd(module):
 
 def arrives_by_a_step(module):
     before = [parameter.detach().clone() for parameter in module.parameters()]
-    step(module)
+    y = module(torch.rand(2, 6, 4, 8, 8))
+    if y.requires_grad:
+        y.square().sum().backward()
     torch.optim.SGD(module.parameters(), lr=1.0).step()
     return all(not torch.equal(old, new) for old, new in zip(before, module.parameters()))
 
 
+def keeps_the_last(module):
+    step(module)
+    for p in module.parameters():
+        arrived = p.grad is not None and bool(p.grad.any())
+    return arrived
+
+
+def some(module, chosen):
+    """A right test of the parameters that are chosen, and of no other."""
+    grads = step(module)
+    names = [name for name, _ in module.named_parameters()]
+    return all(grad is not None and bool(grad.any()) for name, grad in zip(names, grads) if chosen(name, names))
+
+
 FINDS_WRONG = {
+    "the last parameter only": keeps_the_last,
+    "weights only": lambda module: some(module, lambda name, names: "weight" in name),
+    "biases only": lambda module: some(module, lambda name, names: "bias" in name),
+    "first and last only": lambda module: some(module, lambda name, names: name in (names[0], names[-1])),
     "always True": lambda module: True,
     "always False": lambda module: False,
     "any instead of all": lambda module: any(grad is not None and bool(grad.any()) for grad in step(module)),
@@ -182,5 +222,62 @@ RIGHT = {
         "slots_right": slots_right,
         "slots_by_loops": slots_by_loops,
         "slots_as_floats": slots_as_floats,
+    },
+}
+
+EQUIVALENT = {
+    "slice_gate": {
+        "«one.detach()».numel()": "only the size is used here",
+        "mlp(«highest»)": "the batch axis of one volume is added by broadcasting",
+        "mlp(«mean»)": "the batch axis of one volume is added by broadcasting",
+        "len(«stack»)": "the list has one gate for each volume",
+        "«x».shape[:2]": "x and flat have the same B and S",
+        "«-1»": "the axis that is left over has the size 1",
+        "«x[:1]».shape[1]": "x[:1] has as many slices as x",
+        "«x[-1:]».shape[1]": "x[-1:] has as many slices as x",
+    },
+    "draw": {
+        "«mean».shape[0]": "mean and factor have the same B",
+        "«diag».shape[0]": "diag and factor have the same B",
+        "«factor[:1]».shape[2]": "factor[:1] has the same R",
+        "«factor[-1:]».shape[2]": "factor[-1:] has the same R",
+        "«mean + (factor @ common).squeeze(2) - diag": "noise and minus noise have the same distribution",
+        "«mean - ": "noise and minus noise have the same distribution",
+        "«common.detach()»": "the noise depends on no parameter",
+        "randn_like(«diag»)": "mean and diag have the same shape",
+        "randn_like(«mean.detach()»)": "only the shape is used here",
+    },
+    "finds_cut": {
+        "randn_like(": "every loss that depends on all parameters will do",
+        "«(y * torch.randn_like(y)).": "every loss that depends on all parameters will do",
+        "«y": "every loss that depends on all parameters will do",
+        "«p.grad.any()»": "a tensor of one bool is a bool",
+        "torch.rand": "random input of another size or distribution will do, if the module reads it",
+        "«-False»": "-False is 0, and so False",
+        "«module.parameters()»": "autograd.grad takes every collection of tensors",
+        "«grad.": "every measure of size will do that is 0 for zeros alone",
+        "«parameter.detach()».detach()": "detach() twice is detach()",
+        "«parameter».clone()": "torch.equal compares values",
+        "SGD(module.parameters())": "every learning rate will do, and SGD has one by default",
+        "lr=«": "every learning rate will do",
+        "«torch.equal(new, old)»": "torch.equal does not depend on the order",
+        "«old.detach()»": "torch.equal compares values",
+        "«new.detach()»": "torch.equal compares values",
+        "«zip(module.parameters(), before)»": "torch.equal does not depend on the order",
+    },
+    "slots": {
+        "detach()": "whole numbers have no gradient",
+        ".round()»": "whole numbers stay as they are",
+        "«mask[:1]».": "centred_slots takes the places of all volumes from the mask",
+        "«mask[-1:]».": "centred_slots takes the places of all volumes from the mask",
+        "out = «torch.": "every number of a real slice is overwritten, and floats may hold whole numbers",
+        "enumerate(«mask»)": "the loops read a tensor as they read a list",
+        "below = «(D - (real[-1] - real[0] + 1)) / 2»": "assigning to a tensor of whole numbers rounds down",
+        "«real[": "the first of the first is the first, the last of the last is the last",
+        "where = «torch.arange(mask.shape[1])»": "whole numbers or floats",
+        "mask.shape[«-1»]": "axis 1 of two is the last one",
+        "«f(row.nonzero())»": "torch.tensor takes a tensor of one number",
+        "«(torch.max, torch.min)»": "first and last may change their roles: the formula has the same value",
+        "«(D - 1 - high + low) // 2»": "// rounds down already",
     },
 }

@@ -88,7 +88,7 @@ def slice_axis(function: Answer) -> Verdict:
     @states("The spacing decides, not the shape")
     def not_the_shape() -> None:
         for shape, mm, expected in (((64, 48, 80), (0.8, 0.8, 3.0), 2), ((90, 60, 40), (3.0, 0.5, 0.5), 0),
-                                    ((20, 400, 30), (0.5, 1.2, 1.4), 2)):
+                                    ((20, 400, 30), (0.5, 1.2, 1.4), 2), ((10, 200, 90), (1.0, 0.7, 1.3), 2)):
             gives(shape, mm, expected, "a cropped scan can have more slices than rows")
 
     @states("The two axes within a slice can have different spacings")
@@ -217,6 +217,29 @@ def influence(function: Answer) -> Verdict:
             gives(lambda v, only=only: v + only * v.mean(1, keepdim=True), 2,
                   f"a network that adds the mean over S in volume {b} alone, slice 2", "compare all volumes")
 
+    @states("Each number of the answer counts, also the first and the last")
+    def each_number() -> None:
+        for place, name in (((0, 0, 0, 0), "first"), ((1, 1, 2, 3), "last")):
+            def one_number(v: torch.Tensor, place: tuple[int, ...] = place) -> torch.Tensor:
+                b, c, h, w = place
+                change = torch.zeros_like(v)
+                change[b, :, c, h, w] = v[b].abs().sum()
+                return v + change
+
+            gives(
+                one_number,
+                2,
+                f"a network that adds the sum of the volume to the {name} number of a slice, slice 2",
+                "compare all volumes, channels and pixels",
+            )
+
     return verify(
-        "influence", slice_by_slice, whole_stack, sign, one_neighbour, channels_and_classes, volumes
+        "influence",
+        slice_by_slice,
+        whole_stack,
+        sign,
+        one_neighbour,
+        channels_and_classes,
+        volumes,
+        each_number,
     )
