@@ -6,7 +6,7 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """Ask the C library to keep freed blocks in the process instead of giving them back to the system. Linux with glibc; elsewhere nothing.
 
     By default a tensor above 32 MB gets fresh pages each time, which the system fills with zeros when they are touched; `bench

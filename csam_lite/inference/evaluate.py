@@ -1,7 +1,11 @@
 """Measure a trained network on labelled scans, subject by subject."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +18,14 @@ from csam_lite.inference.predict import class_probabilities
 from csam_lite.metrics.calibration import calibration_error, organ_box, reliability
 from csam_lite.metrics.overlap import measure
 
+if TYPE_CHECKING:
+    from csam_lite.data.dataset import Case
+    from csam_lite.data.scan import Scan
+    from csam_lite.training.run import Run
 
-def evaluate(run, data=None, part="test", one_zone=None, masks=None, progress=True):
+
+def evaluate(run: Run, data: str | Path | None = None, part: str = "test", one_zone: str | None = None,
+             masks: str | Path | None = None, progress: bool = True) -> list[dict]:
     """Segment the cases of one part of the run's split, on each scan's own grid, and measure them: the rows of `measure` for every case.
 
     masks: a folder to write the masks to, CASE.nii.gz, on each scan's grid. The rest, and the errors, are `segmented`'s.
@@ -28,7 +38,8 @@ def evaluate(run, data=None, part="test", one_zone=None, masks=None, progress=Tr
     return rows
 
 
-def segmented(run, data=None, part="test", one_zone=None, progress=True):
+def segmented(run: Run, data: str | Path | None = None, part: str = "test", one_zone: str | None = None,
+              progress: bool = True) -> Iterator[tuple[Case, Scan, np.ndarray]]:
     """Yield (case, scan, class probabilities (S, K, H, W) on its own grid) for the cases of one part of the run's split.
 
     data: the folder, if it is not where it was in training. part: "test", "val", "train", or "all" for every labelled case of the
@@ -58,7 +69,7 @@ def segmented(run, data=None, part="test", one_zone=None, progress=True):
         raise InputError(f"{dataset.root}: every case of the {part} part is left out by --one-zone drop; choose keep or remap")
 
 
-def measure_scan(run, scan, probabilities):
+def measure_scan(run: Run, scan: Scan, probabilities: np.ndarray) -> tuple[list[dict], list[np.ndarray]]:
     """(rows, tables) of a labelled scan: the rows of `measure`, each with "ece", how far the probability of that class is from its frequency,
     and the reliability tables behind it."""
     rows = measure(probabilities.argmax(1), scan.label, scan.spacing, run.facts.labels.values(), is_prostate=bool(zones(run.facts.labels)))
@@ -66,7 +77,7 @@ def measure_scan(run, scan, probabilities):
     return [row | {"ece": calibration_error(table)} for row, table in zip(rows, tables)], tables
 
 
-def reliability_of_classes(probabilities, label):
+def reliability_of_classes(probabilities: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
     """Reliability tables (calibration.py) of probabilities (S, K, H, W) and label (S, H, W) inside the organ's box: of each class but
     background, and of all these together."""
     box = organ_box(probabilities.argmax(1), label)

@@ -1,13 +1,23 @@
 """Pictures of masks."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from csam_lite.common.figures import COLOURS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def plot_masks(scan, classes, prediction=None, channel=0, slices=9, title=""):
+    from csam_lite.data.scan import Scan
+
+
+def plot_masks(scan: Scan, classes: Sequence[str], prediction: np.ndarray | None = None, channel: int = 0,
+               slices: int = 9, title: str = "") -> Figure:
     """Figure of slices of a Scan with outlines: its label dashed in white, `prediction` (S, H, W) in the classes' colours.
 
     Slices are spread evenly over those with a mask. In-plane proportions are true; the picture is cut to the masks and 15 mm around.
@@ -51,7 +61,7 @@ def plot_masks(scan, classes, prediction=None, channel=0, slices=9, title=""):
     return figure
 
 
-def _around(hit, margin):
+def _around(hit: np.ndarray, margin: float) -> slice:
     """The slice of an axis that holds all True of `hit` and `margin` more on both sides."""
     where = np.flatnonzero(hit)
     return slice(max(int(where[0] - margin), 0), min(int(where[-1] + margin) + 1, len(hit)))

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -11,7 +12,8 @@ UNIONS = ("whole gland", "all classes")  # rows of all classes together, not par
 PROSTATE, OTHER = ("apex", "mid", "base"), ("inferior", "mid", "superior")  # names of the thirds, inferior to superior
 
 
-def measure(mask, reference, spacing, classes, is_prostate=False):
+def measure(mask: np.ndarray, reference: np.ndarray, spacing: Sequence[float], classes: Collection[str],
+            is_prostate: bool = False) -> list[dict]:
     """One row (dict) per class of one subject, and one for all classes together where there are several: Dice, 95th percentile Hausdorff
     and average symmetric surface distance in mm, volumes in ml, Dice by third of the stack.
 
@@ -23,11 +25,12 @@ def measure(mask, reference, spacing, classes, is_prostate=False):
     wanted = [(label, [k]) for k, label in enumerate(classes, 1)]
     if len(classes) > 1:
         wanted.append((UNIONS[0] if is_prostate else UNIONS[1], range(1, len(classes) + 1)))
-    thirds = PROSTATE if is_prostate else OTHER
-    return [{"class": label} | _measure_one(np.isin(mask, values), np.isin(reference, values), spacing, thirds) for label, values in wanted]
+    names = PROSTATE if is_prostate else OTHER
+    return [{"class": label} | _measure_one(np.isin(mask, values), np.isin(reference, values), spacing, names)
+            for label, values in wanted]
 
 
-def measure_slices(mask, reference, classes):
+def measure_slices(mask: np.ndarray, reference: np.ndarray, classes: Iterable[str]) -> list[dict]:
     """Dice slice by slice: a row of class, position, dice for each slice that holds the class in the reference.
 
     position: 0 at the most inferior such slice, 1 at the most superior; 0.5 where there is only one.
@@ -41,27 +44,33 @@ def measure_slices(mask, reference, classes):
     return rows
 
 
-def _measure_one(p, r, spacing, thirds):
+def _measure_one(p: np.ndarray, r: np.ndarray, spacing: Sequence[float], names: Sequence[str]) -> dict:
     voxel_ml = math.prod(spacing) / 1000
     hd95, assd = surface_distances(p, r, spacing)
     row = {"dice": dice(p, r), "hd95_mm": hd95, "assd_mm": assd, "volume_ml": p.sum() * voxel_ml, "reference_ml": r.sum() * voxel_ml}
-    slices = np.flatnonzero(r.any((1, 2)))
-    cuts = [0, 0, 0, len(r)]
-    if len(slices):
-        first, count = slices[0], slices[-1] + 1 - slices[0]
-        cuts = [0, first + round(count / 3), first + round(2 * count / 3), len(r)]
-    for third, start, end in zip(thirds, cuts, cuts[1:]):
-        row[f"dice_{third}"] = dice(p[start:end], r[start:end])
-    return row
+    return row | {f"dice_{name}": dice(p[third], r[third]) for name, third in zip(names, thirds(r))}
 
 
-def dice(p, r):
+def thirds(reference: np.ndarray) -> tuple[slice, slice, slice]:
+    """The inferior, middle and superior third of the slices that hold the mask `reference` (S, H, W).
+
+    Slices beyond the ends of the mask belong to the end thirds. Of an empty mask, the last third holds everything.
+    """
+    held = np.flatnonzero(reference.any((1, 2)))
+    cuts = [0, 0, 0, len(reference)]
+    if len(held):
+        first, count = int(held[0]), int(held[-1] + 1 - held[0])
+        cuts = [0, first + round(count / 3), first + round(2 * count / 3), len(reference)]
+    return tuple(slice(start, stop) for start, stop in zip(cuts, cuts[1:]))
+
+
+def dice(p: np.ndarray, r: np.ndarray) -> float:
     """2 |p and r| / (|p| + |r|) of two boolean arrays, NaN if both are empty."""
     total = int(p.sum()) + int(r.sum())
     return 2 * int((p & r).sum()) / total if total else math.nan
 
 
-def surface_distances(p, r, spacing):
+def surface_distances(p: np.ndarray, r: np.ndarray, spacing: Sequence[float]) -> tuple[float, float]:
     """(95th percentile Hausdorff distance, average symmetric surface distance) in mm of boolean (S, H, W), by MONAI; NaN if one is empty."""
     import torch
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
@@ -78,7 +87,7 @@ def surface_distances(p, r, spacing):
     return hd95.item(), assd.item()
 
 
-def summarise(rows):
+def summarise(rows: list[dict]) -> list[dict]:
     """Mean over subjects by class: a row each of class, subjects, found, and the means of the finite values.
 
     `found` counts subjects with a mask where the reference has one: the distances are means over those alone.
@@ -92,6 +101,6 @@ def summarise(rows):
     return summary
 
 
-def mean_dice(rows):
+def mean_dice(rows: list[dict]) -> float:
     """Mean Dice over the classes (without their union) of the means over subjects: the one figure of a data set."""
     return finite_mean(line["dice"] for line in summarise(rows) if line["class"] not in UNIONS)

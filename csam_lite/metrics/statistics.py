@@ -1,6 +1,7 @@
 """Is one network better than another? Paired statistics over patients."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from csam_lite.common.tables import finite_mean
 from csam_lite.metrics.overlap import UNIONS
 
 
-def paired_differences(rows, reference, draws=10_000):
+def paired_differences(rows: dict[str, list[dict]], reference: str, draws: int = 10_000) -> list[dict]:
     """Rows network, metric, difference (network minus reference), its bootstrap 95 % interval, and p (Wilcoxon, Holm's correction).
 
     rows: {network: rows of `evaluate` with "seed"}. Each patient counts once: their volumes, classes and seeds are averaged first. The
@@ -37,7 +38,7 @@ def paired_differences(rows, reference, draws=10_000):
     return found
 
 
-def holm(p_values):
+def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number by Holm's step-down procedure (Holm 1979), in the order given."""
     order, corrected, highest = np.argsort(p_values), [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -46,7 +47,7 @@ def holm(p_values):
     return corrected
 
 
-def per_patient(rows, metric):
+def per_patient(rows: list[dict], metric: str) -> dict[str, float]:
     """{patient: mean of a metric over classes (not their union), volumes and seeds}; NaN values are left out, all NaN gives NaN."""
     values = defaultdict(list)
     for row in rows:

@@ -1,6 +1,8 @@
 """What CSAM is compared with, under the same trainer: MONAI's 2D and 3D U-Nets, neighbouring slices as extra channels, and
 self-attention across slices."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -16,16 +18,16 @@ class NeighbourChannels(nn.Module):
     end slice is repeated. forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> what `network` answers.
     """
 
-    def __init__(self, network, neighbours):
+    def __init__(self, network: nn.Module, neighbours: int) -> None:
         super().__init__()
         self.network, self.neighbours, self.num_slices = network, neighbours, network.num_slices
 
     @property
-    def heads(self):
+    def heads(self) -> Sequence[nn.Module]:
         """The layers that give logits."""
         return self.network.heads
 
-    def forward(self, x, mask=None):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         B, S = x.shape[:2]
         real = torch.ones(B, S, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
         at = torch.arange(S, device=x.device).expand(B, S)
@@ -40,17 +42,18 @@ class SelfAttentionUNet(UNet):
 
     takes_gates = False
 
-    def __init__(self, in_channels, num_classes, num_slices, base_channels=64, levels=5, heads=4):
+    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 64,
+                 levels: int = 5, heads: int = 4) -> None:
         super().__init__(in_channels, num_classes, num_slices, base_channels, levels, attention="none")
         self.crossing = nn.ModuleList(SliceSelfAttention(num_slices, width, heads) for width in self.widths)
 
     @property
-    def across_slices(self):
+    def across_slices(self) -> nn.ModuleList:
         return self.crossing
 
 
 class SliceSelfAttention(nn.Module):
-    r"""Self-attention in which a slice is a word: what CSAM does without, and what it costs in parameters.
+    r"""Self-attention in which a slice is a word: the costly way across slices, which CSAM avoids.
 
     Written from the description of CAT-Net (Hung et al., IEEE Transactions on Medical Imaging 2022), one block:
 
@@ -61,7 +64,7 @@ class SliceSelfAttention(nn.Module):
     ValueError for a volume deeper than `num_slices`, or channels that are no multiple of `heads`.
     """
 
-    def __init__(self, num_slices, channels, heads=4):
+    def __init__(self, num_slices: int, channels: int, heads: int = 4) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels are no multiple of {heads} heads")
@@ -71,7 +74,7 @@ class SliceSelfAttention(nn.Module):
         self.qkv = nn.Conv2d(channels, 3 * channels, 3, padding=1)
         self.out = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x, mask=None):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         x, mask = without_padding(x, mask)
         B, S, C, H, W = x.shape
         place = self.place(centred_slots(B, S, self.num_slices, x.device, mask))[..., None, None]  # (B, S, C, 1, 1)
@@ -91,7 +94,8 @@ class UNet2D(nn.Module):
 
     takes_gates, least_levels = False, 2
 
-    def __init__(self, in_channels, num_classes, num_slices, base_channels=32, levels=5):
+    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 32,
+                 levels: int = 5) -> None:
         super().__init__()
         from monai.networks.nets import DynUNet
 
@@ -102,11 +106,11 @@ class UNet2D(nn.Module):
             filters=[min(base_channels * 2**level, 512) for level in range(levels)])
 
     @property
-    def heads(self):
+    def heads(self) -> Sequence[nn.Module]:
         """The layers that give logits."""
         return [self.network.output_block.conv.conv]
 
-    def forward(self, x, mask=None):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         x, _ = without_padding(x, mask)
         B, S, _, H, W = x.shape
         bottom, right = (-size % self.multiple for size in (H, W))
@@ -123,7 +127,8 @@ class UNet3D(nn.Module):
 
     takes_gates, least_levels = False, 3
 
-    def __init__(self, in_channels, num_classes, num_slices, base_channels=32, levels=5, flat_levels=2):
+    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 32,
+                 levels: int = 5, flat_levels: int = 2) -> None:
         super().__init__()
         from monai.networks.nets import DynUNet
 
@@ -136,15 +141,15 @@ class UNet3D(nn.Module):
             filters=[min(base_channels * 2**level, 320) for level in range(levels)])
 
     @property
-    def heads(self):
+    def heads(self) -> Sequence[nn.Module]:
         """The layers that give logits."""
         return [self.network.output_block.conv.conv]
 
-    def forward(self, x, mask=None):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask.bool()
         return torch.stack([self._padded_back(self._one(volume[keep]), keep) for volume, keep in zip(x, real)])
 
-    def _one(self, volume):
+    def _one(self, volume: torch.Tensor) -> torch.Tensor:
         """volume (S, Cin, H, W) -> logits (S, K, H, W)."""
         S, _, H, W = volume.shape
         back, bottom, right = (-size % multiple for size, multiple in zip((S, H, W), self.multiple))
@@ -152,7 +157,7 @@ class UNet3D(nn.Module):
         return self.network(extended)[0, :, :S, :H, :W].transpose(0, 1)
 
     @staticmethod
-    def _padded_back(logits, keep):
+    def _padded_back(logits: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         """Logits of the real slices in the places where `keep` (S,) is True, zero elsewhere."""
         out = logits.new_zeros(len(keep), *logits.shape[1:])
         out[keep] = logits

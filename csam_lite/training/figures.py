@@ -1,11 +1,18 @@
 """Pictures of a training."""
 
+from __future__ import annotations
+
 import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from csam_lite.common.figures import COLOURS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def plot_history(history_csv):
+
+def plot_history(history_csv: str | Path) -> Figure:
     """Figure of a run's history.csv: training loss and validation Dice by epoch."""
     import matplotlib.pyplot as plt
 
