@@ -42,3 +42,6 @@ def test_a_toy_task_is_solved_by_its_gate_alone(task, channels, gate):
         assert losses[-1] < losses[0]
         shares.append(share_found(network, x, label))
     assert shares[0] < 0.7 and shares[1] > 0.95
+    # The gate must follow the volume: its mean over the volumes does no better than no gate.
+    network.gate.gate.register_forward_hook(lambda module, inputs, gate: gate.mean(0, keepdim=True).expand_as(gate))
+    assert share_found(network, x, label) < 0.7
