@@ -72,7 +72,8 @@ def run_predict(arguments):
     from csam_lite.inference.predict import predict
     from csam_lite.training.run import load_run
 
-    predict(load_run(arguments.folder, arguments.weights), arguments.image, arguments.mask, arguments.uncertainty, arguments.draws)
+    run = load_run(arguments.folder, arguments.weights)
+    predict(run, arguments.image, arguments.mask, arguments.uncertainty, arguments.draws, arguments.channels)
     print(f"{arguments.mask}: written on the grid of {arguments.image}")
     if arguments.uncertainty:
         print(f"{arguments.uncertainty}: standard deviation of the class probabilities over {arguments.draws} draws")
@@ -80,9 +81,12 @@ def run_predict(arguments):
 
 def run_explore(arguments):
     from csam_lite.explorer.widget import explore
+    from csam_lite.inference.predict import read_for
     from csam_lite.training.run import load_run
 
-    explore(load_run(arguments.folder, arguments.weights), arguments.scan, arguments.label, draws=arguments.draws, save=arguments.out)
+    run = load_run(arguments.folder, arguments.weights)
+    scan = read_for(run, arguments.scan, arguments.label, arguments.channels)
+    explore(run, scan, draws=arguments.draws, save=arguments.out)
     print(f"{arguments.out}: open it in a browser; it needs no network and no Python")
 
 
@@ -263,6 +267,9 @@ def _parser():
     gates.add_argument("--worth", action="store_true", help="also the Dice that is lost where a gate is replaced by its mean over the volumes")
     gates.add_argument("--csv", help="also write the table there")
 
+    for added in (predict, explore):
+        added.add_argument("--channels", default="", metavar="NAMES", help="of the scan, joined by +, for example T2+ADC, "
+                           "of which the network takes those it was trained on; all if not given")
     for added in (evaluate, predict, explore, gates):
         added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run (default: best)")
 

@@ -8,7 +8,7 @@ import pytest
 from csam_lite.common.tables import write_csv
 from csam_lite.inference.evaluate import reliability_of_classes
 from csam_lite.metrics.calibration import calibration_error, organ_box, reliability
-from csam_lite.metrics.overlap import mean_dice, measure, measure_slices, summarise
+from csam_lite.metrics.overlap import mean_dice, measure, measure_slices, summarise, thirds
 
 SPACING = (3.6, 0.5, 0.5)
 
@@ -29,6 +29,13 @@ def test_a_shift_by_one_thick_slice_is_3_6_mm():
     assert row["reference_ml"] == row["volume_ml"] == pytest.approx(6 * 20 * 20 * 3.6 * 0.25 / 1000)
     # Apex: reference slices 2, 3 against 3. Mid: 4, 5. Base: 6, 7 against 6, 7 and the one too far.
     assert [row[f"dice_{third}"] for third in ("apex", "mid", "base")] == pytest.approx([2 / 3, 1, 4 / 5])
+
+
+@pytest.mark.parametrize("first, last, cuts", [
+    (2, 8, (0, 4, 6, 12)), (0, 12, (0, 4, 8, 12)), (3, 4, (0, 3, 4, 12)), (1, 8, (0, 3, 6, 12)), (5, 5, (0, 0, 0, 12))])
+def test_thirds_hold_every_slice_once(first, last, cuts):
+    reference = boxes(np.s_[first:last, 5:25, 5:25]) > 0
+    assert [(third.start, third.stop) for third in thirds(reference)] == list(zip(cuts, cuts[1:]))
 
 
 def test_an_in_plane_shift_uses_the_in_plane_spacing():

@@ -7,10 +7,11 @@ import torch
 from conftest import write_nifti
 
 from csam_lite import UNet
+from csam_lite.cli import main
 from csam_lite.common.errors import InputError
 from csam_lite.core.windows import probabilities
 from csam_lite.inference.predict import predict
-from csam_lite.training.run import load_run
+from csam_lite.training.run import PRETRAINED, load_run, pretrained
 
 
 def test_a_deep_volume_is_covered_by_windows():
@@ -75,3 +76,39 @@ def test_what_cannot_be_predicted_is_said_and_nothing_is_written(run, phantoms, 
     with pytest.raises(InputError, match="train one with --uncertain"):
         predict(run, image, out / "m.nii.gz", out / "u.nii.gz")
     assert not out.exists()
+
+
+def test_channels_are_chosen_by_their_names(run, phantoms, tmp_path, capsys):
+    image = phantoms / "imagesTr" / "prostate_00.nii.gz"  # T2 and ADC; the network that ships takes T2
+    voxels = np.asanyarray(nibabel.load(image).dataobj)
+    affine = nibabel.load(image).affine
+    t2 = write_nifti(tmp_path / "t2" / "x.nii.gz", voxels[..., 0], affine)
+    both = write_nifti(tmp_path / "both" / "x.nii.gz", voxels, affine)
+    swapped = write_nifti(tmp_path / "swapped" / "x.nii.gz", voxels[..., ::-1], affine)
+    shipped = pretrained()
+    expected = predict(shipped, t2, tmp_path / "m.nii.gz")
+    assert expected.any()
+    for path, channels in ((image, "T2"), (image, "T2+ADC"), (both, "T2+ADC"), (swapped, "ADC+T2"), (t2, "T2")):
+        np.testing.assert_array_equal(predict(shipped, path, tmp_path / "m.nii.gz", channels=channels), expected)
+    assert (predict(shipped, both, tmp_path / "m.nii.gz", channels="ADC+T2") != expected).any()  # the names are believed
+    straight = predict(run, both, tmp_path / "m.nii.gz")
+    np.testing.assert_array_equal(predict(run, swapped, tmp_path / "m.nii.gz", channels="ADC+T2"), straight)
+    for path, channels, says in (
+        (both, "T2", r"has 2 channel\(s\) without names"), (both, "T2+T2", "name each of them once"),
+        (image, "T1", "has no channel T1; it has T2, ADC"), (image, "", "or their names with --channels")):
+        with pytest.raises(InputError, match=says):
+            predict(shipped, path, tmp_path / "n.nii.gz", channels=channels)
+    assert main(["predict", str(image), str(tmp_path / "c.nii.gz"), "--channels", "T2"]) == 0
+    assert main(["explore", str(run.folder), str(image), "--channels", "ADC", "--out", str(tmp_path / "p.html")]) == 2
+    assert "trained on 2 (T2, ADC)" in capsys.readouterr().err
+    assert main(["explore", str(PRETRAINED), str(image), "--channels", "T2", "--out", str(tmp_path / "p.html"),
+                 "--label", str(phantoms / "labelsTr" / "prostate_00.nii.gz")]) == 0
+    assert not (tmp_path / "n.nii.gz").exists() and (tmp_path / "p.html").stat().st_size > 1e5
+
+
+def test_a_network_that_answers_with_nan_writes_no_mask(run, phantoms, tmp_path):
+    broken = load_run(run.folder)
+    broken.network.down[0][0].weight.data.fill_(torch.nan)
+    with pytest.raises(InputError, match="answers with NaN; train it again"):
+        predict(broken, phantoms / "imagesTr" / "prostate_00.nii.gz", tmp_path / "m.nii.gz")
+    assert not (tmp_path / "m.nii.gz").exists()

@@ -20,9 +20,8 @@ from csam_lite.common.errors import InputError
 from csam_lite.core.attention import CSAM
 from csam_lite.core.gates import NamedArray, override_gates, record_gates
 from csam_lite.core.windows import drawn_gates, evaluating, probabilities, spread
-from csam_lite.data.labels import to_classes
-from csam_lite.data.scan import Scan, read_scan
-from csam_lite.inference.predict import network_input, restore
+from csam_lite.data.scan import Scan
+from csam_lite.inference.predict import network_input, read_for, restore
 from csam_lite.metrics.overlap import dice
 from csam_lite.training.run import Run
 
@@ -228,9 +227,7 @@ def _of_run(run: Run, volume: str | Path | Scan, label: object, draws: int) -> E
                              "read it with read_scan(image, label), or leave label out")
         scan = volume
     else:
-        scan = read_scan(volume, label, run.facts.labels)
-        if scan.label is not None:  # values as stored -> classes 0..K-1
-            scan.label = to_classes(scan.label, run.facts.labels)
+        scan = read_for(run, volume, label)
     if scan.label is not None and scan.label.shape != (scan.image.shape[0], *scan.image.shape[2:]):
         raise InputError(f"{scan.path}: label {scan.label.shape} and image {scan.image.shape} differ in "
                          "their grid; resample the label")

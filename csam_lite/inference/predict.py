@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from csam_lite.common.errors import InputError
 from csam_lite.core.windows import drawn_gates, probabilities, spread
-from csam_lite.data.labels import to_values
-from csam_lite.data.scan import read_scan, write_like
-
-if TYPE_CHECKING:
-    from csam_lite.data.scan import Scan
-    from csam_lite.training.run import Run
+from csam_lite.data.dataset import find_dataset
+from csam_lite.data.labels import to_classes, to_values
+from csam_lite.data.scan import Scan, read_scan, write_like
+from csam_lite.training.run import Run
 
 
-def class_probabilities(run: Run, scan: Scan) -> np.ndarray:
-    """Probabilities (S, K, H, W) float32 on the scan's own grid. Raises InputError where its channels are not the network's."""
-    return restore(run, scan, probabilities(run.network, network_input(run, scan))).numpy()
+def predict(
+    run: Run,
+    image_path: str | Path,
+    mask_path: str | Path,
+    uncertainty_path: str | Path | None = None,
+    draws: int = 20,
+    channels: str = "",
+) -> np.ndarray:
+    """Segment a scan and write its mask as NIfTI, in the label values of the training data, on the scan's own grid.
 
-
-def segment(run: Run, scan: Scan) -> np.ndarray:
-    """Mask (S, H, W) uint8 of classes 0..K-1 on the scan's own grid: the most probable class. Raises InputError as `class_probabilities`."""
-    return class_probabilities(run, scan).argmax(1).astype(np.uint8)
-
-
-def disagreement(run: Run, scan: Scan, draws: int = 20) -> np.ndarray:
-    """How much repeated draws of the slice gate disagree: the standard deviation over `draws` of the class probabilities, that of
-    the class where it is largest, (S, H, W) float32 in [0, 0.5]. Zero where all draws agree.
-
-    Raises InputError for a network without a drawn gate.
-    """
-    if not drawn_gates(run.network):
-        raise InputError(f"{run.folder}: has no drawn slice gate, so draws cannot disagree; train one with --uncertain for a map")
-    return restore(run, scan, spread(run.network, network_input(run, scan), draws), background=0.0).amax(1).numpy()
-
-
-def predict(run: Run, image_path: str | Path, mask_path: str | Path, uncertainty_path: str | Path | None = None,
-            draws: int = 20) -> np.ndarray:
-    """Segment a NIfTI scan and write its mask, in the label values of the training data, on the scan's own grid and affine.
-
-    With `uncertainty_path`, also write the map of `disagreement`. Returns the mask (S, H, W). Raises InputError as `read_scan`,
-    `write_like` and `disagreement` do; nothing is written then.
+    With `uncertainty_path`, also write the map of `disagreement`. channels: as in `read_for`. Returns the mask
+    (S, H, W) uint8. Raises InputError as `read_for`, `write_like` and `disagreement` do; nothing is written then.
     """
     for path in filter(None, (mask_path, uncertainty_path)):
         if not str(path).lower().endswith((".nii", ".nii.gz")):
@@ -55,26 +39,107 @@ def predict(run: Run, image_path: str | Path, mask_path: str | Path, uncertainty
         raise InputError(f"{mask_path}: the scan, the mask and the map need a name each; give another one")
     if draws < 1:
         raise InputError(f"--draws {draws}: must be 1 or more")
-    scan = read_scan(image_path)
+    scan = read_for(run, image_path, channels=channels)
     for remark in scan.remarks:
         print(f"{image_path}: {remark}", file=sys.stderr)
-    mask = to_values(segment(run, scan), run.facts.labels)
-    uncertainty = disagreement(run, scan, draws) if uncertainty_path else None
-    write_like(scan, {mask_path: mask} | ({uncertainty_path: uncertainty} if uncertainty_path else {}))
-    return mask
+    arrays = {mask_path: to_values(segment(run, scan), run.facts.labels)}
+    if uncertainty_path:
+        arrays[uncertainty_path] = disagreement(run, scan, draws)
+    write_like(scan, arrays)
+    return arrays[mask_path]
+
+
+def segment(run: Run, scan: Scan) -> np.ndarray:
+    """Mask (S, H, W) uint8 of classes 0..K-1 on the scan's own grid: the most probable class.
+
+    Raises InputError as `class_probabilities` does.
+    """
+    return class_probabilities(run, scan).argmax(1).astype(np.uint8)
+
+
+def class_probabilities(run: Run, scan: Scan) -> np.ndarray:
+    """Probabilities (S, K, H, W) float32 on the scan's own grid.
+
+    Raises InputError where the scan's channels are not the network's, or where the network answers with NaN.
+    """
+    answer = probabilities(run.network, network_input(run, scan))
+    if not bool(answer.isfinite().all()):
+        raise InputError(
+            f"{scan.path}: the network of {run.folder} answers with NaN; train it again with a lower --learning-rate"
+        )
+    return restore(run, scan, answer).numpy()
+
+
+def disagreement(run: Run, scan: Scan, draws: int = 20) -> np.ndarray:
+    """How much repeated draws of the slice gate disagree, (S, H, W) float32 in [0, 0.5]; 0 where all draws agree.
+
+    It is the standard deviation over `draws` of the probabilities of a class, of the class where it is largest.
+    Raises InputError for a network without a drawn gate.
+    """
+    if not drawn_gates(run.network):
+        raise InputError(
+            f"{run.folder}: has no drawn slice gate, so draws cannot disagree; train one with --uncertain for a map"
+        )
+    values = spread(run.network, network_input(run, scan), draws)
+    return restore(run, scan, values, background=0.0).amax(1).numpy()
+
+
+def read_for(
+    run: Run, image_path: str | Path, label_path: str | Path | None = None, channels: str = ""
+) -> Scan:
+    """Read a scan, and its mask as classes 0..K-1 if one is given, with the channels that the network takes.
+
+    channels: names joined by +. Without them the file must hold the network's channels and no others. With them
+    the network takes those that it was trained on, by their names, or otherwise the named ones in this order. The
+    file's channels have the names of the dataset.json beside its folder. If there is none, `channels` must name
+    all of them in the order of the file. Raises InputError as `read_scan` does, and for names that do not fit.
+    """
+    scan = read_scan(image_path, label_path, run.facts.labels)
+    if scan.label is not None:
+        scan.label = to_classes(scan.label, run.facts.labels)
+    if not channels:
+        return scan
+    names, count = channels.split("+"), scan.image.shape[1]
+    stored = _stored_names(Path(image_path).expanduser(), count) or names
+    if len(stored) != count or len(set(names)) < len(names):
+        raise InputError(
+            f"--channels {channels}: {image_path} has {count} channel(s) without names; "
+            "name each of them once, in their order"
+        )
+    if unknown := [name for name in names if name not in stored]:
+        raise InputError(f"--channels: {image_path} has no channel {', '.join(unknown)}; it has {', '.join(stored)}")
+    trained = run.facts.channels
+    wanted = trained if set(trained) <= set(names) else names
+    return replace(scan, image=np.ascontiguousarray(scan.image[:, [stored.index(name) for name in wanted]]))
 
 
 def network_input(run: Run, scan: Scan) -> torch.Tensor:
-    channels, trained = scan.image.shape[1], run.facts.channels
-    if channels != len(trained):
-        raise InputError(f"{scan.path}: has {channels} channel(s), the network was trained on {len(trained)} ({', '.join(trained)}); "
-                         "give the same channels in the same order")
+    """The scan on the network's grid, (S, C, P, P) float32. Raises InputError for another number of channels."""
+    count, trained = scan.image.shape[1], run.facts.channels
+    if count != len(trained):
+        raise InputError(
+            f"{scan.path}: has {count} channel(s), the network was trained on {len(trained)} "
+            f"({', '.join(trained)}); give the same channels in the same order, or their names with --channels"
+        )
     return run.grid.image(scan)
 
 
 def restore(run: Run, scan: Scan, values: torch.Tensor, background: float = 1.0) -> torch.Tensor:
-    """values (S, K, P, P) on the scan's own grid (S, K, H, W); outside the network's grid all is background."""
+    """values (S, K, P, P) on the network's grid -> (S, K, H, W) on the scan's own.
+
+    Outside of the network's grid class 0 has the value `background`, and the others 0.
+    """
     restored = run.grid.restore(values, scan)
     outside = run.grid.restore(torch.ones(1, 1, *values.shape[2:]), scan)[0, 0] < 0.5
     restored[:, 0, outside] = background
     return restored
+
+
+def _stored_names(image_path: Path, count: int) -> list[str]:
+    """The names of a file's `count` channels by the dataset.json beside its folder; [] where there is none."""
+    root = image_path.resolve().parent.parent
+    if (root / "dataset.json").is_file():
+        with suppress(InputError):  # of another program, or damaged: the names must be given
+            names = list(find_dataset(root).channels)
+            return names if len(names) == count else []
+    return []
