@@ -8,7 +8,7 @@ from pathlib import Path
 from csam_lite.common.files import whole_file
 
 Row = Mapping[str, object]
-TEXT_COLUMNS = ("case", "patient", "class", "network", "against", "metric")
+TEXT_COLUMNS = ("case", "patient", "class", "network", "against", "reference", "metric")
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
