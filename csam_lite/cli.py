@@ -92,12 +92,30 @@ def run_explore(arguments):
 
 def run_compare(arguments):
     from csam_lite.common.tables import markdown
-    from csam_lite.experiments.compare import compare
+    from csam_lite.experiments.compare import compare, over_all_classes
+    from csam_lite.experiments.parts import collect, compare_part
 
-    scores, differences = compare(arguments.plan, arguments.data, arguments.out, arguments.hours)
+    if arguments.part:
+        folders = compare_part(arguments.plan, arguments.part, arguments.data, arguments.out)
+        print(f"{len(folders)} runs are done; next: --collect joins the folders of all parts")
+        return
+    if arguments.collect:
+        scores, differences = collect(arguments.plan, arguments.collect, arguments.data, arguments.out)
+    else:
+        scores, differences = compare(arguments.plan, arguments.data, arguments.out, arguments.hours)
     print(f"\n{markdown(scores)}")
     if differences:
-        print(f"\n{markdown(differences)}")
+        print(f"\n{markdown(over_all_classes(differences))}")
+
+
+def run_coverage(arguments):
+    from csam_lite.common.tables import markdown, write_csv
+    from csam_lite.metrics.coverage import coverage_table
+
+    rows = coverage_table(arguments.repeats, arguments.seed)
+    print(markdown(rows))
+    if arguments.csv:
+        write_csv(arguments.csv, rows, decimals=3)
 
 
 def run_gates(arguments):
@@ -274,11 +292,19 @@ def _parser():
         added.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run (default: best)")
 
     comparison = command(run_compare, "compare", "train several networks under one budget and compare them patient by patient")
-    comparison.add_argument("plan", metavar="CONFIG", help="TOML file as csam_lite/plan.py describes, or a shipped plan: "
+    comparison.add_argument("plan", metavar="CONFIG", help="TOML file as csam_lite/experiments/plan.py describes, or a shipped plan: "
                             + ", ".join(sorted(path.stem for path in PLANS.glob("*.toml"))))
     comparison.add_argument("--data", help="folder of the scans, in place of the plan's")
     comparison.add_argument("--out", help="folder for runs, tables and pictures, in place of the plan's")
-    comparison.add_argument("--hours", type=float, help="as many epochs, the same for all, as fit by steps timed here, in place of the plan's")
+    way = comparison.add_mutually_exclusive_group()
+    way.add_argument("--hours", type=float, help="as many epochs, the same for all, as fit by steps timed here, in place of the plan's")
+    way.add_argument("--part", metavar="K/N", help="do the K-th of N parts of the runs only, for example one of a cluster's array job")
+    way.add_argument("--collect", nargs="+", metavar="FOLDER", help="join the runs that parts left in these folders, and write the tables")
+
+    coverage = command(run_coverage, "coverage", "measure by simulation how often the 95 % intervals of compare hold the truth")
+    coverage.add_argument("--repeats", type=int, default=2000, help="simulated experiments for each setting (default: 2000)")
+    coverage.add_argument("--seed", type=int, default=0, help="of the simulation (default: 0)")
+    coverage.add_argument("--csv", help="also write the table there")
 
     tables = command(run_tables, "tables", "write the page of all results from the results that ship")
     tables.add_argument("--out", default="results.md", metavar="FILE", help="file to write (default: results.md)")

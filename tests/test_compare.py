@@ -14,8 +14,8 @@ from scipy.stats import wilcoxon
 
 from csam_lite import UNet
 from csam_lite.common.errors import InputError
-from csam_lite.experiments.compare import RESULTS, compare, shipped_differences
-from csam_lite.experiments.plan import PLANS, affordable_epochs, read_plan
+from csam_lite.experiments.compare import RESULTS, compare, differences_of_patients, shipped_differences
+from csam_lite.experiments.plan import PLANS, affordable_epochs, configs, read_plan
 from csam_lite.metrics.statistics import holm, paired_differences, per_patient
 from csam_lite.training.baselines import NeighbourChannels
 from csam_lite.training.config import Config
@@ -93,7 +93,8 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
     assert len(trained) == 5 and len(set(trained)) == 4  # the third was begun twice, the first two were kept
     assert [row["network"] for row in scores] == ["plain", "all gates"] and all(row["seeds"] == 2 for row in scores)
     assert scores[1]["parameters"] > scores[0]["parameters"] and scores[0]["sd of seeds"] >= 0
-    assert {row["patients"] for row in differences} <= {1, 2, 3} and "dice_base" in {row["metric"] for row in differences}
+    assert {row["patients"] for row in differences} <= {1, 2, 3} and {row["trainings"] for row in differences} == {2}
+    assert "dice_base" in {row["metric"] for row in differences}
     tested = []
     for run in ("plain-seed0-fold0", "plain-seed1-fold0", "all_gates-seed1-fold0"):
         with open(tmp_path / "out" / run / "held_out.csv", newline="") as file:
@@ -101,6 +102,9 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
     assert tested[0] == tested[1] == tested[2] and len(tested[0]) == 3  # the same patients for every network and seed
     assert all(row["ms/step"] > 0 and row["peak MB"] > 1 and 0 <= row["ece"] <= 1 for row in scores)
     assert all((tmp_path / "out" / f"{name}.png").stat().st_size > 5000 for name in ("differences", "stack", "reliability"))
+    assert differences_of_patients(tmp_path / "out" / "patients.csv", "plain") == differences
+    with pytest.raises(InputError, match="reference 'none' is none of the networks plain, all gates"):
+        differences_of_patients(tmp_path / "out" / "patients.csv", "none")
     again = compare(plan, progress=False)
     assert len(trained) == 5 and again == (scores, differences)
     plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="attention = 'slice'"))
@@ -127,6 +131,10 @@ def test_two_processes_share_the_runs(phantoms, tmp_path):
 @pytest.mark.parametrize("text, match", [
     ("data = 1 2", "is not TOML"), ("data = 'x'", "lacks networks, out"), ("data='x'\nout='y'\nepochs=3\n[networks.a]", "unknown entries epochs"),
     ("data='x'\nout='y'\nreference='b'\n[networks.a]", "reference 'b' is none"),
+    ("data='x'\nout='y'\nfolds=[0, 1]\n[networks.a]", r"folds = \[0, 1\] needs folds under \[options\]"),
+    ("data='x'\nout='y'\nfolds=[5]\n[options]\nfolds=5\n[networks.a]", r"folds = \[5\] needs"),
+    ("data='x'\nout='y'\nseeds=[1, 1]\n[networks.a]", r"seeds = \[1, 1\]: must be a list of different"),
+    ("data='x'\nout='y'\nseeds=3\n[networks.a]", "seeds = 3: must be a list"),
     ("data='x'\nout='y'\n[networks.a]\nwidth=3", r"\[networks.a\] has unknown options width"), ("data='x'\nout='y'\n[networks.a]", "no such folder")])
 def test_a_bad_plan_is_named(tmp_path, text, match):
     (tmp_path / "plan.toml").write_text(text)
@@ -193,3 +201,32 @@ def test_hours_buy_epochs(phantoms, tmp_path):
     with pytest.raises(InputError, match="gives hours and epochs"):
         path.write_text("hours = 1\n" + PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
         read_plan(path)
+
+
+def test_folds_hold_every_patient_out_once_and_each_training_has_its_own_seed(phantoms, tmp_path):
+    path = tmp_path / "plan.toml"
+    text = PLAN.format(data=phantoms, out=tmp_path / "out", extra="").replace("test = 3", "folds = 3").replace("[0, 1]", "[0]")
+    path.write_text("folds = [0, 1, 2]\n" + text)
+    planned = list(configs(read_plan(path)))
+    assert [config.fold for _, _, config in planned] == [0, 0, 1, 1, 2, 2] and {seed for _, seed, _ in planned} == {0}
+    seeds = [config.seed for _, _, config in planned]
+    assert seeds[::2] == seeds[1::2] and len(set(seeds)) == 3  # one for the networks of a fold, another one for each fold
+    scores, differences = compare(path, progress=False)
+    with open(tmp_path / "out" / "patients.csv", newline="") as file:
+        kept = list(csv.DictReader(file))
+    places = {(row["network"], row["patient"]): row["fold"] for row in kept}
+    assert len({patient for _, patient in places}) == 6 and len(places) == 12
+    assert len(kept) == len({(row["network"], row["patient"], row["class"]) for row in kept})
+    row = next(row for row in differences if row["metric"] == "dice")
+    own, base = ({patient: [float(r["dice"]) for r in kept if (r["network"], r["patient"]) == (name, patient) and r["class"] in ("PZ", "TZ")]
+                  for patient in {p for _, p in places}} for name in ("all gates", "plain"))
+    by_hand = [np.nanmean(np.subtract(own[patient], base[patient])) for patient in own]
+    assert row["patients"] == 6 and row["trainings"] == 3
+    assert row["difference"] == pytest.approx(np.mean(by_hand)) and row["gain"] == pytest.approx(np.mean(np.array(by_hand) > 0))
+    assert {"dice PZ", "dice_base TZ", "dice whole gland"} <= {row["metric"] for row in differences}
+
+
+def test_the_five_fold_plan_holds_out_every_heart_with_three_trainings():
+    plan = read_plan("acdc5", data="scans", out="runs")
+    assert plan["options"]["epochs"] == 30 and len(plan["seeds"]) == 3 and plan["folds"] == [0, 1, 2, 3, 4]
+    assert len({config.out for _, _, config in configs(plan)}) == 4 * 3 * 5

@@ -3,9 +3,9 @@
     data = "phantoms"          # folder of scans
     out = "runs/gates"         # folder for all runs, tables and pictures
     seeds = [0, 1, 2]          # initial weights, order, augmentation; the held-out patients stay the same
-    folds = [0]                # with options.folds: which folds are run; leave out for one split
+    folds = [0, 1, 2, 3, 4]    # with options.folds = 5: every patient is held out once
     reference = "plain"        # the network that the others are compared with
-    hours = 3.0                # instead of options.epochs: as many epochs, the same for all, as fit by steps timed on this machine
+    hours = 3.0                # in place of options.epochs: as many as fit by steps timed here
 
     [options]                  # options of `train`, the same for all networks: the equal budget
     pixels = 96
@@ -16,11 +16,13 @@
 
     [networks.CSAM]
 
-The package ships the plans of the README's tables in `experiments/`: their name does for the file's, `data` and `out` are given with them.
+The package ships the plans of its tables of results in `experiments/plans/`. A shipped plan is called by its
+name, with `data` and `out`.
 """
 
 import hashlib
 import tomllib
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -36,8 +38,14 @@ from csam_lite.training.run import Facts, chosen_dataset
 PLANS = Path(__file__).parent / "plans"
 
 
-def read_plan(path, data=None, out=None, hours=None):
-    """The experiment in a TOML file, checked, with its defaults filled in. Raises InputError."""
+def read_plan(
+    path: str | Path, data: str | None = None, out: str | None = None, hours: float | None = None
+) -> dict:
+    """The experiment in a TOML file, or in the shipped plan of that name, checked, with its defaults filled
+    in.
+
+    data, out, hours: in place of the plan's. Raises InputError for a file that is no plan.
+    """
     shipped = {plan.stem: plan for plan in PLANS.glob("*.toml")}
     path = Path(path)
     if str(path) in shipped and not path.exists():
@@ -48,19 +56,43 @@ def read_plan(path, data=None, out=None, hours=None):
         raise InputError(f"{path}: no such file, and no shipped plan ({', '.join(sorted(shipped))}); "
                          "`python -m csam_lite compare --help` shows what a plan holds") from error
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not TOML ({error}); mend that line") from error
-    plan |= {name: value for name, value in (("data", data), ("out", out), ("hours", hours)) if value is not None}
+        raise InputError(f"{path}: is not TOML ({error}); correct that line") from error
+    plan |= {
+        name: value for name, value in (("data", data), ("out", out), ("hours", hours)) if value is not None
+    }
     if lacking := {"data", "out", "networks"} - set(plan):
-        raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; add it" + (" (--data, --out)" if lacking & {"data", "out"} else ""))
+        options = " (--data, --out)" if lacking & {"data", "out"} else ""
+        raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; add it{options}")
     if unknown := set(plan) - {"data", "out", "networks", "seeds", "folds", "reference", "options", "hours"}:
-        raise InputError(f"{path}: has unknown entries {', '.join(sorted(unknown))}; options of `train` belong under [options]")
-    plan = {"seeds": [0], "folds": [0], "reference": next(iter(plan["networks"])), "options": {}, "hours": None} | plan
+        raise InputError(f"{path}: has unknown entries {', '.join(sorted(unknown))}; "
+                         "options of `train` belong under [options]")
+    plan = {
+        "seeds": [0],
+        "folds": [0],
+        "reference": next(iter(plan["networks"])),
+        "options": {},
+        "hours": None,
+    } | plan
     if plan["reference"] not in plan["networks"]:
-        raise InputError(f"{path}: reference {plan['reference']!r} is none of the networks {', '.join(plan['networks'])}; correct it")
-    known = {one.name for one in fields(Config)} - {"data", "out", "seed", "fold"}
-    for where, options in {"options": plan["options"], **{f"networks.{name}": own for name, own in plan["networks"].items()}}.items():
+        raise InputError(f"{path}: reference {plan['reference']!r} is none of the networks "
+                         f"{', '.join(plan['networks'])}; correct it")
+    known = {option.name for option in fields(Config)} - {"data", "out", "seed", "fold"}
+    sections = {"options": plan["options"]} | {
+        f"networks.{name}": special for name, special in plan["networks"].items()
+    }
+    for section, options in sections.items():
         if unknown := set(options) - known:
-            raise InputError(f"{path}: [{where}] has unknown options {', '.join(sorted(unknown))}; `python -m csam_lite train --help` lists them")
+            raise InputError(f"{path}: [{section}] has unknown options {', '.join(sorted(unknown))}; "
+                             "`python -m csam_lite train --help` lists them")
+    for name, values in (("seeds", plan["seeds"]), ("folds", plan["folds"])):
+        whole = isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+        if not whole or not values or len(set(values)) < len(values):
+            raise InputError(
+                f"{path}: {name} = {values}: must be a list of different numbers of 0 or more, such as [0, 1]"
+            )
+    if plan["folds"] != [0] and max(plan["folds"]) >= plan["options"].get("folds", 0):
+        raise InputError(f"{path}: folds = {plan['folds']} needs folds under [options], the number of folds; "
+                         "folds are numbered from 0")
     if hours is not None:
         plan["options"].pop("epochs", None)
     if plan["hours"] is not None and "epochs" in plan["options"]:
@@ -70,19 +102,29 @@ def read_plan(path, data=None, out=None, hours=None):
     return plan
 
 
-def configs(plan):
-    """(network, seed, Config) of every run. Seeds are outermost: an experiment cut short has whole comparisons of the first seeds."""
+def configs(plan: dict) -> Iterator[tuple[str, int, Config]]:
+    """(network, seed of the plan, Config) of every run.
+
+    Seeds are outermost, so that an experiment that is cut short has whole comparisons of the first seeds. All
+    networks of a seed and fold are trained with the same seed, and no other fold is: each training of a
+    network has luck of its own, as the intervals assume.
+    """
     for seed in plan["seeds"]:
         for fold in plan["folds"]:
-            for network, own in plan["networks"].items():
-                out = Path(plan["out"]) / f"{network.replace(' ', '_').replace('/', '_')}-seed{seed}-fold{fold}"
-                yield network, seed, Config(**{"data": plan["data"], "out": str(out), "seed": seed, "fold": fold} | plan["options"] | own)
+            for network, special in plan["networks"].items():
+                name = network.replace(" ", "_").replace("/", "_")
+                out = Path(plan["out"]) / f"{name}-seed{seed}-fold{fold}"
+                place = {"data": plan["data"], "out": str(out), "seed": seed + 100 * fold, "fold": fold}
+                yield network, seed, Config(**place | plan["options"] | special)
 
 
-def costs(plan, progress=True):
-    """{network: {"ms/step", "peak MB"}}: a training step of each network of the plan, at its batch size and the data's usual depth,
-    timed in turns with the others on this machine, and the most memory it holds beyond weights and data (forward, loss, backward)."""
+def costs(plan: dict, progress: bool = True) -> dict[str, dict[str, float]]:
+    """{network: {"ms/step", "peak MB"}}: a training step of each network of the plan, at its batch size and
+    the data's usual depth.
 
+    The steps are timed on this machine, in turns with those of the other networks. Memory is the most that a
+    step holds beyond weights and data (forward, loss, backward).
+    """
     from csam_lite.experiments.timing import peak_memory, race, training_step
 
     device, steps = best_device(), {}
@@ -95,33 +137,46 @@ def costs(plan, progress=True):
     if progress:
         print("timing a training step of each network", flush=True)
     seconds = race(steps, repeats=3)
-    return {network: {"ms/step": 1000 * seconds[network], "peak MB": peak_memory(step) / 2**20} for network, step in steps.items()}
+    return {network: {"ms/step": 1000 * seconds[network], "peak MB": peak_memory(step) / 2**20}
+            for network, step in steps.items()}
 
 
-def usual(config):
-    """(Facts as a run on config.data would find them, but for its split and spacing; median number of slices)."""
+def usual(config: Config) -> tuple[Facts, int]:
+    """(Facts as a run on config.data would have them, but for split and spacing; median number of slices)."""
     dataset = chosen_dataset(config)
     depths = [dataset.depth(case) for case in dataset.cases]
-    return Facts(list(dataset.channels), dataset.labels, config.num_slices or max(depths), 1.0, {}), int(np.median(depths))
+    facts = Facts(list(dataset.channels), dataset.labels, config.num_slices or max(depths), 1.0, {})
+    return facts, int(np.median(depths))
 
 
-def affordable_epochs(plan, costs):
-    """Epochs, the same for every run, that fill plan["hours"] by the measured steps; a fifth is kept for reading, augmenting, evaluating."""
-    runs = list(configs(plan))
-    cases = find_dataset(plan["data"], labelled=True).cases
-    seconds = 0.0  # of one epoch of all runs
-    for network, _, config in runs:
-        train = split(cases, config.split_seed, config.test, config.val, config.folds, config.fold)[0]
-        seconds += -(-len(train) // config.batch_size) * costs[network]["ms/step"] / 1000
+def affordable_epochs(plan: dict, costs: dict[str, dict[str, float]]) -> int:
+    """Epochs, the same for every run, that fill plan["hours"] by the measured steps; raises InputError where
+    there is less than one.
+
+    A fifth of the time is kept for reading, augmenting and evaluating.
+    """
+    seconds = seconds_of_an_epoch(plan, costs)
     epochs = int(0.8 * plan["hours"] * 3600 / seconds)
     if epochs < 1:
-        raise InputError(f"{plan['hours']} hours: one epoch of all {len(runs)} runs takes {seconds / 3600:.2f} hours here; "
-                         "give more hours, fewer runs or a smaller network")
+        raise InputError(
+            f"{plan['hours']} hours: one epoch of all {len(list(configs(plan)))} runs takes "
+            f"{seconds / 3600:.2f} hours here; give more hours, fewer runs or a smaller network"
+        )
     return epochs
 
 
-def data_digest(folder):
-    """A hash (md5) over names and contents of all files that a data set lists: tells whether two experiments saw the same data."""
+def seconds_of_an_epoch(plan: dict, costs: dict[str, dict[str, float]]) -> float:
+    """What the steps of one epoch of all runs take together, in seconds, by the measured costs."""
+    cases, seconds = find_dataset(plan["data"], labelled=True).cases, 0.0
+    for network, _, config in configs(plan):
+        train = split(cases, config.split_seed, config.test, config.val, config.folds, config.fold)[0]
+        seconds += -(-len(train) // config.batch_size) * costs[network]["ms/step"] / 1000
+    return seconds
+
+
+def data_digest(folder: str | Path) -> str:
+    """A hash (md5) over names and contents of all files that a data set lists. It tells whether two
+    experiments saw the same data."""
     dataset, digest = find_dataset(folder, labelled=True), hashlib.md5(usedforsecurity=False)
     for case in dataset.cases:
         for file in case.files:

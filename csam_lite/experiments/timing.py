@@ -1,16 +1,19 @@
-"""What a computation costs on this machine: its time, in turns with its rivals, and the most memory it holds at once."""
+"""What a computation costs on this machine: its time, in turns with its rivals, and the most memory it holds
+at once."""
 
 import os
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
 from csam_lite.common.device import best_device
 
 
-def race(contenders, repeats=5):
-    """{name: median seconds} of functions without arguments that take turns, so that a busy machine is unfair to none.
+def race(contenders: dict[str, Callable], repeats: int = 5) -> dict[str, float]:
+    """{name: median seconds} of functions without arguments that take turns, so that a busy machine is unfair
+    to none.
 
     The first turn warms up and does not count.
     """
@@ -23,11 +26,12 @@ def race(contenders, repeats=5):
             _finish()
             if turn:
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(own) for name, own in times.items()}
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def peak_memory(run):
-    """The most bytes of tensors that `run()` holds at once beyond what is there before it (on the GPU where there is one)."""
+def peak_memory(run: Callable) -> int:
+    """The most bytes of tensors that `run()` holds at once beyond those held before it (on the GPU where
+    there is one)."""
     if torch.cuda.is_available():
         _finish()
         torch.cuda.reset_peak_memory_stats()
@@ -35,12 +39,13 @@ def peak_memory(run):
         run()
         _finish()
         return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler speaks of itself otherwise
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler prints messages
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
-    changes = sorted((event.start_ns(), event.nbytes()) for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]")
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     held = highest = 0
     for _, change in changes:  # bytes taken, or given back
         held += change
@@ -48,8 +53,11 @@ def peak_memory(run):
     return highest
 
 
-def training_step(network, shape, precision="no"):
-    """A function that does one training step (forward, Dice + cross-entropy, backward; no optimiser) on noise of `shape` (B, S, C, H, W)."""
+def training_step(
+    network: torch.nn.Module, shape: tuple[int, ...], precision: str = "no"
+) -> Callable[[], None]:
+    """A function that does one training step on noise of `shape` (B, S, C, H, W): forward, Dice +
+    cross-entropy, backward; no optimiser."""
     from csam_lite.training.start import volume_loss
 
     device = next(network.parameters()).device
@@ -67,14 +75,14 @@ def training_step(network, shape, precision="no"):
     return step
 
 
-def bandwidth(megabytes=256, repeats=5):
-    """Bytes a second that a copy of memory much larger than the caches moves, read and write counted."""
+def bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
+    """Bytes per second, read and written, that a copy of memory much larger than the caches moves."""
     source = torch.randn(megabytes * 2**18, device=best_device())
     target = torch.empty_like(source)
     return 2 * source.nbytes / race({"copy": lambda: target.copy_(source)}, repeats)["copy"]
 
 
-def _finish():
-    """Wait for the GPU: it works on after a call has returned."""
+def _finish() -> None:
+    """Wait for the GPU, because it works on after a call has returned."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
