@@ -272,10 +272,20 @@ def test_a_full_memory_is_said_in_one_line(capsys):
     assert "the memory is full; try a smaller --batch-size" in fails(code, capsys)
 
 
-def test_other_errors_of_torch_are_not_taken_for_a_full_memory(monkeypatch):
+def test_what_nobody_foresaw_is_one_line_with_a_file_to_report(monkeypatch, capsys, tmp_path):
     def broken(*arguments, **options):
-        raise RuntimeError("shapes do not match")
+        raise RuntimeError("shapes do not match\nsecond line")
 
     monkeypatch.setattr("csam_lite.experiments.benchmark.bench", broken)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        main(["bench"])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["bench"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith("error: unexpected: RuntimeError: shapes do not match; please report it with ")
+    report = Path(said[0].rpartition(" ")[2]).read_text()
+    assert "Traceback" in report and 'raise RuntimeError("shapes do not match' in report and "csam_lite 0." in report
+
+
+def test_a_closed_pipe_is_no_error(phantoms):
+    command = f"{sys.executable} -m csam_lite check {phantoms} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.strip() in ("0", "141") and "Traceback" not in done.stderr
