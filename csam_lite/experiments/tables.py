@@ -15,13 +15,15 @@ from csam_lite.experiments.compare import RESULTS
 README = RESULTS.parent / "README.md"
 HEAD = """# Results
 
-What was measured, on which machine, and by which command. `python -m csam_lite tables --out csam_lite/experiments/README.md` writes this page from the files in
-[results/](results/). Dice is the mean over held-out subjects, never pooled over voxels. All networks of a table had the same data, steps
-and augmentation. Differences are paired by patient. In brackets stands a bootstrap 95 % interval over patients; p is from Wilcoxon's
-signed-rank test after Holm's correction.
+What was measured, on which machine, and by which command. This page is written from the files in [results/](results/) by
+`python -m csam_lite tables --out csam_lite/experiments/README.md`. Dice is the mean over held-out subjects, never
+pooled over voxels. All networks of a table had the same data, steps and augmentation. Differences are paired by
+patient. In brackets stands a bootstrap 95 % interval over patients; p is from Wilcoxon's signed-rank test after
+Holm's correction.
 
-The public heart and prostate scans are not part of this repository. The convolutions of all networks in a comparison start alike:
-otherwise the luck of the initial weights, see the SD (standard deviation) of seeds, would pass for an effect.
+The public heart and prostate scans are not part of this repository. The convolutions of all networks in a
+comparison start alike: otherwise the luck of the initial weights, see the SD (standard deviation) of seeds,
+would pass for an effect.
 """
 
 
