@@ -4,6 +4,7 @@
     dataset = course.load_dataset("phantom")
 """
 
+from csam_lite.course.drawing import draw_stack
 from csam_lite.course.lessons import (
     CourseScan,
     data_folder,
@@ -15,6 +16,6 @@ from csam_lite.course.lessons import (
 )
 
 __all__ = [
-    "CourseScan", "data_folder", "load_dataset", "load_network", "load_scan", "match_channels",
-    "network_input",
+    "CourseScan", "data_folder", "draw_stack", "load_dataset", "load_network", "load_scan",
+    "match_channels", "network_input",
 ]
