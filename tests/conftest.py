@@ -14,7 +14,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def shared():
     """The folder with golden outputs and real scans beside the repository."""
     if not SHARED.is_dir():
-        pytest.skip("no ../shared beside the repository: released outputs and real scans are not at hand")
+        pytest.skip("no ../shared beside the repository: released outputs and real scans are missing")
     return SHARED
 
 

@@ -252,6 +252,47 @@ def test_tar_cut_or_damaged_in_a_header(tmp_path, damage):
         extract(archive, tmp_path / "out")
 
 
+def test_a_server_that_lets_us_start_anew_for_ever_is_given_up(tmp_path, monkeypatch):
+    requests = []
+
+    def receive(url, part, room, timeout):
+        requests.append(url)
+        if part.exists():  # 416 for each continuation, so the part is deleted and grows again
+            part.unlink()
+        else:
+            part.write_bytes(bytes(1000))
+        raise module._Cut("cut")
+
+    monkeypatch.setattr(module, "_receive", receive)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    with pytest.raises(InputError, match="the download failed"):
+        download("http://127.0.0.1:1/a", tmp_path / "a")
+    assert len(requests) == 3
+
+
+@pytest.mark.parametrize("length, bytes_promised", [("123", 123), (None, 0), ("abc", 0), ("-5", 0), ("9" * 400, 0), ("\u0661", 0)])
+def test_a_length_that_is_no_number_is_none(length, bytes_promised):
+    assert module._length(length) == bytes_promised
+
+
+@pytest.mark.parametrize("suffix", ["xz", "gz", "bz2"])
+def test_damage_anywhere_in_a_compressed_tar_is_one_line(suffix, tmp_path):
+    with tarfile.open(tmp_path / "good.tar", f"w:{suffix}") as archive:
+        member = tarfile.TarInfo("a")
+        member.size = 20_000
+        archive.addfile(member, io.BytesIO(DATA[:20_000]))
+    content, rng = (tmp_path / "good.tar").read_bytes(), np.random.default_rng(0)
+    for position in rng.integers(0, len(content), 100):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        (tmp_path / "bad.tar").write_bytes(damaged)
+        try:
+            extract(tmp_path / "bad.tar", tmp_path / "out")
+            shutil.rmtree(tmp_path / "out")
+        except InputError as error:
+            assert "\n" not in str(error) and not (tmp_path / "out").exists()
+
+
 def link(name, target, kind):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target

@@ -215,3 +215,11 @@ def test_foreign_folders_and_impossible_requests_are_refused(folder, tmp_path):
     for count, seed in ((0, 0), (1, -1)):
         with pytest.raises(InputError):
             write_phantoms(tmp_path / "none", count=count, seed=seed, progress=False)
+
+
+def test_a_phantom_that_was_cut_in_half_is_not_taken_for_finished(tmp_path):
+    folder = write_phantoms(tmp_path / "set", count=1, progress=False)
+    image = folder / "imagesTr" / "prostate_00.nii.gz"
+    image.write_bytes(image.read_bytes()[:image.stat().st_size // 2])
+    with pytest.raises(InputError, match="prostate_00.nii.gz: is not a readable image .*; delete it"):
+        write_phantoms(folder, count=1, progress=False)

@@ -11,7 +11,7 @@ from csam_lite.data.scan import read_scan, write_like
 
 
 def oblique(axes, spacing, tilt=0.2):
-    """An affine whose voxel axes point along e.g. ("R", "A", "S"), tilted by `tilt` radians."""
+    """An affine whose voxel axes point along, for example, ("R", "A", "S"), tilted by `tilt` radians."""
     start = nibabel.orientations.axcodes2ornt(axes)
     matrix = np.zeros((3, 3))
     for voxel_axis, (world, sign) in enumerate(start):

@@ -4,5 +4,6 @@
 class InputError(Exception):
     """Something given from outside (a file, a folder, an option) cannot be used.
 
-    The message is one line: what is wrong, where, and what to do about it. The command line prints it and exits with code 2.
+    The message is one line: what is wrong, where, and what to do about it. The command line prints it and
+    exits with code 2.
     """

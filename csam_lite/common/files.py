@@ -13,7 +13,9 @@ from pathlib import Path
 
 from csam_lite.common.errors import InputError
 
-_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:32]  # process numbers of another machine say nothing here
+_HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[
+    :32
+]  # process numbers of another machine say nothing here
 _PART = re.compile(r"\.part-([A-Za-z0-9]*)-(\d+)-")
 _OLD = 7 * 24 * 3600  # seconds after which nobody is still writing
 
@@ -22,8 +24,9 @@ _OLD = 7 * 24 * 3600  # seconds after which nobody is still writing
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
 
-    The temporary name keeps the suffixes of `path` (nibabel chooses its format by them). Temporary files that killed
-    processes have left in the folder are removed. Raises InputError where the folder cannot be written or the disk is full.
+    The temporary name keeps the suffixes of `path` (nibabel chooses its format by them). Temporary files that
+    killed processes have left in the folder are removed. Raises InputError where the folder cannot be written
+    or the disk is full.
     """
     path = Path(path)
     part = path.with_name(f".part-{_HOST}-{os.getpid()}-{path.name}")
@@ -44,7 +47,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def remove_left_parts(folder: Path) -> None:
-    """Remove the temporary files of `whole_file` in a folder whose process is dead, or that are a week old."""
+    """Remove the temporary files of `whole_file` in a folder whose process is dead, or that are a week
+    old."""
     for path in folder.glob(".part-*"):
         with suppress(OSError):
             match = _PART.match(path.name)
@@ -54,7 +58,8 @@ def remove_left_parts(folder: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    """Whether a process of this number runs on this machine. Windows has no way to ask without harm; there it counts as alive."""
+    """Whether a process of this number runs on this machine. Windows has no way to ask without harm; there it
+    counts as alive."""
     if os.name == "nt":
         return True
     try:

@@ -15,9 +15,11 @@ except ImportError:  # Windows has no locks on folders
 
 @contextmanager
 def only_process(folder: str | Path | None) -> Iterator[None]:
-    """Hold `folder`, which is made if need be, during the block; the lock ends with the process, however that ends.
+    """Hold `folder`, which is made if need be, during the block; the lock ends with the process, however that
+    ends.
 
-    Raises InputError where another process holds it. None, Windows and file systems without locks hold nothing.
+    Raises InputError where another process holds it. None, Windows and file systems without locks hold
+    nothing.
     """
     if folder is None or fcntl is None:
         yield
@@ -27,12 +29,17 @@ def only_process(folder: str | Path | None) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder or name") from error
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder or name"
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(f"{folder}: another process is training into this folder; wait for it, or choose another --out") from error
+            raise InputError(
+                f"{folder}: another process is training into this folder; wait for it, or choose another "
+                "--out"
+            ) from error
         except OSError:
             pass  # a file system without locks
         yield

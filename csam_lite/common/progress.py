@@ -11,8 +11,9 @@ LINE_SECONDS = 60  # in a file, a bar writes its first line after a minute, and 
 def progress_bar(iterable: Iterable | None = None, **options) -> terminal_bar:
     """tqdm's bar of `iterable`, or of `total` steps, with tqdm's options.
 
-    In a terminal it is tqdm's own bar, in a notebook its widget. Elsewhere (a log file, a pipe, CI) a bar rewritten a thousand times
-    would become a thousand lines, so that only work of more than a minute writes, one line a minute.
+    In a terminal it is tqdm's own bar, in a notebook its widget. Elsewhere (a log file, a pipe, CI) a bar
+    rewritten a thousand times would become a thousand lines, so that only work of more than a minute writes,
+    one line a minute.
     """
     if not watched():
         return _Lines(iterable, **options)
@@ -36,7 +37,10 @@ class _Lines(terminal_bar):
     """tqdm's counting, with lines in place of a bar."""
 
     def __init__(self, iterable=None, **options) -> None:
-        super().__init__(iterable, **options | {"mininterval": LINE_SECONDS, "maxinterval": LINE_SECONDS, "delay": LINE_SECONDS})
+        super().__init__(
+            iterable,
+            **options | {"mininterval": LINE_SECONDS, "maxinterval": LINE_SECONDS, "delay": LINE_SECONDS},
+        )
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         if self.n > self.initial and self._time() - self.start_t >= LINE_SECONDS:

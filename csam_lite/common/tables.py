@@ -12,35 +12,49 @@ TEXT_COLUMNS = ("case", "patient", "class", "network", "against", "reference", "
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
-    """rows as a Markdown table, numbers with three decimals and to the right. `columns` chooses and orders the columns."""
+    """rows as a Markdown table, numbers with three decimals and to the right. `columns` chooses and orders
+    the columns."""
     columns = list(columns or rows[0])
     texts = [[_text(row.get(column, "")) for column in columns] for row in rows]
     right = [any(isinstance(row.get(column), (int, float)) for row in rows) for column in columns]
     widths = [max(3, len(column), *(len(line[i]) for line in texts)) for i, column in enumerate(columns)]
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(cells, widths, right)) + " |"
+        return (
+            "| "
+            + " | ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(cells, widths, right))
+            + " |"
+        )
 
     rule = "|" + "|".join("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right)) + "|"
     return "\n".join([line(columns), rule, *map(line, texts)])
 
 
 def write_csv(path: str | Path, rows: Sequence[Row], decimals: int | None = None) -> None:
-    """Write rows as CSV, the whole file or nothing. `decimals` rounds floats; without it they are written in full.
+    """Write rows as CSV, the whole file or nothing. `decimals` rounds floats; without it they are written in
+    full.
 
     Raises InputError where the file cannot be written.
     """
     with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]) if rows else ["network"])
         table.writeheader()
-        table.writerows({key: f"{value:.{decimals}f}" if decimals is not None and isinstance(value, float) else value
-                         for key, value in row.items()} for row in rows)
+        table.writerows(
+            {
+                key: f"{value:.{decimals}f}" if decimals is not None and isinstance(value, float) else value
+                for key, value in row.items()
+            }
+            for row in rows
+        )
 
 
 def read_csv(path: str | Path, text: Iterable[str] = TEXT_COLUMNS) -> list[dict]:
     """The rows of a CSV file. The columns named in `text` hold text, all others numbers (float)."""
     with open(path, newline="", encoding="utf-8") as file:
-        return [{key: value if key in text else float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        return [
+            {key: value if key in text else float(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def finite_mean(values: Iterable[float]) -> float:

@@ -16,7 +16,9 @@ from csam_lite.data.labels import to_classes, zones
 from csam_lite.data.nifti import read_nifti, stem_of, suffix_of, volumes_in
 from csam_lite.data.scan import Scan, mask_values, number_of_slices, read_scan
 
-MOST_LABELS = 20   # different values in the masks of a folder without names for them: more look like grey values
+MOST_LABELS = (
+    20  # different values in the masks of a folder without names for them: more look like grey values
+)
 FEWEST_VOXELS = 10  # of a value in all masks of such a folder: fewer look like a slip of the pen
 _AGAIN = re.compile(
     r"([_-](frame|phase|ph|visit|session|ses|tp|timepoint|time|run|acq)[_-]?\d+"
@@ -50,9 +52,10 @@ class Case:
 class Dataset:
     """The cases of one folder.
 
-    labels: {value in the masks: name} without background. channels: their names. remapped: the cases whose lone zone was
-    corrected on disk (data_scripts/get_msd_prostate.py --one-zone remap), which are fine. stored_channels: of the files,
-    where `only_channels` has chosen some of them. doubts: why the masks of a folder that names no labels may be none.
+    labels: {value in the masks: name} without background. channels: their names. remapped: the cases whose
+    lone zone was corrected on disk (data_scripts/get_msd_prostate.py --one-zone remap), which are fine.
+    stored_channels: of the files, where `only_channels` has chosen some of them. doubts: why the masks of a
+    folder that names no labels may be none.
     """
 
     root: Path
@@ -83,14 +86,17 @@ class Dataset:
         Raises InputError for an unknown one.
         """
         if unknown := [name for name in names if name not in self.channels]:
-            raise InputError(f"{self.root}: has no channel {', '.join(unknown)}; it has {', '.join(self.channels)}")
+            raise InputError(
+                f"{self.root}: has no channel {', '.join(unknown)}; it has {', '.join(self.channels)}"
+            )
         return replace(self, channels=tuple(names), stored_channels=self.stored_channels or self.channels)
 
     def read(self, case: Case, one_zone: str = "error") -> Scan | None:
         """Read a case as a Scan whose label holds the classes 0..K-1. See `read_scan` for the errors.
 
-        one_zone: what to do with a prostate mask that lacks one of its two zones, as two cases of MSD Task05 do: "error"
-        raises InputError, "remap" turns a lone PZ into TZ, "keep" takes it as it is, "drop" returns None.
+        one_zone: what to do with a prostate mask that lacks one of its two zones, as two cases of MSD Task05
+        do: "error" raises InputError, "remap" turns a lone PZ into TZ, "keep" takes it as it is, "drop"
+        returns None.
         """
         scan = read_scan(case.image, case.label, self.labels, case.channel_files)
         stored = self.stored_channels or self.channels
@@ -111,8 +117,11 @@ class Dataset:
                 scan.label[scan.label == pz] = tz
             elif one_zone != "keep":
                 choice = f"remap (it becomes {self.labels[tz]})" if lone == pz else "correct the mask"
-                raise InputError(f"{case.label}: holds only {self.labels[lone]}, one of the two zones, likely mislabelled; "
-                                 f"choose --one-zone drop, {choice}, or keep")
+                raise InputError(
+                    f"{case.label}: holds only {self.labels[lone]}, one of the two zones, likely "
+                    "mislabelled; "
+                    f"choose --one-zone drop, {choice}, or keep"
+                )
         scan.label = to_classes(scan.label, self.labels)
         return scan
 
@@ -120,11 +129,11 @@ class Dataset:
 def find_dataset(folder: str | Path, labelled: bool = False) -> Dataset:
     """What a folder holds; images are not read yet.
 
-    Understands the Decathlon layout (dataset.json, imagesTr/, labelsTr/), nnU-Net's (each channel in a file of its own,
-    CASE_0000.nii.gz), plain images/ + labels/ folders, whose labels may have names in dataset.json, and a folder of volumes
-    without masks. With `labelled` (to train or evaluate), cases without a mask are left out, and a listed file that is
-    missing is an error; otherwise reading its case will tell. Raises InputError for a folder without scans, or without
-    what was asked for.
+    Understands the Decathlon layout (dataset.json, imagesTr/, labelsTr/), nnU-Net's (each channel in a file
+    of its own, CASE_0000.nii.gz), plain images/ + labels/ folders, whose labels may have names in
+    dataset.json, and a folder of volumes without masks. With `labelled` (to train or evaluate), cases without
+    a mask are left out, and a listed file that is missing is an error; otherwise reading its case will tell.
+    Raises InputError for a folder without scans, or without what was asked for.
     """
     root = Path(folder).expanduser()
     if root.is_file():
@@ -133,24 +142,35 @@ def find_dataset(folder: str | Path, labelled: bool = False) -> Dataset:
         raise InputError(f"{root}: no such folder; check the name, or make a phantom set: "
                          f"python -m csam_lite phantom {root}")
     dataset = _described(root) if (root / "dataset.json").is_file() else _plain(root)
-    if repeated := [name for name, count in Counter(case.name for case in dataset.cases).items() if count > 1]:
-        raise InputError(f"{root}: several images are named {repeated[0]}; give each volume a name of its own, "
-                         "its label the same")
+    if repeated := [
+        name for name, count in Counter(case.name for case in dataset.cases).items() if count > 1
+    ]:
+        raise InputError(
+            f"{root}: several images are named {repeated[0]}; give each volume a name of its own, "
+            "its label the same"
+        )
     if not dataset.cases:
-        raise InputError(f"{root}: holds no scans{_other_files(root)}; expected dataset.json, images/ and labels/ with "
-                         ".nii.gz files, or .nii.gz files")
+        raise InputError(
+            f"{root}: holds no scans{_other_files(root)}; expected dataset.json, images/ and labels/ with "
+            ".nii.gz files, or .nii.gz files"
+        )
     return _labelled(dataset) if labelled else dataset
 
 
 def _labelled(dataset: Dataset) -> Dataset:
-    """The cases with masks, all of whose files are there. Raises InputError, also where the masks are doubtful."""
+    """The cases with masks, all of whose files are there. Raises InputError, also where the masks are
+    doubtful."""
     cases = tuple(case for case in dataset.cases if case.label)
     if not cases:
-        raise InputError(f"{dataset.root}: holds {len(dataset.cases)} images but no masks; put them in labels/ under the "
-                         "images' names")
+        raise InputError(
+            f"{dataset.root}: holds {len(dataset.cases)} images but no masks; put them in labels/ under the "
+            "images' names"
+        )
     for file in (file for case in cases for file in case.files):
         if not file.exists():
-            raise InputError(f"{file}: is listed or has a partner, but is missing; copy it there, or take its case out")
+            raise InputError(
+                f"{file}: is listed or has a partner, but is missing; copy it there, or take its case out"
+            )
     if dataset.doubts:
         raise InputError(f"{dataset.root}: {dataset.doubts[0]}")
     return replace(dataset, cases=cases)
@@ -160,9 +180,9 @@ def split(cases: Sequence[Case], seed: int, test: float = 0.2, val: float = 0.1,
           fold: int = 0) -> tuple[list[Case], list[Case], list[Case]]:
     """Split cases into (train, val, test) lists by patient: no patient is in two of them.
 
-    test, val: a fraction of all patients, or their number if 1 or more (0 for none). With `folds`, test is fold number
-    `fold` (0-based) of that many instead: every patient is tested once. The same seed gives the same split.
-    Raises InputError where too few patients are left to train on.
+    test, val: a fraction of all patients, or their number if 1 or more (0 for none). With `folds`, test is
+    fold number `fold` (0-based) of that many instead: every patient is tested once. The same seed gives the
+    same split. Raises InputError where too few patients are left to train on.
     """
     patients = sorted({case.patient for case in cases})
     order = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
@@ -172,25 +192,29 @@ def split(cases: Sequence[Case], seed: int, test: float = 0.2, val: float = 0.1,
 
     if folds:
         if not 0 <= fold < folds <= len(patients):
-            raise InputError(f"fold {fold} of {folds} of {len(patients)} patients does not exist; folds are numbered "
-                             "from 0, at most one a patient")
+            raise InputError(
+                f"fold {fold} of {folds} of {len(patients)} patients does not exist; folds are numbered "
+                "from 0, at most one a patient"
+            )
         tested = order[fold::folds]
     else:
         tested = order[:number(test)]
     rest = [patient for patient in order if patient not in tested]
     parts = rest[number(val):], rest[:number(val)], tested
     if not parts[0]:
-        raise InputError(f"{len(patients)} patients ({', '.join(patients[:3])} ...) are too few for {len(tested)} to test "
-                         f"and {number(val)} to validate; lower --test or --val, or name the patients (\"patient\" in each "
-                         "entry of dataset.json)")
+        raise InputError(
+            f"{len(patients)} patients ({', '.join(patients[:3])} ...) are too few for {len(tested)} to test "
+            f'and {number(val)} to validate; lower --test or --val, or name the patients ("patient" in each '
+            "entry of dataset.json)"
+        )
     return tuple([case for case in cases if case.patient in part] for part in parts)
 
 
 def patient_of(name: str) -> str:
     """The patient in the name of a volume.
 
-    This is what stands before last parts such as _frame01, _ph08, _ED, _visit2, _run-1, _followup, _T2w; the part sub-X of
-    a BIDS name; the first of two long numbers, as in 10005_1000005 (PI-CAI).
+    This is what stands before last parts such as _frame01, _ph08, _ED, _visit2, _run-1, _followup, _T2w; the
+    part sub-X of a BIDS name; the first of two long numbers, as in 10005_1000005 (PI-CAI).
     """
     for pattern in (_BIDS, _PATIENT_AND_STUDY):
         if match := pattern.match(name):
@@ -199,10 +223,11 @@ def patient_of(name: str) -> str:
 
 
 def perhaps_one_patient(patients: Iterable[str]) -> list[list[str]]:
-    """Groups of patients whose names differ in the last part only, such as p01_a and p01_b, where other groups differ too.
+    """Groups of patients whose names differ in the last part only, such as p01_a and p01_b, where other
+    groups differ too.
 
-    A number before the last part makes a patient likely; names that all begin alike (prostate_00, prostate_01) are cases
-    of one study, and no group.
+    A number before the last part makes a patient likely; names that all begin alike (prostate_00,
+    prostate_01) are cases of one study, and no group.
     """
     groups: dict[str, list[str]] = {}
     for patient in sorted(set(patients)):
@@ -218,7 +243,9 @@ def _described(root: Path) -> Dataset:
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not in UTF-8 but in another encoding (Latin-1?); save it again as UTF-8") from error
+        raise InputError(
+            f"{path}: is not in UTF-8 but in another encoding (Latin-1?); save it again as UTF-8"
+        ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from error
     try:
@@ -232,34 +259,51 @@ def _described(root: Path) -> Dataset:
         entries += [_entry(root, {"image": entry} if isinstance(entry, str) else {"image": entry["image"]})
                     for entry in description.get("test", [])]
         one_zone = description.get("one_zone", {})
-        remapped = frozenset(map(str, one_zone["cases"])) if one_zone.get("choice") == "remap" else frozenset()
+        remapped = (
+            frozenset(map(str, one_zone["cases"])) if one_zone.get("choice") == "remap" else frozenset()
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise InputError(f"{path}: is not a Decathlon description ({reason}); compare it with one that "
-                         "`python -m csam_lite phantom DIR` writes") from error
+        raise InputError(
+            f"{path}: is not a Decathlon description ({reason}); compare it with one that "
+            "`python -m csam_lite phantom DIR` writes"
+        ) from error
     labels = {value: name for value, name in labels.items() if value != 0}
     if not entries:
-        found = _plain(root, channels if "modality" in description or "channel_names" in description else None,
-                       "channel_names" in description)
-        return replace(found, labels=labels, doubts=()) if labels else found
+        listed = _plain(
+            root,
+            channels if "modality" in description or "channel_names" in description else None,
+            "channel_names" in description,
+        )
+        return replace(listed, labels=labels, doubts=()) if labels else listed
     cases = tuple(entries)
     if any(case.label for case in cases) and not any(case.label and case.label.is_file() for case in cases):
-        raise InputError(f"{root}: dataset.json names masks but labelsTr/ has none of them; copy the masks there")
+        raise InputError(
+            f"{root}: dataset.json names masks but labelsTr/ has none of them; copy the masks there"
+        )
     return Dataset(root, cases, labels, channels, remapped)
 
 
 def _entry(root: Path, entry: Mapping[str, object]) -> Case:
     """A case from its entry in dataset.json. Raises ValueError or KeyError."""
     image, label, patient = entry["image"], entry.get("label"), entry.get("patient")
-    place = [root / _text(name, "a file name").replace("\\", "/") for name in (image, *([label] if label is not None else []))]
+    place = [
+        root / _text(name, "a file name").replace("\\", "/")
+        for name in (image, *([label] if label is not None else []))
+    ]
     if any(len(part.encode()) > 255 for path in place for part in path.parts):
         raise ValueError("a file name is longer than 255 bytes")
-    patient = _text(str(patient) if isinstance(patient, int) else patient, "patient") if patient is not None else None
+    patient = (
+        _text(str(patient) if isinstance(patient, int) else patient, "patient")
+        if patient is not None
+        else None
+    )
     return _case(place[0], place[1] if len(place) > 1 else None, patient)
 
 
 def _plain(root: Path, channels: tuple[str, ...] | None = None, unlabelled_too: bool = False) -> Dataset:
-    """A folder of volumes, with or without a folder of masks; channels may lie in files of their own (nnU-Net).
+    """A folder of volumes, with or without a folder of masks; channels may lie in files of their own
+    (nnU-Net).
 
     channels: their names, if known. unlabelled_too: imagesTs/ holds more cases, named as in nnU-Net.
     """
@@ -268,7 +312,9 @@ def _plain(root: Path, channels: tuple[str, ...] | None = None, unlabelled_too: 
     label_of = {} if masks is None else {stem_of(path): path for path in volumes_in(masks)}
     cases = _grouped(volumes_in(images), label_of, len(channels or ()))
     named = {case.name for case in cases}
-    cases += [_case(images / path.name, path) for name, path in label_of.items() if name not in named]  # without image
+    cases += [
+        _case(images / path.name, path) for name, path in label_of.items() if name not in named
+    ]  # without image
     if unlabelled_too and (root / "imagesTs").is_dir():
         cases += _grouped(volumes_in(root / "imagesTs"), None, len(channels or ()))
     counts, doubts = _label_counts(case.label for case in cases if case.label)
@@ -278,7 +324,8 @@ def _plain(root: Path, channels: tuple[str, ...] | None = None, unlabelled_too: 
 
 
 def _grouped(images: Sequence[Path], label_of: Mapping[str, Path] | None, channels: int) -> list[Case]:
-    """The cases of these images; CASE_0000, CASE_0001 are channels of CASE if a mask has that name (or label_of is None)."""
+    """The cases of these images; CASE_0000, CASE_0001 are channels of CASE if a mask has that name (or
+    label_of is None)."""
     files: dict[str, dict[int, Path]] = {}
     for path in images:
         match = _CHANNEL.match(stem_of(path))
@@ -295,7 +342,9 @@ def _grouped(images: Sequence[Path], label_of: Mapping[str, Path] | None, channe
             continue
         suffix = suffix_of(next(iter(parts.values())))
         folder = next(iter(parts.values())).parent
-        paths = [parts.get(c, folder / f"{name}_{c:04}{suffix}") for c in range(max(channels, max(parts) + 1))]
+        paths = [
+            parts.get(c, folder / f"{name}_{c:04}{suffix}") for c in range(max(channels, max(parts) + 1))
+        ]
         cases.append(Case(name, patient_of(name), paths[0], label, tuple(paths[1:])))
     return cases
 
@@ -314,12 +363,19 @@ def _label_counts(paths: Iterable[Path]) -> tuple[dict[int, int], tuple[str, ...
     counts = {value: int(total[value]) for value in sorted(holders) if value}
     doubts = []
     if len(counts) > MOST_LABELS:
-        doubts.append(f"the masks hold {len(counts)} different values, as images do; are the folders of images and masks "
-                      "swapped, or were the masks smoothed? Export them again, or name the labels in dataset.json")
+        doubts.append(
+            f"the masks hold {len(counts)} different values, as images do; are the folders of images and "
+            "masks "
+            "swapped, or were the masks smoothed? Export them again, or name the labels in dataset.json"
+        )
     else:
-        doubts += [f"the value {value} stands on {voxels} voxel(s) in all masks ({holders[value][0].name}), perhaps by mistake; "
-                   "correct the mask, or name the labels in dataset.json"
-                   for value, voxels in counts.items() if voxels < FEWEST_VOXELS]
+        doubts += [
+            f"the value {value} stands on {voxels} voxel(s) in all masks ({holders[value][0].name}), perhaps "
+            "by mistake; "
+            "correct the mask, or name the labels in dataset.json"
+            for value, voxels in counts.items()
+            if voxels < FEWEST_VOXELS
+        ]
     return counts, tuple(doubts)
 
 
@@ -339,15 +395,21 @@ def _case(image: Path, label: Path | None, patient: str | None = None) -> Case:
 
 
 def _numbered(names: Mapping[str, object], what: str) -> dict[int, str]:
-    """{"0": "background"} (Decathlon) or {"background": 0} (nnU-Net) -> {0: "background"}, in order of the numbers."""
+    """{"0": "background"} (Decathlon) or {"background": 0} (nnU-Net) -> {0: "background"}, in order of the
+    numbers."""
     pairs = []
     for key, value in names.items():
         if isinstance(value, list):
-            raise ValueError(f"{what}: regions of nnU-Net, such as {value}, are not supported; give each value one name")
+            raise ValueError(
+                f"{what}: regions of nnU-Net, such as {value}, are not supported; give each value one name"
+            )
         number, name = (key, value) if str(key).isdigit() else (value, key)
         pairs.append((int(number), _text(name, what)))
         if what == "labels" and name == "ignore":
-            raise ValueError("labels: nnU-Net's label \"ignore\" is not supported; draw these voxels, or make them background")
+            raise ValueError(
+                'labels: nnU-Net\'s label "ignore" is not supported; draw these voxels, or make them '
+                'background'
+            )
     return dict(sorted(pairs))
 
 

@@ -1,26 +1,30 @@
-"""Bring an archive to this disk and unpack it, whole or not at all: resumes, checks the hash, unpacks only inside its folder.
+"""Bring an archive to this disk and unpack it, whole or not at all: resumes, checks the hash, unpacks only
+inside its folder.
 
-Needs the standard library and tqdm only. Errors are `InputError`: one line with the file and the mend.
+Needs the standard library and tqdm only. Errors are `InputError`: one line with the file and what to do.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import shutil
 import stat
-import sys
 import tarfile
 import time
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PureWindowsPath
+from typing import IO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from tqdm.auto import tqdm
-
 from csam_lite.common.errors import InputError
+from csam_lite.common.progress import progress_bar, terminal_bar
 
 AGAIN = "run again, it resumes; or give a copy that you have (--archive FILE, in Python archive=FILE)"
 CHUNK = 1 << 18  # bytes read at a time
@@ -30,12 +34,15 @@ class _Cut(Exception):
     """The connection failed or ended early; another try may help."""
 
 
-def download(url, path, md5=None, room=1.0, timeout=30, tries=3):
-    """Download `url` to `path` and return `path`; a file that is there with the right md5 is kept without any request.
+def download(url: str, path: str | Path, md5: str | None = None, room: float = 1.0, timeout: float = 30,
+             tries: int = 3) -> Path:
+    """Download `url` to `path` and return `path`; a file that is there with the right md5 is kept without any
+    request.
 
-    A cut download stays beside the target as `NAME.part`, and the next try asks for the missing bytes only (HTTP Range).
-    `timeout` is in seconds; `tries` counts failures in a row without a new byte. `room` is the space for unpacking, in archive sizes.
-    Raises InputError: no connection, server error, wrong md5 (the bad file is removed), not enough disk space.
+    A cut download stays beside the target as `NAME.part`, and the next try asks for the missing bytes only
+    (HTTP Range). `timeout` is in seconds; `tries` counts failures in a row in which the part did not grow
+    beyond its longest so far. `room` is the space for unpacking, in archive sizes. Raises InputError: no
+    connection, server error, wrong md5 (the bad file is removed), not enough disk space.
     """
     path = Path(path)
     if path.exists():
@@ -45,27 +52,35 @@ def download(url, path, md5=None, room=1.0, timeout=30, tries=3):
     part = path.with_name(path.name + ".part")
     with _writing(part):
         path.parent.mkdir(parents=True, exist_ok=True)
-    failures = 0
+    failures, longest = 0, _size(part)
     while True:
-        before = _size(part)
         try:
             _receive(url, part, room, timeout)
             break
         except _Cut as error:
-            failures = 1 if _size(part) > before else failures + 1
+            failures = 1 if _size(part) > longest else failures + 1
+            longest = max(
+                longest, _size(part)
+            )  # a server that lets us start anew each time makes no progress
             if failures == tries:
-                raise InputError(f"{url}: the download failed ({error}); {AGAIN}") from error
+                raise InputError(
+                    f"{url}: the download failed ({' '.join(str(error).split())}); {AGAIN}"
+                ) from error
             time.sleep(failures)
-    if md5 and (found := md5_of(part)) != md5:
+    if md5 and (actual := md5_of(part)) != md5:
         part.unlink()
-        raise InputError(f"{path}: the md5 of {url} is {found}, not {md5}; the file was removed: run again or use another --url")
+        raise InputError(
+            f"{path}: the md5 of {url} is {actual}, not {md5}; the file was removed: run again or use "
+            "another --url"
+        )
     with _writing(path):
         part.replace(path)
     return path
 
 
-def fetch(archive, url, path, md5, room=1.0):
-    """The archive on this disk: `archive` itself where it is given, else `url` downloaded to `path`; the md5 is checked in both cases.
+def fetch(archive: str | Path | None, url: str, path: str | Path, md5: str, room: float = 1.0) -> Path:
+    """The archive on this disk: `archive` itself where it is given, else `url` downloaded to `path`; the md5
+    is checked in both cases.
 
     Raises InputError as `download` does, and where `archive` is not there or has another md5.
     """
@@ -73,40 +88,57 @@ def fetch(archive, url, path, md5, room=1.0):
         return download(url, path, md5, room)
     archive = Path(archive)
     if not archive.is_file():
-        raise InputError(f"{archive}: no such file; give the archive with --archive, or leave it out to download it")
-    if (found := md5_of(archive)) != md5:
-        raise InputError(f"{archive}: its md5 is {found}, not {md5}: cut short or changed; get it again from {url}")
+        raise InputError(
+            f"{archive}: no such file; give the archive with --archive, or leave it out to download it"
+        )
+    if (actual := md5_of(archive)) != md5:
+        raise InputError(
+            f"{archive}: its md5 is {actual}, not {md5}: cut short or changed; get it again from {url}"
+        )
     return archive
 
 
-def md5_of(path):
-    """The md5 of a file, in hexadecimal. It finds damage; it is no protection against an attacker. Raises InputError if unreadable."""
-    digest = hashlib.md5(usedforsecurity=False)
+def md5_of(path: str | Path) -> str:
+    """The md5 of a file, in hexadecimal. It finds damage; it is no protection against an attacker. Raises
+    InputError if unreadable."""
     try:
         with open(path, "rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); mend its permissions or give another file") from error
-    return digest.hexdigest()
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); correct its permissions or give another file"
+        ) from error
 
 
-def zenodo_md5(record, name, api="https://zenodo.org/api/records"):
-    """The md5 that Zenodo publishes for the file `name` of a record. Raises InputError where it cannot be learnt."""
+def zenodo_md5(record: str, name: str, api: str = "https://zenodo.org/api/records") -> str:
+    """The md5 that Zenodo publishes for the file `name` of a record. Raises InputError where it cannot be
+    learnt."""
     url = f"{api}/{record}"
     try:
         with urlopen(Request(url, headers={"User-Agent": "csam_lite"}), timeout=30) as response:
-            return {file["key"]: file["checksum"] for file in json.load(response)["files"]}[name].removeprefix("md5:")
-    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{url}: the md5 of {name} cannot be learnt there ({error!r}); run again, or give it with --md5") from error
+            return {file["key"]: file["checksum"] for file in json.load(response)["files"]}[
+                name
+            ].removeprefix("md5:")
+    except (
+        OSError,
+        HTTPException,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise InputError(
+            f"{url}: the md5 of {name} cannot be learnt there ({error!r}); run again, or give it with --md5"
+        ) from error
 
 
-def extract(archive, folder):
+def extract(archive: str | Path, folder: str | Path) -> Path:
     """Unpack a tar, tar.gz or zip archive into the new folder `folder` and return it.
 
-    The folder appears under its name only when it is whole. AppleDouble files (`._*`, made by macOS) are left out.
-    Raises InputError: a member that leaves the folder or is a link (nothing is unpacked then), a broken or cut archive, a full disk,
-    a folder that is not empty.
+    The folder appears under its name only when it is whole. AppleDouble files (`._*`, made by macOS) are left
+    out. Raises InputError: a member that leaves the folder or is a link (nothing is unpacked then), a broken
+    or cut archive, a full disk, a folder that is not empty.
     """
     archive = Path(archive)
     with whole_folder(folder) as work, _reading(archive), closing(_open(archive)) as opened:
@@ -114,7 +146,10 @@ def extract(archive, folder):
         for name, _, plain, _ in members:  # all are checked before the first is written
             place = PureWindowsPath(name)  # knows both kinds of slash and drive letters
             if place.anchor or ".." in place.parts or not plain:
-                raise InputError(f"{archive}: its member {name!r} is a link or leaves the folder; do not use this archive, get a good copy")
+                raise InputError(
+                    f"{archive}: its member {name!r} is a link or leaves the folder; do not use this "
+                    "archive, get a good copy"
+                )
         total = sum(size for _, size, _, _ in members)
         _room(work, total)
         with _bar(total, f"unpack {archive.name}") as bar:
@@ -128,8 +163,9 @@ def extract(archive, folder):
 
 
 @contextmanager
-def whole_folder(folder):
-    """Yield a new temporary folder beside `folder`; rename it to `folder` if the block succeeds, remove it if not.
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield a new temporary folder beside `folder`; rename it to `folder` if the block succeeds, remove it if
+    not.
 
     Raises InputError where `folder` holds something already, and where the disk is full or cannot be written.
     """
@@ -145,12 +181,15 @@ def whole_folder(folder):
             folder.rmdir()
         part.rename(folder)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another folder") from error
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another "
+            "folder"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _receive(url, part, room, timeout):
+def _receive(url: str, part: Path, room: float, timeout: float) -> None:
     """Bring `part` up to the whole file in one request, or raise _Cut."""
     have = _size(part)
     headers = {"User-Agent": "csam_lite"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -163,25 +202,35 @@ def _receive(url, part, room, timeout):
             part.unlink(missing_ok=True)
         if error.code in (408, 416, 429) or error.code >= 500:
             raise _Cut(error) from error
-        raise InputError(f"{url}: the server answers {error.code} {error.reason}; correct the address (--url) or use --archive") from error
+        raise InputError(
+            f"{url}: the server answers {error.code} {error.reason}; correct the address (--url) or use "
+            "--archive"
+        ) from error
     except ValueError as error:
         raise InputError(f"{url}: is no address; give one that begins with https:// (--url)") from error
     except (OSError, HTTPException) as error:
         raise _Cut(getattr(error, "reason", error)) from error
     with response:
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
+            f"bytes {have}-"
+        )
         if not resumed:  # a server that does not know Range sends all from the start
             have = 0
-        length = response.headers.get("Content-Length")
+        length = _length(response.headers.get("Content-Length"))
         if length:
-            _room(part.parent, int(length) + room * (have + int(length)))
-        with _bar(length and have + int(length), part.stem, have) as bar:
+            _room(part.parent, length + room * (have + length))
+        with _bar(have + length if length else None, part.stem, have) as bar:
             _write(part, "ab" if resumed else "wb", _body(response), bar)
-    if length and _size(part) != have + int(length):
-        raise _Cut(f"cut after {_size(part)} of {have + int(length)} bytes")
+    if length and _size(part) != have + length:
+        raise _Cut(f"cut after {_size(part)} of {have + length} bytes")
 
 
-def _body(response):
+def _length(header: str | None) -> int:
+    """The bytes that a server promises; 0 where it promises none, or no sensible number."""
+    return int(header) if header and len(header) < 16 and header.isascii() and header.isdigit() else 0
+
+
+def _body(response: HTTPResponse) -> Iterator[bytes]:
     try:
         while chunk := response.read(CHUNK):
             yield chunk
@@ -189,13 +238,13 @@ def _body(response):
         raise _Cut(error) from error
 
 
-def _pieces(archive, source):
+def _pieces(archive: Path, source: Callable[[], IO[bytes]]) -> Iterator[bytes]:
     with _reading(archive), source() as file:
         while chunk := file.read(CHUNK):
             yield chunk
 
 
-def _write(path, mode, chunks, bar):
+def _write(path: Path, mode: str, chunks: Iterable[bytes], bar: terminal_bar) -> None:
     with _writing(path), open(path, mode) as file:
         for chunk in chunks:  # its own errors are no OSError: they pass
             file.write(chunk)
@@ -203,54 +252,84 @@ def _write(path, mode, chunks, bar):
 
 
 @contextmanager
-def _writing(path):
+def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); free some space and run again, "
-                         "or choose another folder") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space and run again, "
+            "or choose another folder"
+        ) from error
 
 
 @contextmanager
-def _reading(archive):
+def _reading(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{archive}: cannot be unpacked ({error}): broken or cut short; delete it and download it again") from error
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        LookupError,
+        ValueError,
+        lzma.LZMAError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{archive}: cannot be unpacked ({reason}): broken or cut short; delete it and download it again"
+        ) from error
 
 
-def _open(archive):
+def _open(archive: Path) -> tarfile.TarFile | zipfile.ZipFile:
     return tarfile.open(archive) if tarfile.is_tarfile(archive) else zipfile.ZipFile(archive)
 
 
-def _members(opened):
-    """(name, bytes, is a plain file or folder, how to open it: None for a folder) for each member of a tar or zip."""
+def _members(opened: tarfile.TarFile | zipfile.ZipFile) -> list[tuple[str, int, bool, Callable | None]]:
+    """(name, bytes, is a plain file or folder, how to open it: None for a folder) for each member of a tar or
+    zip."""
     if isinstance(opened, tarfile.TarFile):
         members = opened.getmembers()
         opened.fileobj.seek(opened.offset)
-        last = opened.fileobj.read(tarfile.BLOCKSIZE)  # zeros end a tar; tarfile takes a cut or damaged header for the end too
+        last = opened.fileobj.read(
+            tarfile.BLOCKSIZE
+        )  # zeros end a tar; tarfile takes a cut or damaged header for the end too
         if any(last) or 0 < len(last) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("a header is cut or damaged")
-        return [(m.name, m.size, m.isreg() or m.isdir(), None if m.isdir() else lambda m=m: opened.extractfile(m)) for m in members]
-    return [(m.filename, m.file_size, not stat.S_ISLNK(m.external_attr >> 16), None if m.is_dir() else lambda m=m: opened.open(m))
-            for m in opened.infolist()]
+        return [
+            (m.name, m.size, m.isreg() or m.isdir(), None if m.isdir() else lambda m=m: opened.extractfile(m))
+            for m in members
+        ]
+    return [
+        (
+            m.filename,
+            m.file_size,
+            not stat.S_ISLNK(m.external_attr >> 16),
+            None if m.is_dir() else lambda m=m: opened.open(m),
+        )
+        for m in opened.infolist()
+    ]
 
 
-def _apple(name):
+def _apple(name: str) -> bool:
     return any(part.startswith("._") or part == "__MACOSX" for part in PureWindowsPath(name).parts)
 
 
-def _size(path):
+def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _room(folder, needed):
+def _room(folder: Path, needed: float) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise InputError(f"{folder}: {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free: {(needed - free) / 1e9:.2f} GB are "
-                         "missing; free some space or choose another folder")
+        raise InputError(
+            f"{folder}: {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free: "
+            f"{(needed - free) / 1e9:.2f} GB are "
+            "missing; free some space or choose another folder"
+        )
 
 
-def _bar(total, label, done=0):
-    quiet = not sys.stderr.isatty() and "ipykernel" not in sys.modules  # no bar in log files
-    return tqdm(total=total, initial=done, desc=label, unit="B", unit_scale=True, disable=quiet)
+def _bar(total: int | None, label: str, done: int = 0) -> terminal_bar:
+    return progress_bar(total=total, initial=done, desc=label, unit="B", unit_scale=True)

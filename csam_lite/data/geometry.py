@@ -1,8 +1,9 @@
-"""Where the voxels of a NIfTI file lie, in mm: its header may say it in two forms, which may contradict each other.
+"""Where the voxels of a NIfTI file lie, in mm: its header may say it in two forms, which may contradict each
+other.
 
-The sform is a whole matrix; the qform is a rotation whose voxel size is `pixdim`. Each has a code, and code 0 means
-"not given". Programs choose between the two in different ways: nibabel takes the sform, ITK (so ITK-SNAP, 3D Slicer,
-ANTs and nnU-Net) takes the voxel size from pixdim whatever the sform says.
+The sform is a whole matrix; the qform is a rotation whose voxel size is `pixdim`. Each has a code, and code 0
+means "not given". Programs choose between the two in different ways: nibabel takes the sform, ITK (so
+ITK-SNAP, 3D Slicer, ANTs and nnU-Net) takes the voxel size from pixdim whatever the sform says.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 0.01, 100.0  # mm, the side of a voxel that we believe
 TOLERANCE = 0.03                 # by how much (relative) the sform's voxel size may differ from pixdim
-_MILLIMETRES = {1: 1000.0, 3: 0.001}  # of one unit, by NIfTI's codes for metre and micron; all else counts as mm
+_MILLIMETRES = {
+    1: 1000.0,
+    3: 0.001,
+}  # of one unit, by NIfTI's codes for metre and micron; all else counts as mm
 
 
 @dataclass(frozen=True)
 class Geometry:
     """The grid of a file.
 
-    header: the header as stored, which `like` copies. affine: voxel to world, mm, (4, 4), the form that is believed.
-    shape: of the volume, (X, Y, Z). forms: every affine in mm by which some program may place these voxels.
-    remarks: what a reader should know about the choice, whole sentences without the file's name.
+    header: the header as stored, which `like` copies. affine: voxel to world, mm, (4, 4), the form that is
+    believed. shape: of the volume, (X, Y, Z). forms: every affine in mm by which some program may place these
+    voxels. remarks: what a reader should know about the choice, whole sentences without the file's name.
     """
 
     header: Nifti1Header
@@ -40,9 +44,11 @@ class Geometry:
 
 
 def geometry_of(header: Nifti1Header, path: Path) -> Geometry:
-    """The geometry of a header. Of two forms that contradict each other, the believable one is taken, with a remark.
+    """The geometry of a header. Of two forms that contradict each other, the believable one is taken, with a
+    remark.
 
-    Raises InputError where no form can be believed, or where a voxel is smaller than 0.01 mm or larger than 100 mm.
+    Raises InputError where no form can be believed, or where a voxel is smaller than 0.01 mm or larger than
+    100 mm.
     """
     shape = tuple(int(n) for n in header.get_data_shape()[:3])
     unit = _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
@@ -62,16 +68,19 @@ def geometry_of(header: Nifti1Header, path: Path) -> Geometry:
     forms = tuple(to_mm @ form for form in forms if form is not None)
     spacing = voxel_size(forms[0])
     if not ((spacing >= SMALLEST) & (spacing <= LARGEST)).all():
-        raise InputError(f"{path}: its header gives voxels of {_product(spacing)} mm, which cannot be right; "
-                         "correct the voxel size (pixdim, sform) or its unit (xyzt_units), or export it again")
+        raise InputError(
+            f"{path}: its header gives voxels of {_product(spacing)} mm, which cannot be right; "
+            "correct the voxel size (pixdim, sform) or its unit (xyzt_units), or export it again"
+        )
     return Geometry(header, forms[0], shape, forms, tuple(remarks))
 
 
 def like(geometry: Geometry, array: np.ndarray) -> Nifti1Image:
-    """A NIfTI image of array, (X, Y, Z) or (X, Y, Z, C), that opens where the file of `geometry` opens, in every program.
+    """A NIfTI image of array, (X, Y, Z) or (X, Y, Z, C), that opens where the file of `geometry` opens, in
+    every program.
 
-    It carries the file's own header: qform, sform, codes, units, byte order and version. What describes the intensities
-    of the file (scaling, display range, intent, extensions) is left out.
+    It carries the file's own header: qform, sform, codes, units, byte order and version. What describes the
+    intensities of the file (scaling, display range, intent, extensions) is left out.
     """
     import nibabel
 
@@ -91,10 +100,11 @@ def like(geometry: Geometry, array: np.ndarray) -> Nifti1Image:
 
 
 def same_place(geometry: Geometry, other: Geometry) -> tuple[bool, float]:
-    """Whether the grid of `geometry` (a mask) is one by which some program places the voxels of `other` (its image).
+    """Whether the grid of `geometry` (a mask) is one by which some program places the voxels of `other` (its
+    image).
 
-    The shapes must agree. Also returns how far apart the corners lie at most, in mm, for the grids that are believed:
-    up to 0.1 mm is rounding.
+    The shapes must agree. Also returns how far apart the corners lie at most, in mm, for the grids that are
+    believed: up to 0.1 mm is rounding.
     """
     corners = np.array([[x, y, z, 1] for x in (0, other.shape[0]) for y in (0, other.shape[1])
                         for z in (0, other.shape[2])])

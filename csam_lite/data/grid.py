@@ -1,14 +1,20 @@
 """From a scan to the network's input and back: all resampling, cropping and intensity choices stand here.
 
-In-plane only: slices keep their thickness and number. An in-plane grid of `pixels` x `pixels` at `spacing` mm is centred on the
-image; intensities are clipped to their 0.5 and 99.5 percentiles and brought to mean 0 and standard deviation 1, channel by channel.
+In-plane only: slices keep their thickness and number. An in-plane grid of `pixels` x `pixels` at `spacing` mm
+is centred on the image; intensities are clipped to their 0.5 and 99.5 percentiles and brought to mean 0 and
+standard deviation 1, channel by channel.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional as F
+
+from csam_lite.data.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -20,15 +26,19 @@ class Grid:
     num_classes: int
 
     @classmethod
-    def fit(cls, labelled_scans, pixels, num_classes):
+    def fit(cls, labelled_scans: Iterable[Scan], pixels: int, num_classes: int) -> Grid:
         """Choose the spacing: the median in-plane spacing, or coarser where the masks would not fit.
 
-        The grid must hold the masks of 95 % of the scans with a tenth to spare; a few far-off ones may be cut.
+        The grid must hold the masks of 95 % of the scans with a tenth to spare; a few far-off ones may be
+        cut.
         """
-        found, reach = zip(*((np.sqrt(scan.spacing[1] * scan.spacing[2]), _reach(scan)) for scan in labelled_scans))
-        return cls(pixels, round(float(max(np.median(found), 2 * 1.1 * np.quantile(reach, 0.95) / pixels)), 4), num_classes)
+        spacings, reach = zip(
+            *((np.sqrt(scan.spacing[1] * scan.spacing[2]), _reach(scan)) for scan in labelled_scans)
+        )
+        spacing = max(np.median(spacings), 2 * 1.1 * np.quantile(reach, 0.95) / pixels)
+        return cls(pixels, round(float(spacing), 4), num_classes)
 
-    def image(self, scan):
+    def image(self, scan: Scan) -> torch.Tensor:
         """The image of `scan` on the network's grid, normalised: float32 (S, C, pixels, pixels)."""
         image = torch.from_numpy(scan.image)
         if image.shape[2:] != (size := self.size_of(scan)):
@@ -43,7 +53,7 @@ class Grid:
             channel.sub_(seen.mean()).div_(seen.std().clamp(min=1e-6))
         return image
 
-    def label(self, scan):
+    def label(self, scan: Scan) -> torch.Tensor:
         """The mask of `scan` on the network's grid: uint8 (S, pixels, pixels)."""
         label = torch.from_numpy(scan.label)
         if label.shape[1:] != (size := self.size_of(scan)):
@@ -51,23 +61,30 @@ class Grid:
             label = F.interpolate(one_hot, size, mode="bilinear", antialias=True).argmax(1).byte()
         return F.pad(label, self.margins(size))
 
-    def restore(self, values, scan, outside=0.0):
-        """values (S, K, pixels, pixels) float on the network's grid -> (S, K, H, W) on the scan's, `outside` where the grid ends."""
+    def restore(self, values: torch.Tensor, scan: Scan, outside: float = 0.0) -> torch.Tensor:
+        """values (S, K, pixels, pixels) float on the network's grid -> (S, K, H, W) on the scan's, `outside`
+        where the grid ends."""
         size = self.size_of(scan)
         values = F.pad(values, [-margin for margin in self.margins(size)], value=outside)
-        return values if size == scan.image.shape[2:] else F.interpolate(values, scan.image.shape[2:], mode="bilinear")
+        return (
+            values
+            if size == scan.image.shape[2:]
+            else F.interpolate(values, scan.image.shape[2:], mode="bilinear")
+        )
 
-    def size_of(self, scan):
+    def size_of(self, scan: Scan) -> tuple[int, int]:
         """(H, W) of the whole image at the network's spacing."""
-        return tuple(max(1, round(n * mm / self.spacing)) for n, mm in zip(scan.image.shape[2:], scan.spacing[1:]))
+        return tuple(
+            max(1, round(n * mm / self.spacing)) for n, mm in zip(scan.image.shape[2:], scan.spacing[1:])
+        )
 
-    def margins(self, size):
+    def margins(self, size: tuple[int, int]) -> list[int]:
         """What F.pad adds (or, negative, cuts) to centre the image in the grid: left, right, top, bottom."""
         (top, left) = ((self.pixels - n) // 2 for n in size)
         return [left, self.pixels - size[1] - left, top, self.pixels - size[0] - top]
 
 
-def _reach(scan):
+def _reach(scan: Scan) -> float:
     """How far the mask reaches from the image's centre, in mm, along rows or columns."""
     reach = 0.0
     for axis in (1, 2):

@@ -1,15 +1,25 @@
-"""Labels and classes: the values that a mask file holds, and the numbers 0..K-1 with which a network counts its outputs."""
+"""Labels and classes: the values that a mask file holds, and the numbers 0..K-1 with which a network counts
+its outputs."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-ONE_ZONE = ("error", "drop", "remap", "keep")  # what may be done with a prostate mask that holds one of its two zones only
-_ZONES = ({"pz", "peripheral zone", "peripheral"}, {"tz", "transition zone", "transitional zone", "cg", "central gland"})
+ONE_ZONE = (
+    "error",
+    "drop",
+    "remap",
+    "keep",
+)  # what may be done with a prostate mask that holds one of its two zones only
+_ZONES = (
+    {"pz", "peripheral zone", "peripheral"},
+    {"tz", "transition zone", "transitional zone", "cg", "central gland"},
+)
 
 
 def to_classes(mask: np.ndarray, labels: Mapping[int, str]) -> np.ndarray:
-    """A mask of label values, uint8 -> the same of classes 0..K-1. labels: {value: name} without background, in the order of classes."""
+    """A mask of label values, uint8 -> the same of classes 0..K-1. labels: {value: name} without background,
+    in the order of classes."""
     classes = np.zeros(256, np.uint8)
     classes[list(labels)] = np.arange(1, len(labels) + 1)
     return classes[mask]
@@ -21,6 +31,7 @@ def to_values(mask: np.ndarray, labels: Mapping[int, str]) -> np.ndarray:
 
 
 def zones(labels: Mapping[int, str]) -> tuple[int, int] | None:
-    """(value of PZ, value of TZ) in {value: name}, or None where the names are not those of the two prostate zones."""
-    found = [[value for value, name in labels.items() if name.lower() in names] for names in _ZONES]
-    return tuple(values[0] for values in found) if all(found) else None
+    """(value of PZ, value of TZ) in {value: name}, or None where the names are not those of the two prostate
+    zones."""
+    matching = [[value for value, name in labels.items() if name.lower() in names] for names in _ZONES]
+    return tuple(values[0] for values in matching) if all(matching) else None

@@ -25,7 +25,8 @@ SURPLUS = 1 << 24       # bytes that a file may hold after its voxels
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that names the format, in lower case: ".nii.gz" of "a.b.NII.GZ"; empty where we know no such format."""
+    """The suffix that names the format, in lower case: ".nii.gz" of "a.b.NII.GZ"; empty where we know no such
+    format."""
     name = path.name.lower()
     return next((suffix for suffix in NIFTI_SUFFIXES + OTHER_SUFFIXES if name.endswith(suffix)), "")
 
@@ -36,23 +37,31 @@ def stem_of(path: Path) -> str:
 
 
 def volumes_in(folder: Path) -> list[Path]:
-    """The volumes in a folder, sorted by name: files of a known format, of a pair the .hdr, and folders of DICOM slices.
+    """The volumes in a folder, sorted by name: files of a known format, of a pair the .hdr, and folders of
+    DICOM slices.
 
-    Hidden files are left out, and the raw voxels beside a header that names them (.img beside .hdr, .raw beside .mhd).
+    Hidden files are left out, and the raw voxels beside a header that names them (.img beside .hdr, .raw
+    beside .mhd).
     """
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     files = [path for path in paths if path.is_file() and suffix_of(path)]
     headers = {stem_of(path) for path in files if suffix_of(path).startswith(".hdr")}
-    return [path for path in paths if path in files and not (suffix_of(path).startswith(".img") and stem_of(path) in headers)
-            or path.is_dir() and is_dicom_folder(path)]
+    return [
+        path
+        for path in paths
+        if path in files
+        and not (suffix_of(path).startswith(".img") and stem_of(path) in headers)
+        or path.is_dir()
+        and is_dicom_folder(path)
+    ]
 
 
 def read_nifti(path: str | Path) -> tuple[Geometry, np.ndarray]:
     """The geometry of the file at `path` and its voxels, (X, Y, Z) or (X, Y, Z, C), in the file's data type.
 
-    A compressed file is read to its checksum, so that damage anywhere is found. Where SimpleITK is installed, MetaImage
-    and NRRD files and folders of DICOM slices are read too.
-    Raises InputError where the file is missing, damaged or no volume, and where its header cannot be believed.
+    A compressed file is read to its checksum, so that damage anywhere is found. Where SimpleITK is installed,
+    MetaImage and NRRD files and folders of DICOM slices are read too. Raises InputError where the file is
+    missing, damaged or no volume, and where its header cannot be believed.
     """
     path = Path(path).expanduser()
     if path.is_dir() and is_dicom_folder(path) or path.is_file() and suffix_of(path) in OTHER_SUFFIXES:
@@ -81,8 +90,14 @@ def _read(path: Path) -> tuple[Nifti1Header, np.ndarray]:
     import nibabel
 
     try:
-        with warnings.catch_warnings(), nibabel.imageglobals.LoggingOutputSuppressor(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # what numpy and nibabel warn of is found by the checks that follow
+        with (
+            warnings.catch_warnings(),
+            nibabel.imageglobals.LoggingOutputSuppressor(),
+            np.errstate(all="ignore"),
+        ):
+            warnings.simplefilter(
+                "ignore"
+            )  # what numpy and nibabel warn of is found by the checks that follow
             nifti, header = _load(path)
             return header, np.asanyarray(nifti.dataobj)
     except (InputError, MemoryError):
@@ -94,7 +109,8 @@ def _read(path: Path) -> tuple[Nifti1Header, np.ndarray]:
 
 
 def _load(path: Path) -> tuple[Nifti1Image, Nifti1Header]:
-    """The image, all its bytes in memory, and its header exactly as stored (nibabel corrects the image's own)."""
+    """The image, all its bytes in memory, and its header exactly as stored (nibabel corrects the image's
+    own)."""
     import nibabel
 
     suffix = suffix_of(path)
@@ -120,14 +136,18 @@ def _header(first: bytes, path: Path) -> Nifti1Header:
     length = {int.from_bytes(first[:4], order) for order in ("little", "big")}
     if 348 in length and len(first) >= 348:
         if first[344:347] not in (b"n+1", b"ni1"):
-            raise InputError(f"{path}: is an Analyze file, which does not tell left from right; convert the original "
-                             "scan to NIfTI (for DICOM: dcm2niix)")
+            raise InputError(
+                f"{path}: is an Analyze file, which does not tell left from right; convert the original "
+                "scan to NIfTI (for DICOM: dcm2niix)"
+            )
         kind = nibabel.Nifti1Header if first[344:347] == b"n+1" else nibabel.nifti1.Nifti1PairHeader
     elif 540 in length and len(first) >= 540:
         kind = nibabel.Nifti2Header if first[4:7] == b"n+2" else nibabel.nifti2.Nifti2PairHeader
     else:
-        raise InputError(f"{path}: cannot be read as NIfTI, truncated or damaged (it begins with {first[:16]!r}); "
-                         "copy or export it again")
+        raise InputError(
+            f"{path}: cannot be read as NIfTI, truncated or damaged (it begins with {first[:16]!r}); "
+            "copy or export it again"
+        )
     return kind(first[:kind.sizeof_hdr], check=False)
 
 
@@ -135,19 +155,24 @@ def _promised(header: Nifti1Header, path: Path) -> int:
     """How many bytes of voxels the header promises. Raises InputError for an impossible shape."""
     shape = [int(n) for n in header.get_data_shape()]
     if not shape or min(shape) < 0:
-        raise InputError(f"{path}: its header gives the shape {tuple(shape)}, which is impossible; export it again")
+        raise InputError(
+            f"{path}: its header gives the shape {tuple(shape)}, which is impossible; export it again"
+        )
     if 0 in shape:
         raise InputError(f"{path}: is empty, shape {tuple(shape)}; export it again")
     return math.prod(shape) * header.get_data_dtype().itemsize
 
 
 def _whole(path: Path, promised: int, named: Path) -> io.BytesIO:
-    """All bytes of a file, unpacked, in memory. Raises InputError before it takes more memory than the file can fill."""
+    """All bytes of a file, unpacked, in memory. Raises InputError before it takes more memory than the file
+    can fill."""
     with _opened(path) as stream:
         stored = path.stat().st_size
         if promised > (stored * MOST_COMPRESSED if isinstance(stream, gzip.GzipFile) else stored):
-            raise InputError(f"{named}: cannot be read as NIfTI, truncated or damaged (its header promises {promised} "
-                             f"bytes, the file has {stored}); copy or export it again")
+            raise InputError(
+                f"{named}: cannot be read as NIfTI, truncated or damaged (its header promises {promised} "
+                f"bytes, the file has {stored}); copy or export it again"
+            )
         content, surplus = io.BytesIO(), 0
         while chunk := stream.read(CHUNK):  # to the end, where gzip compares the checksum
             if content.tell() < promised:
@@ -155,21 +180,30 @@ def _whole(path: Path, promised: int, named: Path) -> io.BytesIO:
             else:
                 surplus += len(chunk)
             if surplus > SURPLUS:
-                raise InputError(f"{named}: holds far more than the {promised} bytes that its header promises; "
-                                 "copy or export it again")
+                raise InputError(
+                    f"{named}: holds far more than the {promised} bytes that its header promises; "
+                    "copy or export it again"
+                )
     if content.tell() < promised:
-        raise InputError(f"{named}: cannot be read as NIfTI, truncated or damaged (its header promises {promised} bytes, "
-                         f"it holds {content.tell()}); copy or export it again")
+        raise InputError(
+            f"{named}: cannot be read as NIfTI, truncated or damaged (its header promises {promised} bytes, "
+            f"it holds {content.tell()}); copy or export it again"
+        )
     content.seek(0)
     return content
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file, open for reading, unpacked on the way if its name ends in .gz. Raises InputError where the name lies."""
+    """The file, open for reading, unpacked on the way if its name ends in .gz. Raises InputError where the
+    name lies."""
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     if zipped != path.name.lower().endswith(".gz"):
-        kind = "a gzip file, but its name does not end in .gz" if zipped else "no gzip file, though its name ends in .gz"
+        kind = (
+            "a gzip file, but its name does not end in .gz"
+            if zipped
+            else "no gzip file, though its name ends in .gz"
+        )
         raise InputError(f"{path}: cannot be read as NIfTI, truncated or damaged (it is {kind}); "
                          "copy it again, or correct its name")
     return gzip.open(path, "rb") if zipped else open(path, "rb")

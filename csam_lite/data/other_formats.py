@@ -19,7 +19,9 @@ OTHER_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 def is_dicom_folder(folder: Path) -> bool:
     """Whether the first file in a folder is a DICOM file (by the mark "DICM" after 128 bytes)."""
     try:
-        first = next((path for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] != "."), None)
+        first = next(
+            (path for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] != "."), None
+        )
         if first is None:
             return False
         with open(first, "rb") as file:
@@ -29,24 +31,30 @@ def is_dicom_folder(folder: Path) -> bool:
 
 
 def with_simpleitk(path: Path) -> Nifti1Image:
-    """The volume at `path`, a MetaImage or NRRD file or a folder with one series of DICOM slices, as a NIfTI image.
+    """The volume at `path`, a MetaImage or NRRD file or a folder with one series of DICOM slices, as a NIfTI
+    image.
 
-    Raises InputError where SimpleITK is not installed, the file is broken, or the folder holds several series.
+    Raises InputError where SimpleITK is not installed, the file is broken, or the folder holds several
+    series.
     """
     try:
         import SimpleITK
     except ImportError as error:
-        mend = f"dcm2niix -z y {path}" if path.is_dir() else "SimpleITK or 3D Slicer"
+        conversion = f"dcm2niix -z y {path}" if path.is_dir() else "SimpleITK or 3D Slicer"
         raise InputError(f'{path}: needs SimpleITK to be read; install it (pip install "csam-lite[data]"), '
-                         f"or convert it to .nii.gz with {mend}") from error
+                         f"or convert it to .nii.gz with {conversion}") from error
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         if path.is_dir():
             return as_nifti(SimpleITK.ReadImage(_series(path)))
         kind = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
-        return as_nifti(SimpleITK.ReadImage(str(path), imageIO=kind))  # by itself it knows lower-case suffixes only
+        return as_nifti(
+            SimpleITK.ReadImage(str(path), imageIO=kind)
+        )  # by itself it knows lower-case suffixes only
     except RuntimeError as error:  # SimpleITK's own message has many lines
-        raise InputError(f"{path}: SimpleITK cannot read it, truncated or damaged; copy or export it again") from error
+        raise InputError(
+            f"{path}: SimpleITK cannot read it, truncated or damaged; copy or export it again"
+        ) from error
 
 
 def as_nifti(volume: Image) -> Nifti1Image:
@@ -59,7 +67,11 @@ def as_nifti(volume: Image) -> Nifti1Image:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(volume.GetDirection(), (3, 3)) * volume.GetSpacing()
     affine[:3, 3] = volume.GetOrigin()
-    affine[:2] *= -1  # SimpleITK's x and y run to the left and the back (LPS), those of NIfTI to the right and the front
+    affine[
+        :2
+    ] *= (
+        -1
+    )  # SimpleITK's x and y run to the left and the back (LPS), those of NIfTI to the right and the front
     array = SimpleITK.GetArrayFromImage(volume)
     array = array.transpose(2, 1, 0, *range(3, array.ndim))
     image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)

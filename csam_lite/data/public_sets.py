@@ -1,6 +1,8 @@
-"""Public prostate sets as Decathlon folders (dataset.json, imagesTr, labelsTr): what all share, and the MSD prostate set.
+"""Public prostate sets as Decathlon folders (dataset.json, imagesTr, labelsTr): what all share, and the MSD
+prostate set.
 
-Every zonal set has 0 background, 1 PZ (peripheral zone), 2 TZ (transition zone and the rest of the central gland).
+Every zonal set has 0 background, 1 PZ (peripheral zone), 2 TZ (transition zone and the rest of the central
+gland).
 """
 
 from __future__ import annotations
@@ -28,37 +30,48 @@ MSD_MD5 = "35138f08b1efaef89d7424d2bcc928db"
 
 def get_msd_prostate(folder: str | Path, one_zone: str = "keep", archive: str | Path | None = None,
                      url: str | None = None, md5: str | None = None) -> Path:
-    """Make `folder` the prostate set of the Medical Segmentation Decathlon and return it; a folder that is there needs no network.
+    """Make `folder` the prostate set of the Medical Segmentation Decathlon and return it; a folder that is
+    there needs no network.
 
-    32 labelled cases (T2 and ADC in one 4D image; labels 1 PZ, 2 TZ) and 16 without labels, 229 MB.
-    Source: Task05_Prostate of medicaldecathlon.com, from Radboud University Medical Center; licence CC BY-SA 4.0.
+    32 labelled cases (T2 and ADC in one 4D image; labels 1 PZ, 2 TZ) and 16 without labels, 229 MB. Source:
+    Task05_Prostate of medicaldecathlon.com, from Radboud University Medical Center; licence CC BY-SA 4.0.
 
-    Some cases do not carry both zones (reported: two whose gland is class 1 where it should be 2). They are found in the labels,
-    never by name. `one_zone` says what to do with them: "keep" leaves them in and warns; "drop" takes them out of the list in
-    dataset.json (the files stay); "remap" turns class 1 into 2 where a case has class 1 alone (the published label goes to
-    labelsTr_published); "error" is "keep", but raises at the end. Each choice starts from the published state, whatever was chosen
-    before, and dataset.json holds the last one under "one_zone". `archive` is a copy of the tar file on this disk; `url` and `md5` are
-    for a mirror.
-    Raises InputError: see `fetch` and `extract` in csam_lite.data.download; a folder that holds something else or only a part of the set.
+    Some cases do not carry both zones (reported: two whose gland is class 1 where it should be 2). They are
+    found in the labels, never by name. `one_zone` says what to do with them: "keep" leaves them in and warns;
+    "drop" takes them out of the list in dataset.json (the files stay); "remap" turns class 1 into 2 where a
+    case has class 1 alone (the published label goes to labelsTr_published); "error" is "keep", but raises at
+    the end. Each choice starts from the published state, whatever was chosen before, and dataset.json holds
+    the last one under "one_zone". `archive` is a copy of the tar file on this disk; `url` and `md5` are for a
+    mirror. Raises InputError: see `fetch` and `extract` in csam_lite.data.download; a folder that holds
+    something else or only a part of the set.
     """
     folder = Path(folder)
     if one_zone not in ONE_ZONE:
         raise InputError(f"one_zone is {one_zone!r}; choose one of {', '.join(ONE_ZONE)}")
     if not is_there(folder, labels=ZONES):
-        source = fetch(archive, url or MSD_URL, folder.absolute().with_name("Task05_Prostate.tar"), md5 or MSD_MD5)
+        source = fetch(
+            archive, url or MSD_URL, folder.absolute().with_name("Task05_Prostate.tar"), md5 or MSD_MD5
+        )
         with whole_folder(folder) as work:
             unpacked = extract(source, work / "unpacked")
             top = next((path.parent for path in unpacked.rglob("dataset.json")), unpacked)
             dataset = read_dataset(top) | {"labels": ZONES}
             if absent := missing(top, dataset):
-                raise InputError(f"{source}: lacks {len(absent)} files that its dataset.json lists ({absent[0]}); get it again")
+                raise InputError(
+                    f"{source}: lacks {len(absent)} files that its dataset.json lists ({absent[0]}); get it "
+                    "again"
+                )
             for path in list(top.iterdir()):
                 path.rename(work / path.name)
             shutil.rmtree(unpacked)
             write_dataset(work, dataset | {"one_zone": _find_one_zone(work, dataset)})
-        print(f"{folder}: ready, {len(dataset['training'])} cases with labels; {source} is not needed any more")
+        print(
+            f"{folder}: ready, {len(dataset['training'])} cases with labels; {source} is not needed any more"
+        )
     dataset = read_dataset(folder)
-    record = dataset.get("one_zone") or _find_one_zone(folder, dataset)  # none in a folder that another tool made
+    record = dataset.get("one_zone") or _find_one_zone(
+        folder, dataset
+    )  # none in a folder that another tool made
     _apply(folder, dataset | {"one_zone": record}, "keep" if one_zone == "error" else one_zone)
     if record["cases"]:
         _report(folder, record["cases"], one_zone)
@@ -66,18 +79,26 @@ def get_msd_prostate(folder: str | Path, one_zone: str = "keep", archive: str | 
 
 
 def is_there(folder: str | Path, **expected: object) -> bool:
-    """Whether `folder` is a whole Decathlon folder; if so, a line on screen says it. False where it is missing or empty.
+    """Whether `folder` is a whole Decathlon folder; if so, a line on screen says it. False where it is
+    missing or empty.
 
-    Raises InputError where it holds something else: a listed file is missing, or an entry of dataset.json is not as `expected`.
+    Raises InputError where it holds something else: a listed file is missing, or an entry of dataset.json is
+    not as `expected`.
     """
     folder = Path(folder)
     if not folder.exists() or folder.is_dir() and not any(folder.iterdir()):
         return False
     dataset = read_dataset(folder)
     if wrong := [key for key, value in expected.items() if dataset.get(key) != value]:
-        raise InputError(f"{folder}: holds another set (its {wrong[0]}: {dataset.get(wrong[0])}); choose another folder with --out")
+        raise InputError(
+            f"{folder}: holds another set (its {wrong[0]}: {dataset.get(wrong[0])}); choose another folder "
+            "with --out"
+        )
     if absent := missing(folder, dataset):
-        raise InputError(f"{folder}: is not whole, {len(absent)} files are missing ({absent[0]}); delete the folder and run again")
+        raise InputError(
+            f"{folder}: is not whole, {len(absent)} files are missing ({absent[0]}); delete the folder and "
+            "run again"
+        )
     print(f"{folder}: is there, {len(dataset['training'])} cases with labels")
     return True
 
@@ -88,7 +109,9 @@ def missing(folder: str | Path, dataset: Mapping) -> list[str]:
 
 
 def _listed(dataset: dict) -> list[str]:
-    return [case[kind] for case in dataset["training"] for kind in ("image", "label")] + dataset.get("test", [])
+    return [case[kind] for case in dataset["training"] for kind in ("image", "label")] + dataset.get(
+        "test", []
+    )
 
 
 def read_dataset(folder: str | Path) -> dict:
@@ -99,27 +122,49 @@ def read_dataset(folder: str | Path) -> dict:
         missing(folder, dataset)
         names = [*_listed(dataset), *_listed(dataset.get("one_zone") or {"training": []})]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: is missing or broken; delete its folder and run again, or choose another with --out") from error
+        raise InputError(
+            f"{path}: is missing or broken; delete its folder and run again, or choose another with --out"
+        ) from error
     for name in names:
         place = PureWindowsPath(name)  # knows both kinds of slash and drive letters
         if place.anchor or ".." in place.parts:  # the choice "remap" writes where these names lead
-            raise InputError(f"{path}: lists {name!r}, which leads out of the folder; delete the folder and run again, or choose "
-                             "another with --out")
+            raise InputError(
+                f"{path}: lists {name!r}, which leads out of the folder; delete the folder and run again, or "
+                "choose "
+                "another with --out"
+            )
     return dataset
 
 
 def write_dataset(folder: str | Path, dataset: Mapping) -> None:
     """Write dataset.json; `numTraining` is counted. Raises InputError where it cannot be written."""
     with whole_file(Path(folder) / "dataset.json") as path:
-        path.write_text(json.dumps(dataset | {"numTraining": len(dataset["training"])}, indent=1), encoding="utf-8")
+        path.write_text(
+            json.dumps(dataset | {"numTraining": len(dataset["training"])}, indent=1), encoding="utf-8"
+        )
 
 
-def new_dataset(name: str, cases: Iterable[str], labels: Mapping[str, str] = ZONES, modality: Sequence[str] = ("T2",),
-                **more: object) -> dict:
-    """The content of dataset.json for `cases`, names whose files are imagesTr/NAME.nii.gz and labelsTr/NAME.nii.gz."""
-    return {"name": name, **more, "tensorImageSize": "4D" if len(modality) > 1 else "3D", "labels": labels,
-            "modality": {str(number): kind for number, kind in enumerate(modality)}, "numTest": 0, "test": [],
-            "training": [{"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in cases]}
+def new_dataset(
+    name: str,
+    cases: Iterable[str],
+    labels: Mapping[str, str] = ZONES,
+    modality: Sequence[str] = ("T2",),
+    **more: object,
+) -> dict:
+    """The content of dataset.json for `cases`, names whose files are imagesTr/NAME.nii.gz and
+    labelsTr/NAME.nii.gz."""
+    return {
+        "name": name,
+        **more,
+        "tensorImageSize": "4D" if len(modality) > 1 else "3D",
+        "labels": labels,
+        "modality": {str(number): kind for number, kind in enumerate(modality)},
+        "numTest": 0,
+        "test": [],
+        "training": [
+            {"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in cases
+        ],
+    }
 
 
 def relabel(source: str | Path, target: str | Path, new: Sequence[int]) -> None:
@@ -131,15 +176,25 @@ def relabel(source: str | Path, target: str | Path, new: Sequence[int]) -> None:
 
     geometry, values = read_nifti(source)
     if not np.isin(values, range(len(new))).all():
-        raise InputError(f"{source}: has labels other than 0 to {len(new) - 1}; check that the archive is the right one")
+        raise InputError(
+            f"{source}: has labels other than 0 to {len(new) - 1}; check that the archive is the right one"
+        )
     with whole_file(target) as path:
         nibabel.save(like(geometry, np.array(new, np.uint8)[values.astype(int)]), path)
 
 
 def _find_one_zone(folder: Path, dataset: Mapping) -> dict:
-    """The record "one_zone": the cases without both zones, with the zones that they have, and the list as published."""
-    zones = {_name(case): np.setdiff1d(read_nifti(Path(folder) / case["label"])[1], 0).astype(int).tolist() for case in dataset["training"]}
-    return {"choice": "keep", "cases": {name: values for name, values in zones.items() if values != [1, 2]}, "training": dataset["training"]}
+    """The record "one_zone": the cases without both zones, with the zones that they have, and the list as
+    published."""
+    zones = {
+        _name(case): np.setdiff1d(read_nifti(Path(folder) / case["label"])[1], 0).astype(int).tolist()
+        for case in dataset["training"]
+    }
+    return {
+        "choice": "keep",
+        "cases": {name: values for name, values in zones.items() if values != [1, 2]},
+        "training": dataset["training"],
+    }
 
 
 def _apply(folder: Path, dataset: Mapping, choice: str) -> None:
@@ -147,7 +202,9 @@ def _apply(folder: Path, dataset: Mapping, choice: str) -> None:
     record, kept = dataset["one_zone"], Path(folder) / "labelsTr_published"
     if record["choice"] == choice and read_dataset(folder) == dataset:
         return
-    write_dataset(folder, dataset | {"one_zone": record | {"choice": "unfinished"}})  # a run that is stopped here is done again
+    write_dataset(
+        folder, dataset | {"one_zone": record | {"choice": "unfinished"}}
+    )  # a run that is stopped here is done again
     for case in record["training"]:
         label, published = Path(folder) / case["label"], kept / Path(case["label"]).name
         if choice == "remap" and record["cases"].get(_name(case)) == [1]:
@@ -169,10 +226,16 @@ def _report(folder: Path, cases: Mapping[str, list[int]], choice: str) -> None:
     line = f"{folder}: {len(cases)} cases do not have both zones: {named}"
     if choice == "error":
         raise InputError(f"{line}; the set is ready: run again with --one-zone drop, remap or keep")
-    print({"drop": f"{line}; they were taken out of dataset.json",
-           "remap": f"{line}; 1 was turned into 2 where it stood alone, and `csam_lite train --one-zone keep` takes them as they are",
-           "keep": f"WARNING: {line}; they were kept, and `csam_lite check` and `csam_lite train` refuse them until you choose --one-zone "
-                   "drop or remap, here (in the files) or there (for one run)"}[choice])
+    print(
+        {
+            "drop": f"{line}; they were taken out of dataset.json",
+            "remap": f"{line}; 1 was turned into 2 where it stood alone, and `csam_lite train --one-zone "
+                     "keep` takes them as they are",
+            "keep": f"WARNING: {line}; they were kept, and `csam_lite check` and `csam_lite train` refuse "
+                    "them until you choose --one-zone "
+            "drop or remap, here (in the files) or there (for one run)",
+        }[choice]
+    )
 
 
 def _name(case: Mapping[str, str]) -> str:

@@ -15,26 +15,30 @@ from csam_lite.common.files import whole_file
 from csam_lite.data.geometry import Geometry, like, same_place, voxel_size
 from csam_lite.data.nifti import read_nifti
 
-# Where the slice, row and column axes of a Scan point, by the world axis (x, y, z) nearest to the through-plane axis.
-# Axial slices run upwards; a picture of one has anterior up and the patient's left on its right, as radiologists
+# Where the slice, row and column axes of a Scan point, by the world axis (x, y, z) nearest to the through-
+# plane axis.
+# Axial slices run upwards; a picture of one has anterior up and the patient's left on its right, as
+# radiologists
 # look at it.
 _DIRECTIONS = {0: "LIP", 1: "AIL", 2: "SPL"}
-PLANES = {"L": "sagittal", "A": "coronal", "S": "axial"}  # by the direction in which the slices follow each other
+PLANES = {
+    "L": "sagittal",
+    "A": "coronal",
+    "S": "axial",
+}  # by the direction in which the slices follow each other
 
 
 @dataclass
 class Scan:
     """A volume and, for a labelled case, its mask.
 
-    path       the image file (of several channel files, the first)
-    image      (S, C, H, W) float32, intensities as stored; for axial slices S inferior to superior, H anterior to
+    path       the image file (of several channel files, the first) image      (S, C, H, W) float32,
+    intensities as stored; for axial slices S inferior to superior, H anterior to
                posterior, W right to left
-    spacing    (through-plane, row, column) distances in mm
-    affine     the file's voxel-to-world matrix in mm, (4, 4)
-    shape      the file's spatial shape (X, Y, Z)
-    transform  nibabel's orientation change (3, 2) from the file's axes to (S, H, W)
-    label      (S, H, W) uint8 or None
-    geometry   the file's header and what we believe of it; masks are written with it
+    spacing    (through-plane, row, column) distances in mm affine     the file's voxel-to-world matrix in mm,
+    (4, 4) shape      the file's spatial shape (X, Y, Z) transform  nibabel's orientation change (3, 2) from
+    the file's axes to (S, H, W) label      (S, H, W) uint8 or None geometry   the file's header and what we
+    believe of it; masks are written with it
     """
 
     path: Path
@@ -48,7 +52,8 @@ class Scan:
 
     @property
     def directions(self) -> str:
-        """Where the slice, row and column axes point in the patient, nearest direction: "SPL" for axial slices."""
+        """Where the slice, row and column axes point in the patient, nearest direction: "SPL" for axial
+        slices."""
         import nibabel
 
         world = nibabel.io_orientation(self.affine)  # of each file axis: world axis and sign
@@ -71,16 +76,23 @@ class Scan:
         import nibabel
 
         unchanged = np.array([[0, 1], [1, 1], [2, 1]])
-        return nibabel.apply_orientation(array, nibabel.orientations.ornt_transform(unchanged, self.transform))
+        return nibabel.apply_orientation(
+            array, nibabel.orientations.ornt_transform(unchanged, self.transform)
+        )
 
 
-def read_scan(image_path: str | Path, label_path: str | Path | None = None, labels: Mapping[int, str] | None = None,
-              channel_files: Sequence[Path] = ()) -> Scan:
+def read_scan(
+    image_path: str | Path,
+    label_path: str | Path | None = None,
+    labels: Mapping[int, str] | None = None,
+    channel_files: Sequence[Path] = (),
+) -> Scan:
     """Read an image, (X, Y, Z) or (X, Y, Z, C), and, if given, the mask on its grid, as a Scan.
 
-    labels: {value: name} that the mask may hold besides 0; None allows any of 0 to 255. channel_files: further channels
-    in files of their own, on the same grid. Raises InputError (one line: file, fault, what to do) for a missing or
-    damaged file, a 2D image, NaN or infinite voxels, a constant channel, another grid or undeclared values in the mask.
+    labels: {value: name} that the mask may hold besides 0; None allows any of 0 to 255. channel_files:
+    further channels in files of their own, on the same grid. Raises InputError (one line: file, fault, what
+    to do) for a missing or damaged file, a 2D image, NaN or infinite voxels, a constant channel, another grid
+    or undeclared values in the mask.
     """
     import nibabel
 
@@ -88,7 +100,9 @@ def read_scan(image_path: str | Path, label_path: str | Path | None = None, labe
     for path in channel_files:
         other, more = _read_image(path)
         if more.shape[:3] != voxels.shape[:3] or not same_place(other, geometry)[0]:
-            raise InputError(f"{path}: is a channel of {image_path}, but lies on another grid; resample it onto that grid")
+            raise InputError(
+                f"{path}: is a channel of {image_path}, but lies on another grid; resample it onto that grid"
+            )
         voxels = np.concatenate([voxels, more], axis=3)
     through_plane = _through_plane_axis(geometry)
     orientation = nibabel.io_orientation(geometry.affine)
@@ -108,15 +122,17 @@ def read_scan(image_path: str | Path, label_path: str | Path | None = None, labe
 def write_like(scan: Scan, arrays: Mapping[str | Path, np.ndarray]) -> None:
     """Write arrays, {path: (S, H, W)}, as NIfTI with the header of `scan`'s file: all of them or none.
 
-    Each opens at the same place as the scan in every program, whichever of the header's forms the program reads.
-    Raises InputError where one cannot be written.
+    Each opens at the same place as the scan in every program, whichever of the header's forms the program
+    reads. Raises InputError where one cannot be written.
     """
     with ExitStack() as stack:
         for path, array in arrays.items():
             path = Path(path).expanduser()
             content = like(scan.geometry, np.ascontiguousarray(scan.to_file_axes(array))).to_bytes()
             if path.name.lower().endswith(".gz"):
-                content = gzip.compress(content, 1, mtime=0)  # without a time, so that equal masks are equal files
+                content = gzip.compress(
+                    content, 1, mtime=0
+                )  # without a time, so that equal masks are equal files
             stack.enter_context(whole_file(path)).write_bytes(content)
 
 
@@ -129,8 +145,8 @@ def number_of_slices(path: str | Path) -> int:
 def mask_values(path: str | Path) -> tuple[Geometry, np.ndarray]:
     """Geometry and voxels of a mask, (X, Y, Z), its values as whole numbers.
 
-    A value up to 0.001 off a whole number is taken for that number, because some programs write masks as floats.
-    Raises InputError as `read_nifti` does, and for other values than 0 to 255.
+    A value up to 0.001 off a whole number is taken for that number, because some programs write masks as
+    floats. Raises InputError as `read_nifti` does, and for other values than 0 to 255.
     """
     geometry, voxels = read_nifti(path)
     if voxels.dtype.kind in "ub" and voxels.dtype.itemsize == 1:
@@ -139,9 +155,11 @@ def mask_values(path: str | Path) -> tuple[Geometry, np.ndarray]:
     wrong = ~((np.abs(voxels - whole) <= 1e-3) & (whole >= 0) & (whole <= 255))
     if wrong.any():
         values = ", ".join(f"{value:.6g}" for value in np.unique(voxels[wrong])[:5])
-        raise InputError(f"{path}: holds the values {values} on {int(wrong.sum())} voxels, which are no whole numbers "
-                         "from 0 to 255; is it an image, or a mask that was smoothed or resampled? Export the mask again, "
-                         "with nearest-neighbour interpolation")
+        raise InputError(
+            f"{path}: holds the values {values} on {int(wrong.sum())} voxels, which are no whole numbers "
+            "from 0 to 255; is it an image, or a mask that was smoothed or resampled? Export the mask again, "
+            "with nearest-neighbour interpolation"
+        )
     return geometry, whole.astype(np.uint8)
 
 
@@ -153,19 +171,25 @@ def _read_image(path: Path) -> tuple[Geometry, np.ndarray]:
     if voxels.ndim == 3:
         voxels = voxels[..., None]
     if bad := int(np.size(voxels) - np.isfinite(voxels).sum()):
-        raise InputError(f"{path}: {bad} voxels are NaN or infinite; export the scan again, or replace them by 0")
+        raise InputError(
+            f"{path}: {bad} voxels are NaN or infinite; export the scan again, or replace them by 0"
+        )
     for channel in range(voxels.shape[3]):
         if np.ptp(voxels[..., channel]) == 0:
             which = f"channel {channel} " if voxels.shape[3] > 1 else ""
-            raise InputError(f"{path}: {which}is constant ({voxels[0, 0, 0, channel]:g} everywhere) and shows nothing; "
-                             "export it again")
+            raise InputError(
+                f"{path}: {which}is constant ({voxels[0, 0, 0, channel]:g} everywhere) and shows nothing; "
+                "export it again"
+            )
     return geometry, voxels
 
 
 def _through_plane_axis(geometry: Geometry) -> int:
-    """The voxel axis across the slices: the coarsest one; if none stands out, what the header says; else the axial one.
+    """The voxel axis across the slices: the coarsest one; if none stands out, what the header says; else the
+    axial one.
 
-    The shape of the volume has no say, because two crops of one scan may differ in which side is the shortest.
+    The shape of the volume has no say, because two crops of one scan may differ in which side is the
+    shortest.
     """
     import nibabel
 
@@ -185,17 +209,27 @@ def _read_label(path: Path, scan: Scan, labels: Mapping[int, str] | None) -> np.
 
     geometry, values = mask_values(path)
     if values.shape != scan.shape:
-        raise InputError(f"{path}: its shape {values.shape} differs from the image's {scan.shape} ({scan.path}); "
-                         "resample it onto the image's grid")
+        raise InputError(
+            f"{path}: its shape {values.shape} differs from the image's {scan.shape} ({scan.path}); "
+            "resample it onto the image's grid"
+        )
     same, apart = same_place(geometry, scan.geometry)
     if not same and np.allclose(geometry.affine, np.eye(4)):
-        raise InputError(f"{path}: its header gives no position (an identity matrix), so it lies up to {apart:.1f} mm off "
-                         f"the image's ({scan.path}); if it was drawn on these voxels, copy the image's header to it")
+        raise InputError(
+            f"{path}: its header gives no position (an identity matrix), so it lies up to {apart:.1f} mm off "
+            f"the image's ({scan.path}); if it was drawn on these voxels, copy the image's header to it"
+        )
     if not same:
-        raise InputError(f"{path}: its grid lies up to {apart:.1f} mm off the image's ({scan.path}); if it was drawn on "
-                         "these voxels, copy the image's header to it, otherwise resample it onto the image's grid")
+        raise InputError(
+            f"{path}: its grid lies up to {apart:.1f} mm off the image's ({scan.path}); if it was drawn on "
+            "these voxels, copy the image's header to it, otherwise resample it onto the image's grid"
+        )
     if labels is not None:
         if undeclared := sorted(set(np.unique(values).tolist()) - {0, *labels}):
-            raise InputError(f"{path}: holds the values {', '.join(map(str, undeclared[:5]))} that are not declared labels "
-                             f"({', '.join(map(str, [0, *labels][:9]))}); correct the mask, or declare them in dataset.json")
+            raise InputError(
+                f"{path}: holds the values {', '.join(map(str, undeclared[:5]))} that are not declared "
+                "labels "
+                f"({', '.join(map(str, [0, *labels][:9]))}); correct the mask, or declare them in "
+                "dataset.json"
+            )
     return np.ascontiguousarray(nibabel.apply_orientation(values, scan.transform))

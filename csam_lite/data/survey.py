@@ -19,7 +19,8 @@ LISTED = 12  # label values that are described one by one
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of a scan: its shape (S, C, H, W), spacing, voxels of each class (None without mask), and more."""
+    """What is kept of a scan: its shape (S, C, H, W), spacing, voxels of each class (None without mask), and
+    more."""
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
@@ -33,13 +34,15 @@ def survey(folder: str | Path, one_zone: str = "error",
            progress: bool = True) -> tuple[list[dict[str, object]], list[dict[str, str]]]:
     """Read every case of a folder. Returns (facts, problems).
 
-    facts: rows {fact, value} that describe the set. problems: rows {case, problem} as training would meet them.
-    Raises InputError where the folder itself cannot be understood.
+    facts: rows {fact, value} that describe the set. problems: rows {case, problem} as training would meet
+    them. Raises InputError where the folder itself cannot be understood.
     """
     dataset = find_dataset(folder)
     problems = [{"case": "all", "problem": doubt} for doubt in dataset.doubts]
     seen, dropped = [], 0
-    for case in progress_bar(dataset.cases, desc="checking", unit="volume", disable=not progress, leave=False):
+    for case in progress_bar(
+        dataset.cases, desc="checking", unit="volume", disable=not progress, leave=False
+    ):
         try:
             scan = dataset.read(case, one_zone)
             if scan is None:
@@ -53,7 +56,14 @@ def survey(folder: str | Path, one_zone: str = "error",
 
 def _seen(scan: Scan, classes: int) -> _Seen:
     voxels = None if scan.label is None else np.bincount(scan.label.ravel(), minlength=classes)
-    return _Seen(scan.image.shape, scan.spacing, voxels, scan.plane, scan.remarks, voxels is None and _looks_like_a_mask(scan))
+    return _Seen(
+        scan.image.shape,
+        scan.spacing,
+        voxels,
+        scan.plane,
+        scan.remarks,
+        voxels is None and _looks_like_a_mask(scan),
+    )
 
 
 def _description(dataset: Dataset, seen: Sequence[_Seen], dropped: int) -> list[dict[str, object]]:
@@ -68,8 +78,10 @@ def _description(dataset: Dataset, seen: Sequence[_Seen], dropped: int) -> list[
         or "none: can be segmented, not trained on",
     }
     if groups := perhaps_one_patient(volumes):
-        rows["remark on patients"] = (f"may be one patient each: {_some([' and '.join(names[:3]) for names in groups])}; "
-                                      "if so, name the patients (\"patient\" in each entry of dataset.json)")
+        rows["remark on patients"] = (
+            f"may be one patient each: {_some([' and '.join(names[:3]) for names in groups])}; "
+            'if so, name the patients ("patient" in each entry of dataset.json)'
+        )
     if seen:
         rows |= _geometry(dataset, seen) | _labels(dataset, seen)
     if masks := sum(scan.looks_like_a_mask for scan in seen):
@@ -88,10 +100,13 @@ def _geometry(dataset: Dataset, seen: Sequence[_Seen]) -> dict[str, str]:
         "in-plane size": " x ".join(_range(scan.shape[axis] for scan in seen) for axis in (2, 3)) + " pixels",
         "through-plane spacing": f"{_range(scan.spacing[0] for scan in seen)} mm",
         "in-plane spacing": f"{_range(mm for scan in seen for mm in scan.spacing[1:])} mm",
-        "anisotropy": f"{_range(scan.spacing[0] / max(scan.spacing[1:]) for scan in seen)} (through-plane : in-plane)",
+        "anisotropy": f"{_range(scan.spacing[0] / max(scan.spacing[1:]) for scan in seen)} (through-plane : "
+                      "in-plane)",
     }
     if len(planes) > 1:
-        rows["remark on planes"] = "slices of different planes look different; train on one plane, or know why not"
+        rows["remark on planes"] = (
+            "slices of different planes look different; train on one plane, or know why not"
+        )
     remarks = Counter(remark for scan in seen for remark in scan.remarks)
     for number, (remark, count) in enumerate(remarks.most_common(5), 1):
         rows[f"remark on headers {number}"] = f"{count} volumes: {remark}"
