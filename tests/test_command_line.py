@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,7 +143,10 @@ def test_bad_folders(decathlon, tmp_path, capsys, what, match):
     (dict(epochs=0), "--epochs 0"), (dict(precision="fp16"), "needs a GPU"), (dict(sampling="mean"), "--sampling mean"),
     (dict(spacing=-1), "--spacing -1"), (dict(seed=-1), "--seed -1"), (dict(learning_rate="nan"), "--learning-rate nan"),
     (dict(fold=1), "needs --folds"), (dict(network="unetpp", levels=1), "--levels 1"), (dict(network="unet3d", levels=2), "--levels 2"),
-    (dict(folds=9, fold=9), "fold 9 of 9"), (dict(test=4), "too few")])
+    (dict(folds=9, fold=9), "fold 9 of 9"), (dict(test=4), "too few"), (dict(pixels=10**9), "--pixels 1000000000: must lie between"),
+    (dict(num_slices=10**9), "--num-slices"), (dict(spacing=1e-9), "--spacing 1e-09: must be 0.01 mm or more"),
+    (dict(learning_rate=1e300), "--learning-rate 1e+300"), (dict(seed=10**20), "--seed"), (dict(levels=10**6), "--levels 1000000"),
+    (dict(batch_size=10**20), "--batch-size"), (dict(workers=10**9), "--workers 1000000000: must lie between 0 and 256")])
 def test_bad_options(decathlon, tmp_path, capsys, given, match):
     assert match in fails(train(decathlon, tmp_path / "run", **given), capsys)
     assert not (tmp_path / "run").exists()
@@ -285,7 +289,34 @@ def test_what_nobody_foresaw_is_one_line_with_a_file_to_report(monkeypatch, caps
     assert "Traceback" in report and 'raise RuntimeError("shapes do not match' in report and "csam_lite 0." in report
 
 
-def test_a_closed_pipe_is_no_error(phantoms):
-    command = f"{sys.executable} -m csam_lite check {phantoms} | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert done.stdout.strip() in ("0", "141") and "Traceback" not in done.stderr
+def test_every_command_has_help(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    commands = re.findall(r"(?m)^    (\w+) ", capsys.readouterr().out)
+    assert len(commands) >= 13 and {"train", "predict", "check", "coverage", "course"} <= set(commands)
+    for command in commands:
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        assert "usage: csam_lite " + command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, match", [
+    (["bench", "--pixels", "0"], "--pixels 0: must lie between 1 and"), (["bench", "--repeats", "-5"], "--repeats -5"),
+    (["bench", "--levels", "1000000"], "--levels 1000000"), (["phantom", "x", "--volumes", "0"], "--volumes 0"),
+    (["demo", "--seed", "99999999999999999999"], "--seed 99999999999999999999: must lie between"),
+    (["predict", "x.nii.gz", "y.nii.gz", "--draws", "0"], "--draws 0"), (["gates", "x", "--volumes", "1"], "--volumes 1")])
+def test_numbers_beyond_their_bounds(arguments, match, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert match in fails(main(arguments), capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shells and devices of POSIX")
+@pytest.mark.parametrize("tail, code, says", [
+    ("| true; exit ${PIPESTATUS[0]}", 141, ""),
+    ("> /dev/full", 2, "standard output cannot be written (No space left on device)"),
+    (">&-", 0, ""), ("2>&-", 0, "")])
+def test_output_that_nobody_takes(decathlon, tail, code, says, tmp_path):
+    command = f"{sys.executable} -c 'import sys, time; from csam_lite.cli import main; time.sleep(0.3); sys.exit(main(sys.argv[1:]))'"
+    done = subprocess.run(["bash", "-c", f"{command} check {decathlon} {tail}"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == code and says in done.stderr and len(done.stderr.splitlines()) == bool(says), done.stderr

@@ -27,11 +27,11 @@ def evaluate(
     masks: str | Path | None = None,
     progress: bool = True,
 ) -> list[dict]:
-    """Segment the cases of one part of the run's split, each on its scan's own grid: the rows of `measure` of every
-    case, with its name, its patient and the calibration error.
+    """Segment the cases of one part of the run's split, each on its scan's own grid: the rows of `measure` of
+    every case, with its name, its patient and the calibration error.
 
-    masks: a folder to write the masks to, CASE.nii.gz, on each scan's grid. The other parameters, and the errors,
-    are those of `segmented`.
+    masks: a folder to write the masks to, CASE.nii.gz, on each scan's grid. The other parameters, and the
+    errors, are those of `segmented`.
     """
     rows = []
     for case, scan, probabilities in segmented(run, data, part, one_zone, progress):
@@ -53,8 +53,8 @@ def segmented(
     """Yield (case, scan, class probabilities (S, K, H, W) on its own grid) for one part of the run's split.
 
     data: the folder, if it is not where it was in training. part: "test", "val", "train", or "all" for every
-    labelled case of the folder (then it may be another data set with the same labels). one_zone: as in Config, the
-    run's own if not given. Raises InputError for unusable data or an empty part.
+    labelled case of the folder (then it may be another data set with the same labels). one_zone: as in
+    Config, the run's own if not given. Raises InputError for unusable data or an empty part.
     """
     if part != "all" and not run.facts.split[part]:
         raise InputError(
@@ -76,15 +76,16 @@ def segmented(
                 yield case, scan, class_probabilities(run, scan)
     if not count:
         raise InputError(
-            f"{dataset.root}: every case of the {part} part is left out by --one-zone drop; choose keep or remap"
+            f"{dataset.root}: every case of the {part} part is left out by --one-zone drop; "
+            "choose keep or remap"
         )
 
 
 def measure_scan(run: Run, scan: Scan, probabilities: np.ndarray) -> tuple[list[dict], list[np.ndarray]]:
     """(rows, tables) of a labelled scan and its class probabilities (S, K, H, W).
 
-    The rows are those of `measure`, each with "ece", the calibration error of that class. The tables are those of
-    `reliability_of_classes`, from which it comes.
+    The rows are those of `measure`, each with "ece", the calibration error of that class. The tables are
+    those of `reliability_of_classes`, from which it comes.
     """
     labels = run.facts.labels
     mask = probabilities.argmax(1)
@@ -94,8 +95,8 @@ def measure_scan(run: Run, scan: Scan, probabilities: np.ndarray) -> tuple[list[
 
 
 def reliability_of_classes(probabilities: np.ndarray, label: np.ndarray) -> list[np.ndarray]:
-    """Reliability tables (calibration.py) of probabilities (S, K, H, W) and label (S, H, W) inside the organ's box:
-    of each class but background, and of all these together.
+    """Reliability tables (calibration.py) of probabilities (S, K, H, W) and label (S, H, W) inside the
+    organ's box: of each class but background, and of all these together.
     """
     box = organ_box(probabilities.argmax(1), label)
     classes = range(1, probabilities.shape[1])
@@ -110,7 +111,8 @@ def _dataset_of(run: Run, data: str | Path | None) -> Dataset:
         dataset = replace(dataset, labels=labels)  # a plain folder has no names for its classes
     if dataset.labels != labels:
         raise InputError(
-            f"{dataset.root}: its labels {dataset.labels} are not those of the training {labels}; unify them first"
+            f"{dataset.root}: its labels {dataset.labels} are not those of the training {labels}; "
+            "unify them first"
         )
     if dataset.channels != tuple(run.facts.channels) and set(run.facts.channels) < set(dataset.channels):
         dataset = dataset.only_channels(run.facts.channels)

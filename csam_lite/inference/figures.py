@@ -26,11 +26,11 @@ def plot_masks(
     slices: int = 9,
     title: str = "",
 ) -> Figure:
-    """Figure of `slices` slices of a Scan with outlines: its label dashed in white, `prediction` (S, H, W) in the
-    colours of the classes.
+    """Figure of `slices` slices of a Scan with outlines: its label dashed in white, `prediction` (S, H, W) in
+    the colours of the classes.
 
-    The slices are spread evenly over those with a mask. In-plane proportions are true. The picture is cut to the
-    masks and 15 mm around them. classes: the names of the classes 1..K-1.
+    The slices are spread evenly over those with a mask. In-plane proportions are true. The picture is cut to
+    the masks and 15 mm around them. classes: the names of the classes 1..K-1.
     """
     import matplotlib.pyplot as plt
 
@@ -69,11 +69,15 @@ def plot_masks(
         axis.set_ylabel("mm", fontsize=8)
     handles = []
     if prediction is not None:
-        handles += [plt.Line2D([], [], color=colour, label=name) for colour, name in zip(cycle(COLOURS), classes)]
+        handles += [
+            plt.Line2D([], [], color=colour, label=name) for colour, name in zip(cycle(COLOURS), classes)
+        ]
     if scan.label is not None:
         handles.append(plt.Line2D([], [], color="gray", linestyle="dashed", label="reference"))
     figure.suptitle(title, fontsize=10)
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) or 1, fontsize=8, frameon=False)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles) or 1, fontsize=8, frameon=False
+    )
     return figure
 
 

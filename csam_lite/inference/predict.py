@@ -26,10 +26,12 @@ def predict(
     draws: int = 20,
     channels: str = "",
 ) -> np.ndarray:
-    """Segment a scan and write its mask as NIfTI, in the label values of the training data, on the scan's own grid.
+    """Segment a scan and write its mask as NIfTI, in the label values of the training data, on the scan's own
+    grid.
 
-    With `uncertainty_path`, also write the map of `disagreement`. channels: as in `read_for`. Returns the mask
-    (S, H, W) uint8. Raises InputError as `read_for`, `write_like` and `disagreement` do; nothing is written then.
+    With `uncertainty_path`, also write the map of `disagreement`. channels: as in `read_for`. Returns the
+    mask (S, H, W) uint8. Raises InputError as `read_for`, `write_like` and `disagreement` do; nothing is
+    written then.
     """
     for path in filter(None, (mask_path, uncertainty_path)):
         if not str(path).lower().endswith((".nii", ".nii.gz")):
@@ -65,20 +67,23 @@ def class_probabilities(run: Run, scan: Scan) -> np.ndarray:
     answer = probabilities(run.network, network_input(run, scan))
     if not bool(answer.isfinite().all()):
         raise InputError(
-            f"{scan.path}: the network of {run.folder} answers with NaN; train it again with a lower --learning-rate"
+            f"{scan.path}: the network of {run.folder} answers with NaN; "
+            "train it again with a lower --learning-rate"
         )
     return restore(run, scan, answer).numpy()
 
 
 def disagreement(run: Run, scan: Scan, draws: int = 20) -> np.ndarray:
-    """How much repeated draws of the slice gate disagree, (S, H, W) float32 in [0, 0.5]; 0 where all draws agree.
+    """How much repeated draws of the slice gate disagree, (S, H, W) float32 in [0, 0.5]; 0 where all draws
+    agree.
 
-    It is the standard deviation over `draws` of the probabilities of a class, of the class where it is largest.
-    Raises InputError for a network without a drawn gate.
+    It is the standard deviation over `draws` of the probabilities of a class, of the class where it is
+    largest. Raises InputError for a network without a drawn gate.
     """
     if not drawn_gates(run.network):
         raise InputError(
-            f"{run.folder}: has no drawn slice gate, so draws cannot disagree; train one with --uncertain for a map"
+            f"{run.folder}: has no drawn slice gate, so draws cannot disagree; "
+            "train one with --uncertain for a map"
         )
     values = spread(run.network, network_input(run, scan), draws)
     return restore(run, scan, values, background=0.0).amax(1).numpy()
@@ -89,10 +94,11 @@ def read_for(
 ) -> Scan:
     """Read a scan, and its mask as classes 0..K-1 if one is given, with the channels that the network takes.
 
-    channels: names joined by +. Without them the file must hold the network's channels and no others. With them
-    the network takes those that it was trained on, by their names, or otherwise the named ones in this order. The
-    file's channels have the names of the dataset.json beside its folder. If there is none, `channels` must name
-    all of them in the order of the file. Raises InputError as `read_scan` does, and for names that do not fit.
+    channels: names joined by +. Without them the file must hold the network's channels and no others. With
+    them the network takes those that it was trained on, by their names, or otherwise the named ones in this
+    order. The file's channels have the names of the dataset.json beside its folder. If there is none,
+    `channels` must name all of them in the order of the file. Raises InputError as `read_scan` does, and for
+    names that do not fit.
     """
     scan = read_scan(image_path, label_path, run.facts.labels)
     if scan.label is not None:
@@ -107,19 +113,22 @@ def read_for(
             "name each of them once, in their order"
         )
     if unknown := [name for name in names if name not in stored]:
-        raise InputError(f"--channels: {image_path} has no channel {', '.join(unknown)}; it has {', '.join(stored)}")
+        raise InputError(
+            f"--channels: {image_path} has no channel {', '.join(unknown)}; it has {', '.join(stored)}"
+        )
     trained = run.facts.channels
     wanted = trained if set(trained) <= set(names) else names
     return replace(scan, image=np.ascontiguousarray(scan.image[:, [stored.index(name) for name in wanted]]))
 
 
 def network_input(run: Run, scan: Scan) -> torch.Tensor:
-    """The scan on the network's grid, (S, C, P, P) float32. Raises InputError for another number of channels."""
+    """The scan on the network's grid, (S, C, P, P) float32. Raises InputError for other channels."""
     count, trained = scan.image.shape[1], run.facts.channels
     if count != len(trained):
         raise InputError(
             f"{scan.path}: has {count} channel(s), the network was trained on {len(trained)} "
-            f"({', '.join(trained)}); give the same channels in the same order, or their names with --channels"
+            f"({', '.join(trained)}); give the same channels in the same order, "
+            "or their names with --channels"
         )
     return run.grid.image(scan)
 
@@ -136,7 +145,7 @@ def restore(run: Run, scan: Scan, values: torch.Tensor, background: float = 1.0)
 
 
 def _stored_names(image_path: Path, count: int) -> list[str]:
-    """The names of a file's `count` channels by the dataset.json beside its folder; [] where there is none."""
+    """The names of a file's `count` channels in the dataset.json beside its folder; [] without one."""
     root = image_path.resolve().parent.parent
     if (root / "dataset.json").is_file():
         with suppress(InputError):  # of another program, or damaged: the names must be given

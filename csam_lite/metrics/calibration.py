@@ -1,4 +1,6 @@
-"""Does a network know how sure it may be? Of all voxels with probability 0.8, eight of ten should be of the class."""
+"""Does a network know how sure it may be? Of all voxels with probability 0.8, eight of ten should be of the
+class.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ BINS = 10
 def reliability(probability: np.ndarray, truth: np.ndarray, bins: int = BINS) -> np.ndarray:
     """The reliability diagram of one class (DeGroot and Fienberg 1983) as an array (bins, 3) float.
 
-    The columns are the number of voxels, the sum of their probabilities and the sum of their truth. probability,
-    truth: arrays of one shape, float in [0, 1] and bool. Bin i holds probabilities from i/bins to (i+1)/bins. Such
-    arrays add up over classes, subjects and runs.
+    The columns are the number of voxels, the sum of their probabilities and the sum of their truth.
+    probability, truth: arrays of one shape, float in [0, 1] and bool. Bin i holds probabilities from i/bins
+    to (i+1)/bins. Such arrays add up over classes, subjects and runs.
     """
     probability = probability.ravel()
     bin_of_voxel = np.minimum((probability * bins).astype(int), bins - 1)
@@ -31,8 +33,8 @@ def calibration_error(table: np.ndarray) -> float:
 
 
 def organ_box(*masks: np.ndarray) -> tuple[slice, slice, slice]:
-    """Slices (S, H, W) of the smallest box around all that is not 0 in the masks (S, H, W); the whole volume where
-    all is 0.
+    """Slices (S, H, W) of the smallest box around all that is not 0 in the masks (S, H, W); the whole volume
+    where all is 0.
 
     Calibration is counted inside this box, because the easy background far away would hide every error.
     """

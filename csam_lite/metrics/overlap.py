@@ -18,18 +18,23 @@ Spacing = tuple[float, float, float]  # through-plane, row, column, in mm
 
 
 def measure(
-    mask: np.ndarray, reference: np.ndarray, spacing: Spacing, classes: Iterable[str], is_prostate: bool = False
+    mask: np.ndarray,
+    reference: np.ndarray,
+    spacing: Spacing,
+    classes: Iterable[str],
+    is_prostate: bool = False,
 ) -> list[dict]:
     """A row for each class of one subject, and one for all classes together where there are several.
 
     dice                   of the class; NaN where it is in neither mask
-    hd95_mm, assd_mm       95th percentile of the Hausdorff distance and average symmetric surface distance in mm;
-                           NaN where one mask is empty
+    hd95_mm, assd_mm       95th percentile of the Hausdorff distance and average symmetric surface distance in
+                           mm; NaN where one mask is empty
     volume_ml, reference_ml   of the mask and of the reference
-    dice_apex, dice_mid, dice_base   by third of the stack, see `thirds` (inferior, mid, superior of other organs)
+    dice_apex, dice_mid, dice_base   by third of the stack, see `thirds`; of organs other than the prostate
+                           dice_inferior, dice_mid, dice_superior
 
-    mask, reference: (S, H, W) of classes 0..K-1. spacing: through-plane, row, column in mm. classes: the names of
-    1..K-1. The values belong to this subject alone: nothing is pooled over subjects.
+    mask, reference: (S, H, W) of classes 0..K-1. spacing: through-plane, row, column in mm. classes: the
+    names of 1..K-1. The values belong to this subject alone: nothing is pooled over subjects.
     """
     classes = list(classes)
     wanted = [(label, [k]) for k, label in enumerate(classes, 1)]
@@ -43,7 +48,8 @@ def measure(
 
 
 def measure_slices(mask: np.ndarray, reference: np.ndarray, classes: Iterable[str]) -> list[dict]:
-    """Dice slice by slice: a row of class, position, dice for each slice that holds the class in the reference.
+    """Dice slice by slice: a row of class, position, dice for each slice that holds the class in the
+    reference.
 
     mask, reference: (S, H, W) of classes 0..K-1. position: 0 at the most inferior such slice, 1 at the most
     superior; 0.5 where there is only one.
@@ -61,9 +67,9 @@ def measure_slices(mask: np.ndarray, reference: np.ndarray, classes: Iterable[st
 def thirds(reference: np.ndarray) -> tuple[slice, slice, slice]:
     """Three slices of the axis S that divide a volume by the thirds of its organ, inferior to superior.
 
-    reference: (S, H, W) bool. The slices that hold the organ are divided into three parts of equal length, up to
-    rounding. The slices beyond its ends belong to the end thirds, so that a mask that runs too far counts there.
-    Of an empty reference the first two are empty and the last is the whole volume.
+    reference: (S, H, W) bool. The slices that hold the organ are divided into three parts of equal length, up
+    to rounding. The slices beyond its ends belong to the end thirds, so that a mask that runs too far counts
+    there. Of an empty reference the first two are empty and the last is the whole volume.
     """
     held = np.flatnonzero(reference.any((1, 2)))
     cuts = [0, 0, 0, len(reference)]
@@ -80,7 +86,8 @@ def dice(p: np.ndarray, r: np.ndarray) -> float:
 
 
 def surface_distances(p: np.ndarray, r: np.ndarray, spacing: Spacing) -> tuple[float, float]:
-    """(95th percentile of the Hausdorff distance, average symmetric surface distance) in mm, computed by MONAI.
+    """(95th percentile of the Hausdorff distance, average symmetric surface distance) in mm, computed by
+    MONAI.
 
     p, r: (S, H, W) bool. Both are NaN where one mask is empty.
     """
@@ -117,7 +124,7 @@ def summarise(rows: Sequence[Row]) -> list[dict]:
 
 
 def mean_dice(rows: Sequence[Row]) -> float:
-    """Mean Dice over the classes (without their union) of the means over subjects, which sums up a data set."""
+    """Mean Dice over the classes (without their union) of the means over subjects."""
     return finite_mean(line["dice"] for line in summarise(rows) if line["class"] not in UNIONS)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ from csam_lite.data.grid import Grid
 from csam_lite.data.scan import Scan
 from csam_lite.training.config import Config
 from csam_lite.training.run import Facts, chosen_dataset
+
+SHARED_MEMORY = Path("/dev/shm")
+LONGEST_WAIT = 600  # seconds for one batch, after which a worker counts as dead
 
 
 @dataclass
@@ -38,10 +43,26 @@ class TrainingData:
     batches: GlobalBatches
 
     def loader(self, config: Config, pin_memory: bool = False) -> torch.utils.data.DataLoader:
-        """Batches (image, label, mask) of the training samples, as `collate` makes them."""
+        """Batches (image, label, mask) of the training samples, as `collate` makes them.
+
+        Raises InputError where the shared memory is too small for the batches of `config.workers` processes.
+        """
+        if config.workers:
+            self._check_shared_memory(config)
         volumes = Volumes(self.samples, self.facts.num_slices, config.seed, config.augment)
         return torch.utils.data.DataLoader(volumes, batch_sampler=self.batches, collate_fn=collate, num_workers=config.workers,
-                                           pin_memory=pin_memory)
+                                           pin_memory=pin_memory, timeout=LONGEST_WAIT if config.workers else 0)
+
+    def _check_shared_memory(self, config: Config) -> None:
+        """Workers hand over their batches in /dev/shm, and wait there for ever where it is too small."""
+        if not SHARED_MEMORY.is_dir():
+            return
+        voxels = config.batch_size * self.facts.num_slices * config.pixels**2
+        needed = 2 * config.workers * voxels * (4 * len(self.facts.channels) + 1)  # two batches a worker, image and label
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        if free < needed:
+            raise InputError(f"--workers {config.workers}: need {needed / 1e6:.0f} MB of shared memory, {SHARED_MEMORY} has "
+                             f"{free / 1e6:.0f} free; use --workers 0, or a larger one (docker run --shm-size)")
 
 
 def read_training_data(config: Config, process: int = 0, processes: int = 1, progress: bool = True) -> TrainingData:

@@ -72,9 +72,11 @@ class Config:
             if getattr(self, name) not in choices:
                 raise InputError(f"{_flag(name)} {getattr(self, name)}: choose one of {', '.join(choices)}")
         network = NETWORKS[self.network]
-        for name, least in (_LEAST | {"levels": network.least_levels}).items():
-            if not least <= getattr(self, name) < float("inf"):
-                raise InputError(f"{_flag(name)} {getattr(self, name)}: must be a number of {least} or more")
+        for name, (least, most) in (BOUNDS | {"levels": (network.least_levels, 12)}).items():
+            if not least <= getattr(self, name) <= most:
+                raise InputError(f"{_flag(name)} {getattr(self, name)}: must lie between {least} and {most}")
+        if 0 < self.spacing < 0.01:
+            raise InputError(f"--spacing {self.spacing}: must be 0.01 mm or more, or 0 to be chosen by the masks")
         if not 0 <= self.gate_start < 1:
             raise InputError(f"--gate-start {self.gate_start}: must lie between 0 and 1, or be 0 for a start at random")
         if self.fold and not self.folds:
@@ -92,11 +94,14 @@ class Config:
 # What a run did before an option existed: it stands for what an older config.json does not name.
 BEFORE = {"semantic_hidden": 1, "semantic_weights": 0.0}
 
-_LEAST = {
-    "neighbours": 0, "num_slices": 0, "spacing": 0, "minutes": 0, "test": 0, "val": 0, "folds": 0, "fold": 0, "workers": 0, "seed": 0,
-    "split_seed": 0, "noise": 0, "noise_warmup": 0, "max_std": 0, "base_channels": 1, "pixels": 1, "epochs": 1, "batch_size": 1,
-    "learning_rate": 1e-12, "gate_rate": 1e-12, "semantic_hidden": 1, "semantic_weights": 0}
-
+# The values between which a number must lie. The upper ones stop a slip of the hand before it fills the machine.
+BOUNDS = {
+    "semantic_hidden": (1, 100_000), "semantic_weights": (0, 1e6), "gate_rate": (1e-12, 1e6), "noise": (0, 1e6),
+    "noise_warmup": (0, 1e6), "max_std": (0, 1e6), "neighbours": (0, 100), "base_channels": (1, 10_000),
+    "num_slices": (0, 10_000), "pixels": (1, 10_000), "spacing": (0, 100), "epochs": (1, 10**9), "minutes": (0, 1e9),
+    "batch_size": (1, 100_000), "learning_rate": (1e-12, 1e30), "test": (0, 1e9), "val": (0, 1e9),
+    "folds": (0, 10**9), "fold": (0, 10**9), "workers": (0, 256), "split_seed": (0, 2**63 - 1), "seed": (0, 2**63 - 1),
+}  # fmt: skip
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from csam_lite import __version__
 from csam_lite.common.device import best_device
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, first_line
 from csam_lite.common.files import whole_file
 from csam_lite.data.dataset import Dataset, find_dataset
-from csam_lite.training.config import BEFORE, Config
+from csam_lite.training.config import BEFORE, BOUNDS, Config
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from csam_lite.data.grid import Grid
@@ -40,6 +42,21 @@ class Facts:
     spacing: float
     split: dict[str, list[str]]  # {"train": [case names], "val": [...], "test": [...]}
     digest: str = ""  # of the voxels and masks that were trained and validated on; runs of older versions have none
+
+    def check(self) -> None:
+        """Raises ValueError where a value has a type or a size that no data could give."""
+        texts = [*self.channels, *self.labels.values(), self.digest]
+        texts += [name for part in ("train", "val", "test") for name in self.split[part]]
+        if not self.channels or not self.labels or not all(isinstance(text, str) for text in texts):
+            raise ValueError("channels, labels, split: not the names of some")
+        if any(type(names) is not list for names in (self.channels, *self.split.values())):
+            raise ValueError("channels, split: not lists of names")
+        if not all(0 < value < 256 for value in self.labels):
+            raise ValueError("labels: a value does not lie between 1 and 255")
+        if type(self.num_slices) is not int or not 0 < self.num_slices <= BOUNDS["num_slices"][1]:
+            raise ValueError(f"num_slices: {self.num_slices!r}")
+        if type(self.spacing) not in (int, float) or not 0 < self.spacing <= BOUNDS["spacing"][1]:
+            raise ValueError(f"spacing: {self.spacing!r}")
 
     @property
     def num_classes(self) -> int:
@@ -101,9 +118,10 @@ def load_description(folder: str | Path) -> tuple[Config, Facts]:
         known = {option.name for option in fields(Config)}
         facts = Facts(**stored["facts"])
         facts.labels = {int(value): name for value, name in facts.labels.items()}
+        facts.check()
         return Config(**BEFORE | {name: value for name, value in stored["config"].items() if name in known}), facts
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is not a run's description ({error}); train again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError, InputError) as error:
+        raise InputError(f"{path}: is not a run's description ({first_line(error)}); train again") from error
 
 
 def pretrained() -> Run:
@@ -112,6 +130,35 @@ def pretrained() -> Run:
     It is made for lessons and as a start for training. It has never seen a patient, and it is no tool for patients.
     """
     return load_run(PRETRAINED)
+
+
+def save_weights(path: str | Path, network: nn.Module) -> None:
+    """Write the weights of a network, with a hash over them. Raises InputError where the file cannot be written."""
+    from safetensors.torch import save
+
+    # cloned, because MONAI's network shares some tensors, which safetensors refuses
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    with whole_file(path) as part:
+        part.write_bytes(save(weights, {"digest": digest_of_weights(weights)}))
+
+
+def digest_of_weights(weights: Mapping[str, torch.Tensor]) -> str:
+    """A hash over the names and the numbers of some tensors on the CPU."""
+    import torch
+
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def stored_digest(path: str | Path) -> str:
+    """The hash that `save_weights` wrote into a file; "" in a file of an older version, which has none."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("digest", "")
 
 
 def load_run(folder: str | Path, weights: str = "best") -> Run:
@@ -127,8 +174,13 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
     if not path.is_file():
         raise InputError(f"{path}: no such weights; let the training finish an epoch, or continue it with --resume")
     try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{path}: does not fit its config.json or is damaged ({str(error).splitlines()[0]}); "
+        tensors = load_file(path)
+        network.load_state_dict(tensors)
+        if stored_digest(path) not in ("", digest_of_weights(tensors)):
+            raise ValueError("its numbers are not those that were written")
+    except (SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
+        raise InputError(f"{path}: does not fit its config.json or is damaged ({first_line(error)}); "
                          "train again") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise InputError(f"{path}: holds NaN, as after a training that diverged; train again with a lower --learning-rate")
     return Run(Path(folder), config, facts, network.eval().to(best_device()))

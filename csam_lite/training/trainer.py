@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
+import signal
 import sys
+import threading
 import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, first_line
 from csam_lite.common.files import whole_file
 from csam_lite.common.locks import only_process
 from csam_lite.common.memory import keep_freed_memory
@@ -26,7 +30,16 @@ from csam_lite.training.ablations import scale_draws
 from csam_lite.training.batches import TrainingData, read_training_data
 from csam_lite.training.build import build_network
 from csam_lite.training.config import Config
-from csam_lite.training.run import Facts, Run, code_version, load_description, load_run, save_description, stored_version
+from csam_lite.training.run import (
+    Facts,
+    Run,
+    code_version,
+    load_description,
+    load_run,
+    save_description,
+    save_weights,
+    stored_version,
+)
 from csam_lite.training.start import freeze_cancelled_biases, one_cycle, parameter_groups, start_at_prior, volume_loss
 
 if TYPE_CHECKING:
@@ -78,8 +91,6 @@ class Trainer:
 
         trainer = cls(config, data, accelerator, network, optimizer, progress)
         trainer.resumes = resume
-        if resume:
-            trainer.restore()
         return trainer
 
     def __init__(self, config: Config, data: TrainingData, accelerator: Accelerator, network: torch.nn.Module,
@@ -95,18 +106,21 @@ class Trainer:
     def fit(self) -> None:
         """Train until the epochs, or the minutes, are used up. Raises InputError where the training diverges."""
         main = self.accelerator.is_main_process
-        self.started = time.monotonic() - self.seconds
+        self.started = time.monotonic()
         per_epoch = len(self.batches)
         with only_process(self.out if main else None), progress_bar(
-                total=self.config.epochs * per_epoch, initial=self.epoch * per_epoch, desc="training", unit="step",
-                disable=not self.progress) as bar:
+                total=self.config.epochs * per_epoch, desc="training", unit="step", disable=not self.progress) as bar:
+            # What the folder holds is asked only now that no other process can change it.
+            if self.resumes:
+                self.restore()
+                bar.update(self.epoch * per_epoch)
+            elif main:
+                _check_unused(self.out)
             if main:
-                if not self.resumes:
-                    _check_unused(self.out)  # again, now that no other process can begin one
                 save_description(self.out, self.config, self.facts)
             while self.epoch < self.config.epochs and self.part_done() < 1:
                 loss, rate = self._train_epoch(bar)
-                if math.isinf(loss) or math.isnan(loss) and self.part_done() < 1:
+                if not math.isfinite(loss):
                     raise InputError(f"{self.out}: the training diverged in epoch {self.epoch + 1} (the loss is {loss}); "
                                      f"start a new run with a --learning-rate below {self.config.learning_rate:g}")
                 val_dice = self._validate()  # (volumes, classes)
@@ -116,6 +130,8 @@ class Trainer:
                     self._save(loss, rate, val_dice)
                     self._tell(bar)
                 self.accelerator.wait_for_everyone()
+            if not self.epoch:
+                raise InputError(f"--minutes {self.config.minutes:g}: are over before the first step; give more")
         self.accelerator.end_training()
 
     def step(self, image: torch.Tensor, label: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -147,15 +163,22 @@ class Trainer:
         if not path.exists():
             return
         try:
+            with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not compare them
+                if broken := archive.testzip():
+                    raise ValueError(f"the checksum of {broken} is wrong")
             state = torch.load(path, map_location="cpu", weights_only=True)  # each tensor finds its own device later
             self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.accelerator.scaler and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-            self.epoch, self.seconds, self.best, self.history = (state[name] for name in ("epoch", "seconds", "best", "history"))
-        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError, TypeError) as error:
-            raise InputError(f"{path}: is damaged or was written by other code ({str(error).splitlines()[0]}); "
+            self.epoch, self.seconds, self.best, self.history = (
+                kind(state[name]) for name, kind in (("epoch", int), ("seconds", float), ("best", float), ("history", list)))
+        except Exception as error:  # of a file that another program or a fault of the disk has changed, anything
+            raise InputError(f"{path}: is damaged or was written by other code ({first_line(error)}); "
                              "train again into another --out") from error
+        self.started = time.monotonic() - self.seconds
+        if self.accelerator.is_main_process:
+            self._save_history()  # a process that was killed may not have come so far
         if self.accelerator.is_main_process and (version := stored_version(self.out)) != code_version():
             print(f"note: {self.out} was begun by {version} and goes on with {code_version()}; "
                   "it may end with other weights than an uninterrupted run", file=sys.stderr)
@@ -168,19 +191,30 @@ class Trainer:
         # The draws of an epoch depend on its number, not on what ran before, so that a resumed run draws the same.
         torch.manual_seed(np.random.SeedSequence([config.seed, self.epoch, process]).generate_state(1)[0].item())
         losses, rate = [], 0.0
-        for step, batch in enumerate(self.loader):
+        for step, batch in enumerate(self._batches_of_epoch()):
             done = self.part_done(step)
-            if done >= 1:
+            if done >= 1 and losses:
                 break
+            done = min(done, 1.0)
             rate = config.learning_rate * one_cycle(done)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["times"]
             scale_draws(self.network, noise=config.noise * min(done / config.noise_warmup if config.noise_warmup else 1, 1))
             losses.append(self.step(*batch))
             bar.update()
-        if not losses:
-            return math.nan, rate
         return self.accelerator.reduce(torch.stack(losses).mean(), "mean").item(), rate
+
+    def _batches_of_epoch(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        """The batches of an epoch. Raises InputError where a process that prepares them has died."""
+        try:
+            with interrupts_wait():  # an interrupt that falls into a fork is lost, or ends a worker alone
+                batches = iter(self.loader)
+            yield from batches
+        except RuntimeError as error:
+            if "DataLoader" not in str(error):
+                raise
+            raise InputError(f"--workers {self.config.workers}: a process that prepares batches has died ({first_line(error)}); "
+                             "use --workers 0, or more memory and a larger /dev/shm") from error
 
     def _validate(self) -> np.ndarray:
         """Dice (volumes, classes) of the validation volumes on the network's grid, NaN for a class in neither mask."""
@@ -196,8 +230,6 @@ class Trainer:
 
     def _save(self, loss: float, rate: float, val_dice: np.ndarray) -> None:
         """Write weights, what a continuation needs, and the history, in this order, each file whole or not at all."""
-        from safetensors.torch import save
-
         means = [finite_mean(column) for column in val_dice.T]
         mean = finite_mean(means)
         row = {"epoch": self.epoch, "seconds": round(self.seconds, 1), "learning_rate": rate, "loss": loss, "val_dice": mean}
@@ -206,9 +238,7 @@ class Trainer:
         self.best = mean if mean > self.best else self.best
         network = self.accelerator.unwrap_model(self.network)
         for name in ["last", *(["best"] if is_best else [])]:
-            with whole_file(self.out / f"{name}.safetensors") as part:
-                # cloned, because MONAI's network shares some tensors, which safetensors refuses
-                part.write_bytes(save({key: tensor.clone() for key, tensor in network.state_dict().items()}))
+            save_weights(self.out / f"{name}.safetensors", network)
         scaler = self.accelerator.scaler
         state = io.BytesIO()  # torch's own file writer hides why it failed
         torch.save({"network": network.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
@@ -216,6 +246,9 @@ class Trainer:
                     "scaler": scaler.state_dict() if scaler else None}, state)
         with whole_file(self.out / "resume.pt") as part:
             part.write_bytes(state.getbuffer())
+        self._save_history()
+
+    def _save_history(self) -> None:
         write_csv(self.out / "history.csv", self.history)
 
     def _tell(self, bar) -> None:
@@ -247,8 +280,26 @@ def make_accelerator(config: Config) -> Accelerator:
     return accelerator
 
 
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends. Processes forked in the block ignore it, because this one ends them."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # only the main thread may choose what a signal does
+        return
+    waiting = []
+    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        before(*waiting[0])
+
+
 def _check_unused(out: Path) -> None:
-    if (out / "config.json").exists():
+    """Raises InputError where a folder holds a run. One that ended before its first epoch was over counts as none."""
+    if any(out.glob("*.safetensors")) or (out / "resume.pt").exists():
         raise InputError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
 
 
