@@ -65,3 +65,17 @@ def test_a_failed_property_is_named_also_without_docstrings():
     said = [subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True).stdout
             for flags in ([], ["-OO"])]
     assert said[0] == said[1] and "[FAIL] dice: A mask agrees with itself" in said[1] and "[..] dice" in said[1]
+
+
+@pytest.mark.parametrize("module, name, what, says", [
+    ("n00", "gate_shapes", "numbers, not shapes", 'expected a tuple of five numbers under "semantic"'),
+    ("n01", "thick_slices", "rounded to whole numbers", "keeps whole numbers only"),
+    ("n02", "semantic_attention", "in place", "do not change it in place"),
+    ("n03", "positional_attention", "in place", "do not change it in place"),
+    ("n04", "slice_gate", "gradient of the mean cut", "on the gradient in x"),
+    ("n04", "draw", "coin flips", "the noise is standard normal"),
+    ("n04", "finds_cut", "the last parameter only", "whose first layer alone is cut"),
+])
+def test_a_message_names_the_mistake(module, name, what, says, capsys):
+    getattr(getattr(checks, module), name)(ANSWERS[module].WRONG[name][what])
+    assert re.search(says, capsys.readouterr().out)
