@@ -98,6 +98,7 @@ EQUIVALENT = {
         "range(«gate».shape": "gate and F have the same B and S",
         "range(«out».shape": "out and F have the same size",
         "».shape[1]": "F[:1] has as many slices as F",
+        "'a gate lies between 0 and 1'": "the assertion changes no result, because every gate lies between 0 and 1",
     },
     "dice": {
         "for mask in «(b, a)»": "Dice does not depend on the order",

@@ -159,6 +159,7 @@ EQUIVALENT = {
         ".detach()»": "the file has no gradient",
         "[«-1»]": "of one volume, the last is the first",
         "return «[sum(": "a list of planes is accepted as well",
+        "«mean_loop(fine, factor)»": "an array is accepted as well as a list",
     },
     "influence": {
         "detach()": "the answer is a number, no gradient is asked for",
