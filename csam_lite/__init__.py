@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # so that editors complete these names and jump to them
     from csam_lite.explorer.examine import examine
     from csam_lite.explorer.widget import explore
     from csam_lite.inference.evaluate import evaluate
+    from csam_lite.inference.export import export
     from csam_lite.inference.predict import predict, segment
     from csam_lite.training.config import Config
     from csam_lite.training.run import load_run, pretrained
@@ -32,7 +33,8 @@ _HOME = {
     "SliceAttention": "core.attention", "override_gates": "core.gates", "record_gates": "core.gates", "UNet": "core.networks",
     "UNetPlusPlus": "core.networks", "start_gates": "core.start",
     "find_dataset": "data.dataset", "write_phantoms": "data.phantom", "read_scan": "data.scan", "write_like": "data.scan",
-    "examine": "explorer.examine", "explore": "explorer.widget", "evaluate": "inference.evaluate", "predict": "inference.predict",
+    "examine": "explorer.examine", "explore": "explorer.widget", "evaluate": "inference.evaluate",
+    "export": "inference.export", "predict": "inference.predict",
     "segment": "inference.predict", "Config": "training.config", "load_run": "training.run", "pretrained": "training.run",
     "train": "training.trainer",
 }

@@ -166,6 +166,14 @@ def run_explore(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: open it in a browser; it needs no network and no Python")
 
 
+def run_export(arguments: argparse.Namespace) -> None:
+    from csam_lite.inference.export import export
+    from csam_lite.training.run import load_run
+
+    path, description = export(load_run(arguments.folder, arguments.weights), arguments.out)
+    print(f"{path}: the network, for onnxruntime; {description} says what it reads and answers")
+
+
 def run_compare(arguments: argparse.Namespace) -> None:
     from csam_lite.common.tables import markdown
     from csam_lite.experiments.compare import compare, over_all_classes
@@ -380,12 +388,15 @@ def _add_use_of_a_run(command: Command) -> None:
         "write a page to look at a scan, its mask and the gates of a trained network; it opens offline",
     )
     gates = command(run_gates, "gates", "measure how much every gate at every scale differs between volumes")
+    export = command(
+        run_export, "export", "write a trained network as ONNX, with every gate replaceable, and its description"
+    )
 
-    for added in (evaluate, explore, gates):
+    for added in (evaluate, explore, gates, export):
         added.add_argument("folder", metavar="RUN", help="folder of the run")
     for added in (evaluate, gates):
         added.add_argument("--data", help="folder of the scans, if not where they were in training")
-    for added in (evaluate, predict, explore, gates):
+    for added in (evaluate, predict, explore, gates, export):
         added.add_argument(
             "--weights",
             choices=("best", "last"),
@@ -438,6 +449,8 @@ def _add_use_of_a_run(command: Command) -> None:
         help="also the Dice that is lost where a gate is replaced by its mean over the volumes",
     )
     gates.add_argument("--csv", help="also write the table there")
+
+    export.add_argument("out", metavar="OUT.onnx", help="file to write; OUT.json beside it describes it")
 
 
 def _add_experiments(command: Command) -> None:

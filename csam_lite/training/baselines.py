@@ -146,8 +146,10 @@ class UNet3D(nn.Module):
         return [self.network.output_block.conv.conv]
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask.bool()
-        return torch.stack([self._padded_back(self._one(volume[keep]), keep) for volume, keep in zip(x, real)])
+        if mask is None:
+            return torch.stack([self._one(volume) for volume in x])
+        pairs = zip(x, mask.bool())
+        return torch.stack([self._padded_back(self._one(volume[keep]), keep) for volume, keep in pairs])
 
     def _one(self, volume: torch.Tensor) -> torch.Tensor:
         """volume (S, Cin, H, W) -> logits (S, K, H, W)."""

@@ -1,0 +1,190 @@
+"""A trained network as an ONNX file, for programs without Python: a page in a browser, another language, a
+phone.
+
+OUT.onnx reads one volume on the network's grid, and answers class probabilities and gates. Each gate has two
+inputs, so that a program can replace it:
+
+    gate <- gate * factor + offset          factor 1, offset 0: as computed;  factor 0, offset v: v instead
+
+OUT.json beside it says what the file reads and answers, and what a program needs to prepare a scan.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from csam_lite.common.errors import InputError
+from csam_lite.common.files import whole_file
+from csam_lite.core.attention import CSAM, Attention
+from csam_lite.core.gates import record_gates
+from csam_lite.core.windows import drawn_gates
+from csam_lite.training.run import Run, stored_version
+
+OPSET = 20  # of the ONNX operators; onnxruntime-web of 2025 and newer knows it
+
+
+class Gate(NamedTuple):
+    """A gate of an exported network: its CSAM, its name, its axes without B, for example "S", their
+    lengths."""
+
+    csam: str
+    name: str
+    axes: str
+    shape: tuple[int, ...]
+
+    @property
+    def output(self) -> str:
+        """Its name among the outputs. Its inputs have the names of `inputs`."""
+        return f"{self.csam}/{self.name}"
+
+    @property
+    def inputs(self) -> tuple[str, str]:
+        """Names of the factor and of the offset."""
+        return f"{self.output}/factor", f"{self.output}/offset"
+
+
+class ReplaceableGates(nn.Module):
+    """A network whose gates are outputs and can be replaced through inputs.
+
+    forward: x (1, S, Cin, H, W), then the factor and the offset of each gate, in the gate's own shape, for
+    example (S,) -> probabilities (S, K, H, W), then each gate as the network used it, in its own shape
+    """
+
+    def __init__(self, network: nn.Module, gates: list[Gate]) -> None:
+        super().__init__()
+        self.network, self.gates = network, gates
+
+    def forward(self, x: torch.Tensor, *controls: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        used = {}  # gates
+
+        def replace_by(gate: Gate, attention: Attention, factor: torch.Tensor,
+                       offset: torch.Tensor) -> Callable:
+            pooled = (0, *attention.pooled)  # B, too, has the length 1
+
+            def hook(module, inputs, output):
+                replaced = output * _unsqueeze(factor, pooled) + _unsqueeze(offset, pooled)
+                used[gate] = replaced.squeeze(pooled)
+                return replaced
+            return hook
+
+        with ExitStack() as hooks:
+            for gate, factor, offset in zip(self.gates, controls[::2], controls[1::2]):
+                csam = self.network.get_submodule(gate.csam)
+                attention = next(module for module in csam.attentions if module.name == gate.name)
+                replace = replace_by(gate, attention, factor, offset)
+                hook = attention.gate.register_forward_hook(replace)
+                hooks.callback(hook.remove)
+            probabilities = self.network(x).softmax(2)[0]
+        return probabilities, *(used[gate] for gate in self.gates)
+
+
+def export(run: Run, path: str | Path) -> tuple[Path, Path]:
+    """Write the network of `run` as `path`, for example "network.onnx", and its description as .json beside
+    it.
+
+    Returns the two paths. The number of slices is free, from 1 to the depth for which the network was built;
+    deeper volumes are read in windows, as `csam_lite.core.windows` does. Raises InputError where onnx is not
+    installed, where the name does not end in .onnx, for a network that draws its gates even in evaluation, or
+    where a file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise InputError(f"{path}: a network is exported as ONNX; let the name end in .onnx")
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"export: needs {error.name}; install csam-lite[web]") from error
+    if any(attention.normal.sampling == "released" for attention in drawn_gates(run.network)):
+        raise InputError(f"{run.folder}: draws its slice gates even in evaluation (sampling released), so "
+                         "that no two answers agree; export a run with --sampling reparameterised")
+
+    network = copy.deepcopy(run.network).cpu().eval()
+    for module in network.modules():
+        if isinstance(module, CSAM):
+            module.fast = False  # the fast path relies on gates above 0, and a replaced gate may be anything
+    S, C, P = run.facts.num_slices, len(run.facts.channels), run.config.pixels
+    x = torch.randn(1, S, C, P, P, generator=torch.Generator().manual_seed(0))
+    gates = gates_of(network, x)
+    controls = [make(gate.shape) for gate in gates for make in (torch.ones, torch.zeros)]
+    slices = torch.export.Dim("S", min=1, max=S) if S > 1 else None
+    free = tuple({gate.axes.index("S"): slices} if "S" in gate.axes else None
+                 for gate in gates for _ in gate.inputs)
+    shapes = ({1: slices}, free) if gates else ({1: slices},)
+    names = [name for gate in gates for name in gate.inputs]
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            ReplaceableGates(network, gates), (x, *controls), dynamo=True, verbose=False, opset_version=OPSET,
+            input_names=["x", *names], output_names=["probabilities", *(gate.output for gate in gates)],
+            dynamic_shapes=shapes if S > 1 else None)
+    described = path.with_suffix(".json")
+    with whole_file(path) as network_part, whole_file(described) as json_part:
+        program.save(str(network_part), external_data=False)
+        json_part.write_text(json.dumps(description(run, gates), indent=1) + "\n", encoding="utf-8")
+    return path, described
+
+
+def gates_of(network: nn.Module, x: torch.Tensor) -> list[Gate]:
+    """The gates of `network` on a volume x (1, S, Cin, H, W), in the order in which they act."""
+    with record_gates(network) as record, torch.no_grad():
+        network(x)
+    attentions = [(name, attention) for name, csam in network.named_modules()
+                  if isinstance(csam, CSAM) and name in record for attention in csam.attentions]
+    return [Gate(name, attention.name, attention.axes.removeprefix("B"),
+                 record[name][attention.name].values.shape[1:]) for name, attention in attentions]
+
+
+def description(run: Run, gates: list[Gate]) -> dict:
+    """What a program must know to use the exported network, for JSON."""
+    K, P = run.facts.num_classes, run.config.pixels
+    return {
+        "csam_lite": stored_version(run.folder), "opset": OPSET,
+        "channels": run.facts.channels,
+        "labels": {str(value): name for value, name in run.facts.labels.items()},
+        "slices": {"least": 1, "most": run.facts.num_slices}, "pixels": P, "spacing": run.facts.spacing,
+        "preparation": {
+            "grid": "slices as they are; each is resampled (bilinear, antialiased) to `spacing` mm and "
+                    "centred in `pixels` x `pixels`, cropped or padded",
+            "intensities": "of each channel, within the image: clipped to the percentiles, then brought to "
+                           "mean 0 and standard deviation 1; outside of the image the lower percentile",
+            "percentiles": [0.5, 99.5]},
+        "input": {"name": "x", "axes": "BSCHW", "shape": [1, "S", len(run.facts.channels), P, P]},
+        "output": {"name": "probabilities", "axes": "SKHW", "shape": ["S", K, P, P]},
+        "gates": [_gate(gate) for gate in gates]}
+
+
+def _gate(gate: Gate) -> dict:
+    factor, offset = gate.inputs
+    shape = ["S" if axis == "S" else length for axis, length in zip(gate.axes, gate.shape)]
+    return {"csam": gate.csam, "name": gate.name, "axes": gate.axes, "shape": shape,
+            "output": gate.output, "factor": factor, "offset": offset}
+
+
+def _unsqueeze(values: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
+    """`values` with the dimensions `dims`, in ascending order, of length 1."""
+    for dim in dims:
+        values = values.unsqueeze(dim)
+    return values
+
+
+@contextmanager
+def _quiet():
+    """Without the exporter's notes on its own work. Errors are raised all the same."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
