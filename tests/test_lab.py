@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import random
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -63,10 +66,13 @@ def test_a_release_has_two_editions_and_a_syllabus(tmp_path):
         instructor = nbformat.read(tmp_path / "lab" / "instructor" / path.name, 4)
         assert sum(tagged(cell, "solution") for cell in instructor.cells) == len(stubs)
         assert any(cell.get("outputs") for cell in instructor.cells)
+        mistakes = [cell.source for cell in instructor.cells if cell.source.startswith("**Common mistakes")]
+        assert len(mistakes) == len(stubs) and all(text.count("\n- ") >= 4 for text in mistakes)
+        assert all("expected" in text for text in mistakes) and "Common mistakes" not in path.read_text()
         assert sum("point" in line for cell in notebook.cells for line in cell.source.splitlines()
                    if line.startswith("### Exercise")) == len(stubs)
     syllabus = (tmp_path / "lab" / "syllabus.md").read_text()
-    assert FIRST.number in syllabus and "three hours" in syllabus and "Four weeks" in syllabus
+    assert FIRST.number in syllabus and "three hours" in syllabus and "Two weeks" in syllabus
     with pytest.raises(InputError, match="not empty"):
         release(["02"], tmp_path / "lab")
 
@@ -184,6 +190,49 @@ def test_grading_twice_gives_the_same_and_goes_on_where_it_stopped(tmp_path, mon
     hand_in(tmp_path / "in" / "b.ipynb")
     grade_folder(tmp_path / "in", tmp_path / "grades.csv")
     assert len(called) == 1 and points(tmp_path / "grades.csv")["b"]["points"] == str(ALL)
+
+
+@pytest.mark.sixty
+def test_sixty_hand_ins(request, tmp_path):
+    """A whole course: fifty honest hand-ins of notebook 02 graded to the point, ten hostile ones told."""
+    if "sixty" not in request.config.option.markexpr:
+        pytest.skip("takes minutes; run it with -m sixty")
+    path = choose(find_notebooks(), ["02"])[0]
+    exercises = read_exercises(nbformat.read(path, 4), path)
+    choices, expected, total = random.Random(0), {}, sum(exercise.points for exercise in exercises)
+    for number in range(50):
+        solved = {exercise.number for exercise in exercises if choices.random() < 0.6}
+        wrong = {exercise.number: choices.choice([stub(exercise), f"def {exercise.name}(*inputs):\n    "
+                                                                  "return 1"])
+                 for exercise in exercises if exercise.number not in solved}
+        expected[f"student{number:02d}"] = sum(exercise.points for exercise in exercises
+                                               if exercise.number in solved)
+        hand_in(tmp_path / "in" / f"student{number:02d}" / path.name, wrong, source=path)
+    first, victim = exercises[0], tmp_path / "victim.txt"
+    victim.write_text("mine")
+    codes = {name: HOSTILE[name] for name in ("an endless loop", "20 GB", "a fork", "an exit",
+                                              "a syntax error")}
+    codes |= {"overwritten": "from csam_lite.course.checks import n02\nn02.statistics = lambda answer: True",
+              "deletes": f"import os\nos.remove({str(victim)!r})", "prints": "print('x' * 10**8)"}
+    for name, code in codes.items():
+        answers = {first.number: f"{code}\n{stub(first)}"}
+        hand_in(tmp_path / "in" / f"z {name}" / path.name, answers, source=path)
+        expected[f"z {name}"] = total - first.points
+    (tmp_path / "in" / "z essay.ipynb").write_text("hello")
+    hand_in(tmp_path / "in" / "z another" / path.name)  # answers of notebook 08 under the name of 02
+    expected |= {"z essay": 0, "z another": ALL}
+
+    started = time.monotonic()
+    grade_folder(tmp_path / "in", tmp_path / "grades.csv", jobs=2)
+    seconds = time.monotonic() - started
+    rows, table = points(tmp_path / "grades.csv"), (tmp_path / "grades.csv").read_bytes()
+    assert {student: int(row["points"]) for student, row in rows.items()} == expected and len(rows) == 60
+    assert all(rows[f"z {name}"]["first failure"] for name in codes) and rows["z essay"]["remarks"]
+    assert victim.read_text() == "mine"
+    shutil.rmtree(tmp_path / "grades_feedback")
+    grade_folder(tmp_path / "in", tmp_path / "grades.csv", jobs=2)
+    assert (tmp_path / "grades.csv").read_bytes() == table
+    print(f"60 hand-ins in {seconds:.0f} s")
 
 
 def test_an_answer_may_use_the_answers_before_it():

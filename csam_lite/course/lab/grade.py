@@ -223,7 +223,8 @@ def _run_worker(tasks: list[dict], seconds: float, megabytes: int) -> dict[str, 
     search_path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
     kept = ("PATH", "SYSTEMROOT", "LANG", "TMPDIR")  # no secret in an answer's environment
     environment = {name: os.environ[name] for name in kept if name in os.environ}
-    environment |= {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    environment |= {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg",
+                    "PYTHONDONTWRITEBYTECODE": "1"}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen(
             [sys.executable, "-m", "csam_lite.course.lab.worker"], cwd=folder,

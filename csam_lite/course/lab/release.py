@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import importlib
+import io
+import runpy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +16,13 @@ from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
 from csam_lite.common.tables import markdown
 from csam_lite.course.lab.exercises import Exercise, read_exercises
-from csam_lite.course.notebooks import choose, find_notebooks, tagged
+from csam_lite.course.notebooks import PACKAGE, choose, find_notebooks, tagged
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 LAB_MINUTES = 180  # of a lab of three hours
-WEEKS = 4
+WEEKS = ("One week", "Two weeks", "Three weeks", "Four weeks")
 
 
 def release(names: Sequence[str], out: str | Path, notebooks: Path | None = None) -> list[Path]:
@@ -26,9 +30,9 @@ def release(names: Sequence[str], out: str | Path, notebooks: Path | None = None
     the files.
 
     The student edition has no solutions, no outputs and no trace of a machine. The instructor edition has
-    solutions, the stored outputs, and points in the headers. names: numbers or names of notebooks; all if
-    there are none. Raises InputError for a name that no notebook has, and for a folder that holds something
-    already.
+    solutions, the stored outputs and common mistakes. Both have points in the headers. names: numbers or
+    names of notebooks; all if there are none. Raises InputError for a name that no notebook has, and for a
+    folder that holds something already.
     """
     import nbformat
 
@@ -40,7 +44,8 @@ def release(names: Sequence[str], out: str | Path, notebooks: Path | None = None
         notebook = nbformat.read(path, as_version=4)
         exercises[path.stem] = read_exercises(notebook, path)
         with_points = _with_points(notebook, exercises[path.stem])
-        for edition, made in (("student", student_edition(with_points)), ("instructor", with_points)):
+        instructor = instructor_edition(with_points, exercises[path.stem])
+        for edition, made in (("student", student_edition(with_points)), ("instructor", instructor)):
             with whole_file(out / edition / path.name) as part:
                 part.write_text(nbformat.writes(made) + "\n", encoding="utf-8")
             written.append(out / edition / path.name)
@@ -61,9 +66,44 @@ def student_edition(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def instructor_edition(notebook: NotebookNode, exercises: Sequence[Exercise]) -> NotebookNode:
+    """A copy with a cell on common mistakes behind each solution, if the wrong answers of the tests are
+    there.
+    """
+    from nbformat.v4 import new_markdown_cell
+
+    notebook = copy.deepcopy(notebook)
+    places = [place for place, cell in enumerate(notebook.cells) if tagged(cell, "solution")]
+    for place, exercise in reversed(list(zip(places, exercises))):
+        if mistakes := common_mistakes(exercise.check):
+            lines = [f"**Common mistakes in {exercise.number}**, and what the check says:", ""]
+            lines += [f"- {what}: {message}" for what, message in mistakes.items()]
+            cell = new_markdown_cell("\n".join(lines), id=f"mistakes-{place}")
+            notebook.cells.insert(place + 1, cell)
+    return notebook
+
+
+def common_mistakes(check: str) -> dict[str, str]:
+    """{wrong answer: what the check says}, from the tests of a clone; empty where there are none.
+
+    check: such as "n02.statistics".
+    """
+    module, function = check.split(".")
+    path = PACKAGE.parent / "tests" / "answers" / f"{module}.py"
+    if not path.exists():
+        return {}
+    mistakes = {}
+    for what, answer in runpy.run_path(str(path))["WRONG"][function].items():
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            getattr(importlib.import_module(f"csam_lite.course.checks.{module}"), function)(answer)
+        statement, message = said.getvalue().strip().split("\n", 1)  # property, then what was found
+        mistakes[what] = f"{statement.split(': ', 1)[1]}. {' '.join(message.split())}"
+    return mistakes
+
+
 def syllabus(exercises: dict[str, list[Exercise]]) -> str:
-    """The exercises with points and minutes, and three plans: a lab of three hours, four weeks,
-    self-study.
+    """The exercises with points and minutes, and plans: a lab of three hours, some weeks, self-study.
     """
     everything = [exercise for part in exercises.values() for exercise in part]
     table = [{"exercise": exercise.number, "title": exercise.title, "difficulty": exercise.difficulty,
@@ -78,7 +118,7 @@ def syllabus(exercises: dict[str, list[Exercise]]) -> str:
         "medium 2, hard 3.",
         markdown(table),
         "## A lab of three hours", _three_hours(everything),
-        "## Four weeks", _four_weeks(exercises),
+        f"## {WEEKS[min(len(exercises), len(WEEKS)) - 1]}", _week_by_week(exercises),
         "## Self-study",
         "One notebook after the other, each in one sitting. Do the important exercises first; the solutions "
         "are folded "
@@ -103,15 +143,15 @@ def _three_hours(exercises: list[Exercise]) -> str:
             "notebook before the lab.")
 
 
-def _four_weeks(exercises: dict[str, list[Exercise]]) -> str:
+def _week_by_week(exercises: dict[str, list[Exercise]]) -> str:
     """The notebooks in order, divided so that the weeks have nearly the same minutes."""
     total = sum(exercise.minutes for part in exercises.values() for exercise in part)
-    weeks: list[list[str]] = [[] for _ in range(WEEKS)]
+    weeks: list[list[str]] = [[] for _ in range(min(len(exercises), len(WEEKS)))]
     before = 0
     for stem, part in exercises.items():
         minutes = sum(exercise.minutes for exercise in part)
         middle = before + minutes / 2
-        weeks[min(WEEKS - 1, int(WEEKS * middle / max(total, 1)))].append(f"{stem} ({minutes} minutes)")
+        weeks[int(len(weeks) * middle / total)].append(f"{stem} ({minutes} minutes)")
         before += minutes
     return "\n".join(f"{number}. {', '.join(week) or 'discussion'}" for number, week in enumerate(weeks, 1))
 
