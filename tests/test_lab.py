@@ -77,17 +77,19 @@ def test_a_release_has_two_editions_and_a_syllabus(tmp_path):
         release(["02"], tmp_path / "lab")
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_solutions_have_all_points_and_stubs_none(path, tmp_path):
-    exercises = read_exercises(nbformat.read(path, 4), path)
-    stubs = {exercise.number: exercise.stub.split("\n\n\nchecks.")[0] for exercise in exercises}
-    hand_in(tmp_path / "in" / "solved.ipynb", source=path)
-    hand_in(tmp_path / "in" / "untouched.ipynb", stubs, source=path)
-    grade_folder(tmp_path / "in", tmp_path / "grades.csv", notebooks=path.parent)
-    rows = points(tmp_path / "grades.csv")
-    assert rows["solved"]["first failure"] == "" and rows["solved"]["remarks"] == ""
-    assert int(rows["solved"]["points"]) == sum(exercise.points for exercise in exercises)
-    assert rows["untouched"]["points"] == "0" and "nothing is returned" in rows["untouched"]["first failure"]
+def test_solutions_have_all_points_and_stubs_none(tmp_path):
+    """One student has solved the whole course, the other has touched nothing."""
+    worth = {}
+    for path in NOTEBOOKS:
+        exercises = read_exercises(nbformat.read(path, 4), path)
+        stubs = {exercise.number: exercise.stub.split("\n\n\nchecks.")[0] for exercise in exercises}
+        worth |= {exercise.number: exercise.points for exercise in exercises}
+        hand_in(tmp_path / "in" / "solved" / path.name, source=path)
+        hand_in(tmp_path / "in" / "untouched" / path.name, stubs, source=path)
+    solved, untouched = grade_folder(tmp_path / "in", tmp_path / "grades.csv")
+    assert solved.points == worth and not solved.remarks and not untouched.remarks
+    assert untouched.points == dict.fromkeys(worth, 0)
+    assert all("nothing is returned" in message for message in untouched.messages.values())
 
 
 HOSTILE = {
@@ -107,11 +109,19 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("code", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_answer_costs_its_own_points_alone(code, tmp_path):
-    hand_in(tmp_path / "in" / "one.ipynb", {SECOND.number: f"{code}\n{stub(SECOND)}"})
-    grade_folder(tmp_path / "in", tmp_path / "grades.csv", seconds=4)
-    row = points(tmp_path / "grades.csv")["one"]
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """The rows of hand-ins whose second answer is hostile, and all others right."""
+    folder = tmp_path_factory.mktemp("hostile")
+    for name, code in HOSTILE.items():
+        hand_in(folder / "in" / f"{name}.ipynb", {SECOND.number: f"{code}\n{stub(SECOND)}"})
+    grade_folder(folder / "in", folder / "grades.csv", seconds=4)
+    return points(folder / "grades.csv")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_answer_costs_its_own_points_alone(name, hostile):
+    row = hostile[name]
     assert row[SECOND.number] == "0" and row["first failure"].startswith(SECOND.number)
     assert int(row["points"]) == ALL - SECOND.points
 
@@ -141,13 +151,14 @@ OVERWRITES = {
 }
 
 
-@pytest.mark.parametrize("code", OVERWRITES.values(), ids=OVERWRITES)
-def test_overwriting_the_checks_gains_nothing(code, tmp_path):
-    wrong = f"{code}\ndef {FIRST.name}(rows):\n    return {{'a': 1.0}}"
-    hand_in(tmp_path / "in" / "one.ipynb", {exercise.number: wrong if exercise is FIRST else stub(exercise)
-                                            for exercise in EXERCISES})
+def test_overwriting_the_checks_gains_nothing(tmp_path):
+    for name, code in OVERWRITES.items():
+        wrong = f"{code}\ndef {FIRST.name}(rows):\n    return {{'a': 1.0}}"
+        answers = {exercise.number: stub(exercise) for exercise in EXERCISES} | {FIRST.number: wrong}
+        hand_in(tmp_path / "in" / f"{name}.ipynb", answers)
     grade_folder(tmp_path / "in", tmp_path / "grades.csv")
-    assert points(tmp_path / "grades.csv")["one"]["points"] == "0"
+    rows = points(tmp_path / "grades.csv")
+    assert {name: rows[name]["points"] for name in OVERWRITES} == dict.fromkeys(OVERWRITES, "0")
 
 
 def test_files_that_are_no_hand_ins_are_told_and_touch_nobody(tmp_path):
@@ -233,6 +244,15 @@ def test_sixty_hand_ins(request, tmp_path):
     grade_folder(tmp_path / "in", tmp_path / "grades.csv", jobs=2)
     assert (tmp_path / "grades.csv").read_bytes() == table
     print(f"60 hand-ins in {seconds:.0f} s")
+
+
+def test_what_is_no_students_fault_stops_the_grading(tmp_path, capsys):
+    """Too little memory for torch itself: sixty zeros would be the worst answer."""
+    hand_in(tmp_path / "in" / "a.ipynb")
+    grades = tmp_path / "grades.csv"
+    assert main(["lab", "grade", str(tmp_path / "in"), "--csv", str(grades), "--megabytes", "1"]) == 2
+    error = capsys.readouterr().err
+    assert f"exercise {FIRST.number}: cannot be graded here" in error and not grades.exists()
 
 
 def test_an_answer_may_use_the_answers_before_it():

@@ -218,43 +218,58 @@ def run_answers(tasks: list[dict], seconds: float, megabytes: int) -> dict[str, 
 
 
 def _run_worker(tasks: list[dict], seconds: float, megabytes: int) -> dict[str, tuple[bool, str]]:
-    """The results of the first tasks: of all, or up to the one at which the process ended."""
+    """The results of the first tasks: of all, or up to the one at which the process ended.
+
+    Raises InputError where not even the first answer could be started, which is no student's fault.
+    """
     results: dict[str, tuple[bool, str]] = {}
-    search_path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
-    kept = ("PATH", "SYSTEMROOT", "LANG", "TMPDIR")  # no secret in an answer's environment
-    environment = {name: os.environ[name] for name in kept if name in os.environ}
-    environment |= {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg",
-                    "PYTHONDONTWRITEBYTECODE": "1"}
+    running, broken = "", "the grading process did not start"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "csam_lite.course.lab.worker"], cwd=folder,
-            env=environment | {"HOME": folder}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+        process = _start_worker(folder)
         lines: queue.Queue = queue.Queue()
         work = {"megabytes": megabytes, "seconds": seconds, "exercises": tasks}
         reader = threading.Thread(target=_read, args=(process, work, lines))
         reader.start()
-        current = tasks[0]["number"]
         try:
             while (line := lines.get(timeout=WAITING * seconds + LOADING)) is not None:
                 event = json.loads(line)
-                if "started" in event:
-                    current = event["started"]
+                if "broken" in event:
+                    broken = event["broken"]
+                elif "started" in event:
+                    running = event["started"]
+                elif event["number"] == running:
+                    results[running] = bool(event["passed"]), str(event["message"])
+                    running = ""
                 else:
-                    results[event["number"]] = event["passed"], event["message"]
+                    raise ValueError("a result that nobody asked for")
         except queue.Empty:
-            results[current] = False, "stopped, because it waited for something"
-        except (ValueError, KeyError):
-            results[current] = False, "disturbed the grading process"
+            ended = "stopped, because it waited for something"
+        except (ValueError, KeyError, TypeError):
+            ended = "disturbed the grading process"
+        else:
+            ended = "ended the process (too much memory, or a forced exit)"
         finally:
             process.kill()
             process.wait()
             reader.join()
-        if len(results) < len(tasks) and current not in results:
-            late = process.returncode == -getattr(signal, "SIGXCPU", 0)
-            results[current] = False, (f"stopped after {seconds:g} seconds of computing" if late
-                                       else "ended the process (too much memory, or a forced exit)")
+    if process.returncode == -getattr(signal, "SIGXCPU", 0):
+        ended = f"stopped after {seconds:g} seconds of computing"
+    if running:
+        results[running] = False, ended
+    if not results:
+        raise InputError(f"exercise {tasks[0]['number']}: cannot be graded here ({broken})")
     return results
+
+
+def _start_worker(folder: str) -> subprocess.Popen:
+    search_path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
+    kept = ("PATH", "SYSTEMROOT", "LANG", "TMPDIR")  # no secret in an answer's environment
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment |= {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "HOME": folder,
+                    "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "csam_lite.course.lab.worker"], cwd=folder, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def _read(process: subprocess.Popen, task: dict, lines: queue.Queue) -> None:
