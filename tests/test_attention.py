@@ -297,3 +297,16 @@ def test_bounded_covariance_and_scaled_draw():
         draws.append(own.draw(noise))
     assert torch.equal(draws[0], own.mean)
     torch.testing.assert_close(draws[1], (draws[0] + draws[2]) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_gates_are_chosen_by_any_iterable_and_once_only():
+    for attention in ("semantic+slice", ["slice", "semantic"], (name for name in ("semantic", "slice"))):
+        assert [part.name for part in small(UNet, attention=attention).csam[0].attentions] == ["semantic", "slice"]
+    with pytest.raises(TypeError, match="multiple values"):
+        small(UNet, attention="none", slice=True)
+
+
+def test_gates_act_in_the_order_of_the_paper_also_where_one_is_added_later():
+    csam = CSAM(6, 8, semantic=False)
+    csam.semantic = SemanticAttention(8)
+    assert [attention.name for attention in csam.attentions] == ["semantic", "positional", "slice"]

@@ -1,12 +1,14 @@
 """Masks on the scan's own grid, windows over deep volumes, uncertainty from draws."""
 
+from contextlib import nullcontext
+
 import nibabel
 import numpy as np
 import pytest
 import torch
 from conftest import write_nifti
 
-from csam_lite import UNet
+from csam_lite import UNet, UNetPlusPlus
 from csam_lite.cli import main
 from csam_lite.common.errors import InputError
 from csam_lite.core.windows import probabilities
@@ -112,3 +114,25 @@ def test_a_network_that_answers_with_nan_writes_no_mask(run, phantoms, tmp_path)
     with pytest.raises(InputError, match="answers with NaN; train it again"):
         predict(broken, phantoms / "imagesTr" / "prostate_00.nii.gz", tmp_path / "m.nii.gz")
     assert not (tmp_path / "m.nii.gz").exists()
+
+
+@pytest.mark.parametrize("D, S", [(D, S) for D in (1, 2, 3, 5, 7, 8) for S in (D, D + 1, 2 * D, 3 * D + 1, 40)])
+def test_windows_cover_every_slice_and_overlap_by_half(D, S):
+    seen = []
+
+    def during(start, stop):
+        seen.append((start, stop))
+        return nullcontext()
+
+    network = torch.nn.Conv2d(1, 2, 1)
+    network.num_slices = D
+    network.forward = lambda x: torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 1))  # (B, S, 2, H, W)
+    assert probabilities(network, torch.zeros(S, 1, 3, 3), during).shape == (S, 2, 3, 3)
+    assert seen[0][0] == 0 and seen[-1][1] == S and all(stop - start == min(D, S) for start, stop in seen)
+    assert D == 1 or all(2 * (stop - later) >= D for (_, stop), (later, _) in zip(seen, seen[1:]))
+
+
+def test_a_network_with_several_answers_is_asked_for_the_last():
+    network, image = UNetPlusPlus(1, 3, 6, base_channels=4, levels=3), torch.randn(5, 1, 16, 16)
+    assert probabilities(network.train(), image).shape == (5, 3, 16, 16)
+    torch.testing.assert_close(probabilities(network, image), probabilities(network.eval(), image))

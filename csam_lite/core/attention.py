@@ -4,19 +4,21 @@ Source: Hung et al., "CSAM: A 2.5D Cross-Slice Attention Module for Anisotropic 
 Segmentation", WACV 2024 (arXiv 2311.04942).
 
 Feature maps F of a volume have the shape (B, S, C, H, W): B volumes, S slices, C channels, H x W pixels. CSAM
-multiplies F by three gates, one after the other. Every number in a gate lies between 0 and 1:
+multiplies F by three gates, one after the other. Every number in a gate lies between 0 and 1, and each
+gate is computed from what the gates before it have left of F:
 
     semantic     F <- F * A_sem     A_sem (B, 1, C, 1, 1)     which channels matter in this volume?
-    positional   F <- F * A_pos     A_pos (B, 1, 1, H, W)     which pixels matter, in all slices?
+    positional   F <- F * A_pos     A_pos (B, 1, 1, H, W)     which pixels matter, the same for all slices?
     slice        F <- F * A_sl      A_sl  (B, S, 1, 1, 1)     which slices matter?
 
-A gate only weighs what is there. It never moves a feature from one slice to another. The slices meet in the
-statistics from which each gate is computed: a maximum and a mean of F over all axes that the gate does not
-have.
+A gate only weighs what is there. It never moves a feature from one slice to another, so that it cannot add,
+align or copy content between slices, and it cannot make a feature larger. The slices meet in the statistics
+from which each gate is computed: a maximum and a mean of F over all axes that the gate does not have. The
+slice attention knows a slice by its place in the stack, not by its thickness.
 
 Volumes of different depths share a batch through `mask` (B, S), which is True where a slice is real. Padded
 slices do not change any real slice, whatever they hold, and leave as zeros. Every volume needs at least one
-real slice.
+real slice, because the maximum over none is not a number.
 """
 
 import torch
@@ -35,7 +37,7 @@ class Attention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = nn.Sigmoid()  # a module, so that a forward hook can read or replace its output (gates.py)
+        self.gate = nn.Sigmoid()  # a module, so that a forward hook can read its output (gates.py)
 
     def forward(self, F: Tensor, mask: Tensor | None = None) -> Tensor:
         """F (B, S, C, H, W), mask (B, S) bool or None -> F times the gate. ValueError for other shapes."""
@@ -73,9 +75,11 @@ class SemanticAttention(Attention):
 
     def __init__(self, channels: int, reduction: int = 16, least_hidden: int = 1) -> None:
         super().__init__()
-        hidden = max(channels // reduction, least_hidden)  # as released, 0 for fewer than 16 channels
+        hidden = max(channels // reduction, least_hidden)  # at least 1: the released code gets 0 below 16
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
-        with torch.no_grad():  # not in the paper: m and a are mostly positive; inactive units never learn
+        # Not in the paper: m and a are mostly positive, and a unit whose weights sum to less than 0 would
+        # rarely be active and rarely learn. The weights of such a unit change their sign.
+        with torch.no_grad():
             self.mlp[0].weight *= self.mlp[0].weight.sum(1, keepdim=True).sign()
             self.mlp[0].bias.zero_()
 
@@ -99,7 +103,7 @@ class PositionalAttention(Attention):
 
     def scores(self, m: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
         # P = [ m ; a ]
-        P = torch.stack([m, a], dim=-1)[:, 0, 0].movedim(-1, 1)  # (B, 2, H, W), in the order that conv likes
+        P = torch.stack([m, a], dim=-1)[:, 0, 0].movedim(-1, 1)  # (B, 2, H, W), channels last in memory
         # A_pos = sigmoid( Conv7x7(P) ),   2 -> 1 channel, padded with zeros
         return self.conv(P).unsqueeze(1)  # (B, 1, 1, H, W)
 
@@ -110,7 +114,7 @@ class SliceAttention(Attention):
     The MLP has D = `num_slices` inputs, one slot for each slice. A volume with fewer slices stands in the
     middle of the slots, between zeros. A deeper one raises ValueError (windows.py covers such a volume in
     overlapping parts). If `uncertain`, training draws the scores from a normal distribution; evaluation takes
-    its mean, so that two passes agree.
+    the mean score, so that two passes agree.
     """
 
     name, axes = "slice", "BS"
@@ -165,7 +169,7 @@ class CSAM(nn.Module):
     @property
     def attentions(self) -> list[Attention]:
         """The attentions that are switched on, in the order in which they act."""
-        return [module for module in self.children() if isinstance(module, Attention)]
+        return [module for module in (self.semantic, self.positional, self.slice) if module is not None]
 
     def forward(self, F: Tensor, mask: Tensor | None = None) -> Tensor:
         """F (B, S, C, H, W), mask (B, S) bool or None -> the gated F. Raises ValueError for other shapes."""

@@ -1,24 +1,28 @@
-r"""The fast path of CSAM: the values and gradients of attention.py in less time and memory.
+r"""The fast path of CSAM: the values and gradients of attention.py, up to rounding, in less time and memory.
 
-Two facts make it possible. F is large and everything else here is small, so that time is spent on passes over
-F.
+F is large and everything else here is small, so that time is spent on passes over F. Two facts save passes:
 
-1. A gate without the axis C changes places with pooling over channels. Let A > 0 be such a gate, so that it
+1. A gate without the axis C changes places with pooling over channels. Let A >= 0 be such a gate, so that it
    multiplies all channels of a pixel by the same number:
 
-       max_c (A F_c)  = A max_c F_c          because multiplying by A > 0 keeps the order
+       max_c (A F_c)  = A max_c F_c          because multiplying by A >= 0 keeps the order
        mean_c (A F_c) = A mean_c F_c         because the mean is linear
 
    Everything that the positional and the slice attention pool can be computed from max_c F and mean_c F, two
    maps that are C times smaller than F. Each of the two gates multiplies these maps, and F itself is
    multiplied once, at the end, by their product.
 
-2. The gradient of a maximum goes to where the maximum is. PyTorch compares all of F with it. For a maximum
-   over the volume it is enough to look into the one slice that holds it; for a maximum over channels, one
-   pass can add the gradient of the mean as well.
+2. The gradient of a maximum goes to the place that holds it. To find that place, PyTorch compares every voxel
+   of F with the maximum. Here the forward pass keeps which slice holds the maximum of a channel, and the
+   backward pass compares in that slice only. For the maximum over channels, one pass over F finds the place
+   and adds the gradient of the mean.
 
-`multiply_gates` calls the same `gate_from` as the plain path, so that weights, hooks and recorded gates are
-the same objects.
+Where several slices hold the same maximum, its gradient has more than one valid value: PyTorch shares it, the
+fast path gives it to the first of these slices. The fast path has first derivatives only; torch.func and
+second derivatives need CSAM(fast=False).
+
+`multiply_gates` calls `gate_from` of each attention, so that weights and hooks on `attention.gate` are those
+of the plain path. It does not call `forward` of an attention.
 """
 
 from __future__ import annotations
@@ -96,8 +100,7 @@ class MaxAndMeanOverVolume(torch.autograd.Function):
             of_mean = of_mean / S
         else:
             of_mean = of_mean / on_features(mask.sum(1, keepdim=True))
-        of_mean = of_mean / (H * W)  # divided twice: the number of voxels can be too large for half precision
-        gradient = of_mean.to(F.dtype).expand_as(F).contiguous()
+        gradient = (of_mean / (H * W)).to(F.dtype).expand_as(F).contiguous()
         at = torch.arange(B, device=F.device)[:, None], holder, torch.arange(C, device=F.device)  # that slice
         share = (F[at] == highest[..., None, None]).to(F.dtype)  # (B, C, H, W): 1 at the maximum
         gradient[at] += share * (of_highest[:, 0] / share.sum((2, 3), keepdim=True))

@@ -34,10 +34,11 @@ def record_gates(network: nn.Module) -> Iterator[dict[str, dict[str, NamedArray]
         record["csam.0"]["slice"]       # NamedArray(values (B, S), axes ("B", "S"))
 
     Yields a dict: name of the CSAM in the network -> name of the gate -> NamedArray. "semantic" is (B, C),
-    "positional" (B, H, W), "slice" (B, S), all in (0, 1); the gate of a padded slice is 0. An uncertain slice
+    "positional" (B, H, W), "slice" (B, S), all in [0, 1]; the gate of a padded slice is 0. An uncertain slice
     gate also has the normal distribution it is drawn from, before the sigmoid: "slice_mean" (B, S) and
     "slice_covariance" (B, S, T), which mean nothing where a slice is padded. Each pass replaces what the last
-    one left.
+    one left. A bare CSAM has the name "". Give the network itself, not what torch.compile made of it, because
+    compiled code may not call hooks.
     """
     record, hooks = {}, []
 
@@ -66,14 +67,16 @@ def override_gates(network: nn.Module, values: Mapping[tuple[str, str], object])
     """Replace gates of `network` during the block: what would it answer if a gate were open, flat, or
     anything else?
 
-        with override_gates(network, {("csam.0", "semantic"): 1.0, ("csam.1", "slice"): torch.mean}):
+        flat = {("csam.0", "semantic"): 1.0, ("csam.1", "slice"): lambda A: A.mean(1, keepdim=True)}
+        with override_gates(network, flat):
             network(x, mask)
 
     values: (name of the CSAM, name of the gate) -> a number; an array with or without the axis of the
     volumes, for example (B, C) or (C,), in which NaN leaves the gate as it is; or a function from the gate,
-    with the axis of the volumes, to one of these. All that comes later in the network is computed from the
-    new gate, which need not lie in (0, 1). `record_gates` opened inside the block records the new gates.
-    Raises ValueError for a gate that the network does not have, or an array that does not fit.
+    with the axis of the volumes and 0 in padded slices, to one of these. All that comes later in the network
+    is computed from the new gate, which need not lie in (0, 1). `record_gates` opened inside the block
+    records the new gates. Raises ValueError for a gate that the network does not have, or an array that does
+    not fit.
     """
     present = _attentions(network)
     if missing := [key for key in values if key not in present]:

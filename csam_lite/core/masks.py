@@ -24,7 +24,7 @@ def max_over(F: torch.Tensor, dims: tuple[int, ...], mask: torch.Tensor | None =
     """Maximum of F over `dims`, dimensions kept; where S is among them, over the real slices only."""
     if mask is not None and SLICES in dims:
         F = F.masked_fill(~on_features(mask), -torch.inf)
-    return F.amax(dims, keepdim=True) if dims else F  # torch takes no dimensions for all of them
+    return F.amax(dims, keepdim=True) if dims else F  # amax(()) would reduce every dimension
 
 
 def mean_over(F: torch.Tensor, dims: tuple[int, ...], mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -38,7 +38,7 @@ def mean_over(F: torch.Tensor, dims: tuple[int, ...], mask: torch.Tensor | None 
     mean = F.mean(dims, keepdim=True, dtype=precision) if dims else F.to(precision)
     if mask is None or SLICES not in dims:
         return mean
-    return mean / on_features(mask.to(mean.dtype).mean(1, keepdim=True))  # takes the zeros out again
+    return mean / on_features(mask.to(mean.dtype).mean(1, keepdim=True))  # mean over real slices only
 
 
 def on_features(mask: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ def centred_slots(B: int, S: int, num_slices: int, device: torch.device,
     """The slot (B, S), out of `num_slices`, in which each slice stands: the real slices of a volume stand in
     the middle.
 
-    What lies between the first and the last real slice counts as real. Raises ValueError for a volume deeper
+    A gap between real slices keeps its slots and counts in the depth. Raises ValueError for a volume deeper
     than `num_slices`.
     """
     slice_index = torch.arange(S, device=device).expand(B, S)

@@ -41,9 +41,9 @@ class SliceNetwork(nn.Module):
         Call it last, so that with one seed the convolutions start alike whatever the gates.
         """
         names = gate_names(attention)
-        options = {name: name in names for name in GATES} | csam
+        switches = {name: name in names for name in GATES}
         widths = self.widths[:gated_levels]
-        self.csam = nn.ModuleList(csam_class(self.num_slices, width, **options) for width in widths)
+        self.csam = nn.ModuleList(csam_class(self.num_slices, width, **switches, **csam) for width in widths)
 
     @property
     def across_slices(self) -> nn.ModuleList:
@@ -168,6 +168,7 @@ def gate_names(attention: str | Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(attention, str):
         attention = GATES if attention == "all" else [name for name in attention.split("+") if name != "none"]
+    attention = tuple(attention)  # a generator could be read once only
     unknown = set(attention) - set(GATES)
     if unknown:
         raise ValueError(f"unknown attention {', '.join(sorted(unknown))}: "

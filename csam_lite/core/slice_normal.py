@@ -39,11 +39,11 @@ class LowRankNormal(nn.Module):
         self.factor = nn.Linear(num_slices, num_slices * rank)
 
     def forward(self, t: torch.Tensor, slots: torch.Tensor) -> "SliceNormal":
-        """t (B, D), slots (B, S) -> the distribution over the S slices in these slots. (A marginal of a
-        normal is a selection.)
+        """t (B, D), slots (B, S) -> the distribution over the S slices in these slots. (Leaving
+        out slots of a normal leaves the normal of the others.)
         """
         factor = self.factor(t).unflatten(1, (t.shape[1], -1))  # (B, D, R)
-        log_diag = self.log_diag(t).clamp(-10, 10)  # as released, exp() overflows for large activations
+        log_diag = self.log_diag(t).clamp(-10, 10)  # without a bound, exp() overflows
         mean, diag = self.mean(t).gather(1, slots), log_diag.exp().gather(1, slots)  # (B, S) each
         factor = factor.gather(1, slots[:, :, None].expand(-1, -1, factor.shape[2]))  # (B, S, R)
         shrink = 1 / (1 + (factor.square().sum(2) + diag) / self.max_std**2)  # (B, S); 1 without a bound

@@ -18,20 +18,23 @@ def probabilities(network: nn.Module, image: torch.Tensor,
     in.
 
     A volume deeper than `network.num_slices` (if the network has it) is covered by windows that overlap by
-    half or more. Where windows overlap, a slice counts more the nearer it lies to the middle of its window.
-    during(start, stop) gives a context that is open while the network sees the slices start to stop - 1, for
-    example to record or replace its gates (gates.py).
+    half or more (those of one slice cannot). Where windows overlap, a slice counts more the nearer it lies to
+    the middle of its window. during(start, stop) gives a context that is open while the network sees the
+    slices start to stop - 1, for example to record or replace its gates (gates.py).
     """
     S, device = len(image), next(network.parameters()).device
     D = getattr(network, "num_slices", S)
 
     def see(start: int, stop: int) -> torch.Tensor:
         with during(start, stop) if during else nullcontext():
-            return network(image[None, start:stop].to(device))[0].float().softmax(1).cpu()
+            logits = network(image[None, start:stop].to(device))
+        logits = logits[-1] if isinstance(logits, list) else logits  # U-Net++ in training mode: the last head
+        return logits[0].float().softmax(1).cpu()
 
     if S <= D:
         return see(0, S)
-    windows = -(-2 * S // D) - 1
+    step = max(D // 2, 1)
+    windows = 1 - (D - S) // step  # rounded up
     total, weight = 0.0, torch.zeros(S, 1, 1, 1)
     near_middle = 1.0 + torch.minimum(torch.arange(D), torch.arange(D).flip(0))[:, None, None, None]
     for start in torch.linspace(0, S - D, windows, dtype=torch.float64).round().int().tolist():
