@@ -488,7 +488,7 @@ def _add_experiments(command: Command) -> None:
     coverage = command(
         run_coverage,
         "coverage",
-        "measure by simulation how often the 95 %% intervals of compare hold the truth",
+        "measure by simulation how often the 95 % intervals of compare hold the truth",
     )
     _add_whole(coverage, "--repeats", 2000, 1, 10**9, "simulated experiments for each setting")
     _add_whole(coverage, "--seed", 0, *SEED, "of the simulation")

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from csam_lite.cli import main
 from csam_lite.common.errors import InputError
 from csam_lite.core.networks import ConvBlock, UNet
 from csam_lite.data.dataset import find_dataset
 from csam_lite.data.grid import Grid
+from csam_lite.training import batches as batches_module
 from csam_lite.training.baselines import SelfAttentionUNet
 from csam_lite.training.batches import GlobalBatches, Volumes, collate, prepare, read_scans
 from csam_lite.training.build import build_network
@@ -314,18 +316,24 @@ def test_a_run_does_not_go_on_with_other_voxels_or_masks(phantoms, tmp_path, par
 
 
 def test_a_run_of_older_code_goes_on_and_says_so(phantoms, tmp_path, capsys):
-    """Runs of version 0.1.0 have no digest of their data; everything else is as it was."""
-    train(config(phantoms, tmp_path / "run", epochs=1), progress=False)
+    """A run of version 0.1.0 knows no digests and not all options; its files are otherwise as they are now."""
+    older = dict(semantic_hidden=1, semantic_weights=0.0)
+    for name, epochs in (("run", 1), ("whole", 2)):
+        train(config(phantoms, tmp_path / name, epochs=epochs, **older), progress=False)
     path = tmp_path / "run" / "config.json"
     stored = json.loads(path.read_text())
     stored["csam_lite"] = "0.1.0 (code 01234567)"
     stored["config"]["epochs"] = 2
-    del stored["facts"]["digest"]
+    del stored["facts"]["digest"], stored["config"]["semantic_hidden"], stored["config"]["semantic_weights"]
     path.write_text(json.dumps(stored))
+    for weights in ("best", "last"):
+        save_file(load_file(path.with_name(f"{weights}.safetensors")), path.with_name(f"{weights}.safetensors"))
+    assert load_run(tmp_path / "run").config.semantic_hidden == 1
     capsys.readouterr()
-    train(config(phantoms, tmp_path / "run", epochs=2), resume=True, progress=False)
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0
     assert "was begun by 0.1.0 (code 01234567) and goes on with" in capsys.readouterr().err
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
+    assert load_description(tmp_path / "run")[1].digest
 
 
 @pytest.mark.parametrize("options, says", [
@@ -356,3 +364,111 @@ def test_a_log_file_gets_a_line_for_each_epoch(phantoms, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if "Warning" not in line and line.strip()]
     assert len(lines) == 5 and all(line.startswith(f"epoch {i}/5, ") for i, line in enumerate(lines, 1)), done.stderr
+
+
+def test_a_run_without_an_epoch_may_begin_anew(phantoms, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match="--minutes 1e-09: are over before the first step; give more"):
+        train(config(phantoms, out, minutes=1e-9), progress=False)
+    with pytest.raises(InputError, match="let the training finish an epoch"):
+        load_run(out)
+    train(config(phantoms, out, epochs=1), progress=False)
+    assert load_run(out).config.minutes == 0
+    with pytest.raises(InputError, match="holds a run already"):
+        train(config(phantoms, out, epochs=1), progress=False)
+
+
+def test_too_little_shared_memory_is_said_before_it_hangs(phantoms, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches_module, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(batches_module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1e6, 1e6 - 1000, 1000))
+    with pytest.raises(InputError, match=r"--workers 1: need \d+ MB of shared memory, .* use --workers 0, or a larger one"):
+        train(config(phantoms, tmp_path / "run", workers=1), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers inherit the broken samples by fork")
+def test_a_worker_that_dies_ends_in_one_line(phantoms, tmp_path, monkeypatch):
+    monkeypatch.setattr(Volumes, "__getitem__", lambda self, key: os._exit(9))
+    with pytest.raises(InputError, match="--workers 1: a process that prepares batches has died .*; use --workers 0"):
+        train(config(phantoms, tmp_path / "run", workers=1), progress=False)
+
+
+def flipped(content, rng):
+    """content with one bit flipped at a place drawn by rng."""
+    damaged = bytearray(content)
+    damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
+    return bytes(damaged)
+
+
+def test_no_flipped_bit_changes_the_weights_of_a_run(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    path, expected = tmp_path / "run" / "best.safetensors", run.network.state_dict()
+    content, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(40):
+        path.write_bytes(flipped(content, rng))
+        try:
+            weights = load_run(tmp_path / "run").network.state_dict()
+        except InputError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+        else:
+            assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())
+    assert refused >= 35
+
+
+def test_no_flipped_bit_changes_a_continuation(phantoms, tmp_path):
+    options = config(phantoms, tmp_path / "run", epochs=1)
+    train(options, progress=False)
+    trainer = Trainer.prepare(options, resume=True, progress=False)
+    path = tmp_path / "run" / "resume.pt"
+    content, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    trainer.restore()
+
+    def state():
+        tensors = [*trainer.network.state_dict().values(), *(
+            value for entry in trainer.optimizer.state_dict()["state"].values() for value in entry.values())]
+        return [tensor.clone() for tensor in tensors], (trainer.epoch, trainer.best, trainer.history)
+
+    expected, numbers = state()
+    for content_now in [b"", b"x", content[:100], *(flipped(content, rng) for _ in range(40))]:
+        path.write_bytes(content_now)
+        try:
+            trainer.restore()
+        except InputError as error:
+            assert f"{path}: is damaged or was written by other code (" in str(error) and "\n" not in str(error)
+            refused += 1
+        else:
+            tensors, now = state()
+            assert now == numbers and all(torch.equal(a, b) for a, b in zip(tensors, expected))
+    assert refused >= 35
+
+
+@pytest.mark.parametrize("part, name, value", [
+    (None, "config", 5), (None, "facts", []), ("config", "augment", "no"), ("config", "pixels", 10**9),
+    ("config", "epochs", None), ("config", "network", []), ("facts", "labels", []), ("facts", "labels", {"1": None}),
+    ("facts", "labels", {"x": "PZ"}), ("facts", "labels", {"300": "PZ"}), ("facts", "spacing", None),
+    ("facts", "spacing", 0), ("facts", "spacing", float("nan")), ("facts", "num_slices", "x"), ("facts", "num_slices", True),
+    ("facts", "num_slices", 10**9), ("facts", "channels", 5), ("facts", "channels", "T2"), ("facts", "channels", [1]),
+    ("facts", "split", {}), ("facts", "split", {"train": 3}), ("facts", "digest", 3), ("facts", "more", 1)])
+def test_a_description_of_wrong_types_is_refused(run, tmp_path, part, name, value):
+    stored = json.loads((run.folder / "config.json").read_text())
+    (stored if part is None else stored[part])[name] = value
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=r"config.json: is not a run's description \(.*\); train again") as caught:
+        load_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"null", b"[]", b"\xff\xfe", b'{"config": {}}'])
+def test_a_description_that_is_none(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match="config.json: is not a run's description"):
+        load_run(tmp_path)
+
+
+def test_weights_of_nan_are_no_network(run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    path = tmp_path / "run" / "best.safetensors"
+    save_file({name: tensor * torch.nan for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(InputError, match="holds NaN, as after a training that diverged"):
+        load_run(tmp_path / "run")
