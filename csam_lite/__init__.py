@@ -1,6 +1,7 @@
 """CSAM Lite: cross-slice attention for anisotropic volumes, in a core that can be read in one evening.
 
-The names below load on first use, so that `import csam_lite` costs nothing and a script pays only for what it calls.
+The names below load on first use, so that `import csam_lite` costs nothing and a script pays only for what it
+calls.
 """
 
 from importlib import import_module
@@ -28,14 +29,30 @@ if TYPE_CHECKING:  # so that editors complete these names and jump to them
 __version__ = "0.2.0"
 
 _HOME = {
-    "InputError": "common.errors", "COLOURS": "common.figures",
-    "CSAM": "core.attention", "PositionalAttention": "core.attention", "SemanticAttention": "core.attention",
-    "SliceAttention": "core.attention", "override_gates": "core.gates", "record_gates": "core.gates", "UNet": "core.networks",
-    "UNetPlusPlus": "core.networks", "start_gates": "core.start",
-    "find_dataset": "data.dataset", "write_phantoms": "data.phantom", "read_scan": "data.scan", "write_like": "data.scan",
-    "examine": "explorer.examine", "explore": "explorer.widget", "evaluate": "inference.evaluate",
-    "export": "inference.export", "predict": "inference.predict",
-    "segment": "inference.predict", "Config": "training.config", "load_run": "training.run", "pretrained": "training.run",
+    "InputError": "common.errors",
+    "COLOURS": "common.figures",
+    "CSAM": "core.attention",
+    "PositionalAttention": "core.attention",
+    "SemanticAttention": "core.attention",
+    "SliceAttention": "core.attention",
+    "override_gates": "core.gates",
+    "record_gates": "core.gates",
+    "UNet": "core.networks",
+    "UNetPlusPlus": "core.networks",
+    "start_gates": "core.start",
+    "find_dataset": "data.dataset",
+    "write_phantoms": "data.phantom",
+    "read_scan": "data.scan",
+    "write_like": "data.scan",
+    "examine": "explorer.examine",
+    "explore": "explorer.widget",
+    "evaluate": "inference.evaluate",
+    "export": "inference.export",
+    "predict": "inference.predict",
+    "segment": "inference.predict",
+    "Config": "training.config",
+    "load_run": "training.run",
+    "pretrained": "training.run",
     "train": "training.trainer",
 }
 __all__ = ["__version__", *_HOME]

@@ -389,7 +389,9 @@ def _add_use_of_a_run(command: Command) -> None:
     )
     gates = command(run_gates, "gates", "measure how much every gate at every scale differs between volumes")
     export = command(
-        run_export, "export", "write a trained network as ONNX, with every gate replaceable, and its description"
+        run_export,
+        "export",
+        "write a trained network as ONNX, with every gate replaceable, and its description",
     )
 
     for added in (evaluate, explore, gates, export):

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from csam_lite import CSAM, PositionalAttention, SemanticAttention, SliceAttention, UNet, UNetPlusPlus, start_gates
+from csam_lite import (
+    CSAM,
+    PositionalAttention,
+    SemanticAttention,
+    SliceAttention,
+    UNet,
+    UNetPlusPlus,
+    start_gates,
+)
 from csam_lite.core.gates import record_gates
 from csam_lite.training.ablations import FORMS, NormalisedCSAM, ResidualCSAM, scale_draws
 

@@ -11,7 +11,18 @@ from scipy import ndimage
 
 from csam_lite.common.errors import InputError
 from csam_lite.data import phantom
-from csam_lite.data.phantom import BLADDER_ABOVE_BASE, BULB_BELOW_APEX, DEPTHS, FINE, GLAND, GRID, LIKE, acquire, make_anatomy, write_phantoms
+from csam_lite.data.phantom import (
+    BLADDER_ABOVE_BASE,
+    BULB_BELOW_APEX,
+    DEPTHS,
+    FINE,
+    GLAND,
+    GRID,
+    LIKE,
+    acquire,
+    make_anatomy,
+    write_phantoms,
+)
 
 
 def files(folder):

@@ -7,7 +7,11 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from csam_lite.metrics.coverage import SETTINGS, Experiment, coverage, over_both, over_patients
-from csam_lite.metrics.statistics import differences_over_trainings, interval_over_trainings, paired_differences
+from csam_lite.metrics.statistics import (
+    differences_over_trainings,
+    interval_over_trainings,
+    paired_differences,
+)
 
 
 def test_one_split_and_one_training_give_the_t_test_over_patients():

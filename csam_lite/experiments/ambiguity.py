@@ -18,7 +18,7 @@ from csam_lite.common.progress import progress_bar
 from csam_lite.data.phantom import acquire, make_anatomy
 
 PIXELS = 96
-NEAR = {"apex": (1.8, 9.5), "base": (1.8, 4.5)}  # mm from an end to the middle of a slice, before landmarks show
+NEAR = {"apex": (1.8, 9.5), "base": (1.8, 4.5)}  # mm, end to middle of a slice
 FIELD = 97.0  # mm, what the demo's network sees
 VIEWS = ("whole slice", f"{FIELD:.0f} mm", "column alone")
 
@@ -130,7 +130,8 @@ def _scores(
     scores = np.zeros(len(images))
     target = torch.from_numpy(slices.inside).float()
     fold = slices.phantom % folds
-    with progress_bar(total=folds * epochs, desc=f"{name}training", unit="epoch", disable=name is None) as bar:
+    total = folds * epochs
+    with progress_bar(total=total, desc=f"{name}training", unit="epoch", disable=name is None) as bar:
         for held_out in range(folds):
             torch.manual_seed(seed + held_out)
             network = _reader()

@@ -1,7 +1,8 @@
-"""The result tables of experiments/README.md, written from the stored results: no figure in them is typed by hand.
+"""The result tables of experiments/README.md, written from the stored results: no figure is typed by hand.
 
-A table is an entry of results/tables.toml. It names a CSV file in results/scores/ and, where there is one, the CSV file of paired differences
-that `compare` left. A stored figure is printed with the digits it is stored with, a difference with three decimals.
+A table is an entry of results/tables.toml. It names a CSV file in results/scores/ and, where there is one,
+the CSV file of paired differences that `compare` left. A stored figure is printed with the digits it is
+stored with, a difference with three decimals.
 """
 
 import csv
@@ -15,11 +16,11 @@ from csam_lite.experiments.compare import RESULTS
 README = RESULTS.parent / "README.md"
 HEAD = """# Results
 
-What was measured, on which machine, and by which command. This page is written from the files in [results/](results/) by
-`python -m csam_lite tables --out csam_lite/experiments/README.md`. Dice is the mean over held-out subjects, never
-pooled over voxels. All networks of a table had the same data, steps and augmentation. Differences are paired by
-patient. In brackets stands a bootstrap 95 % interval over patients; p is from Wilcoxon's signed-rank test after
-Holm's correction.
+What was measured, on which machine, and by which command. This page is written from the files in
+[results/](results/) by `python -m csam_lite tables --out csam_lite/experiments/README.md`. Dice is the mean
+over held-out subjects, never pooled over voxels. All networks of a table had the same data, steps and
+augmentation. Differences are paired by patient. In brackets stands a bootstrap 95 % interval over patients;
+p is from Wilcoxon's signed-rank test after Holm's correction.
 
 The public heart and prostate scans are not part of this repository. The convolutions of all networks in a
 comparison start alike: otherwise the luck of the initial weights, see the SD (standard deviation) of seeds,
@@ -28,7 +29,7 @@ would pass for an effect.
 
 
 def write_tables(path: str | Path) -> Path:
-    """Write the page of all results to `path` and return it. Raises InputError where the file cannot be written."""
+    """Write the page of all results to `path` and return it. Raises InputError where it cannot be written."""
     with whole_file(path) as part:
         part.write_text(page(), encoding="utf-8")
     return Path(path)
@@ -46,11 +47,12 @@ def section(table: Row) -> str:
             for row in _stored(table["scores"])]
     about = f"`{table['command']}`\n\nSetting: {table['setting']}. Made: {table['made']}."
     text = " ".join(table["text"].split())
-    return f"\n## {table['title']}\n\n{about}\n\n{markdown(rows, list(rows[-1]))}\n" + (f"\n{text}\n" if text else "")
+    shown = markdown(rows, list(rows[-1]))
+    return f"\n## {table['title']}\n\n{about}\n\n{shown}\n" + (f"\n{text}\n" if text else "")
 
 
 def with_interval(row: Row) -> str:
-    """A row of `paired_differences` as text, for example "+0.044 [+0.021, +0.076]"; HD95 and other distances in mm with one decimal."""
+    """A row of `paired_differences` as text, for example "+0.044 [+0.021, +0.076]"; mm with one decimal."""
     digits = 1 if row["metric"].endswith("_mm") else 3
     low, middle, high = (f"{row[name]:+.{digits}f}" for name in ("low", "difference", "high"))
     return f"{middle} [{low}, {high}]"

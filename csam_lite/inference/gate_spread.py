@@ -110,7 +110,8 @@ def _samples(run: Run, data: str | None, volumes: int, progress: bool) -> Iterat
 
 
 def _in_slots(values: np.ndarray, axes: tuple[str, ...], num_slices: int) -> np.ndarray:
-    """One volume's gate without the axis B; a slice gate in its slots (num_slices,), NaN where no slice is."""
+    """One volume's gate without the axis B; a slice gate in its slots (num_slices,), NaN where no slice is.
+    """
     if axes != ("B", "S"):
         return values[0]
     slots = np.full(num_slices, np.nan)

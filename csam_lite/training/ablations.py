@@ -1,4 +1,7 @@
-"""Variations of CSAM that the paper does not have, for experiments. None of them was found to help (experiments/README.md)."""
+"""Variations of CSAM that the paper does not have, for experiments.
+
+None of them was found to help (experiments/README.md).
+"""
 
 import math
 
@@ -17,7 +20,9 @@ class ResidualCSAM(CSAM):
 
 
 class NormalisedCSAM(CSAM):
-    """F A with zero mean and unit variance of each channel over the real slices of its volume: no gate can starve what follows."""
+    """F A with zero mean and unit variance of each channel over the real slices of its volume: no gate can
+    starve what follows.
+    """
 
     def forward(self, F: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         F, mask = without_padding(F, mask)
@@ -34,7 +39,9 @@ FORMS = {"product": CSAM, "residual": ResidualCSAM, "normalised": NormalisedCSAM
 
 
 def scale_draws(network: torch.nn.Module, noise: float | None = None, max_std: float | None = None) -> None:
-    """Set the scale of the draw, or its bound, of every uncertain slice gate in `network`; None leaves it (see LowRankNormal)."""
+    """Set the scale of the draw, or its bound, of every uncertain slice gate in `network`; None leaves it
+    (see LowRankNormal).
+    """
     for module in network.modules():
         if isinstance(module, SliceAttention) and module.normal is not None:
             module.normal.noise = module.normal.noise if noise is None else noise

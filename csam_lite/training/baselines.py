@@ -1,5 +1,5 @@
-"""What CSAM is compared with, under the same trainer: MONAI's 2D and 3D U-Nets, neighbouring slices as extra channels, and
-self-attention across slices."""
+"""What CSAM is compared with, under the same trainer: MONAI's 2D and 3D U-Nets, neighbouring slices as extra
+channels, and self-attention across slices."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,12 @@ from csam_lite.core.networks import UNet
 
 
 class NeighbourChannels(nn.Module):
-    """A network that reads each slice with its `neighbours` on both sides as extra channels: 2.5D, the cheap way.
+    """A network that reads each slice with its `neighbours` on both sides as extra channels: 2.5D, the cheap
+    way.
 
-    `network` takes (2 * neighbours + 1) * Cin channels, neighbour by neighbour from below to above. Beyond the ends of a volume the
-    end slice is repeated. forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> what `network` answers.
+    `network` takes (2 * neighbours + 1) * Cin channels, neighbour by neighbour from below to above. Beyond
+    the ends of a volume the end slice is repeated. forward: x (B, S, Cin, H, W), mask (B, S) bool or None ->
+    what `network` answers.
     """
 
     def __init__(self, network: nn.Module, neighbours: int) -> None:
@@ -31,19 +33,33 @@ class NeighbourChannels(nn.Module):
         B, S = x.shape[:2]
         real = torch.ones(B, S, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
         at = torch.arange(S, device=x.device).expand(B, S)
-        first, last = at.masked_fill(~real, S).amin(1, keepdim=True), at.masked_fill(~real, -1).amax(1, keepdim=True)  # (B, 1)
+        first, last = (
+            at.masked_fill(~real, S).amin(1, keepdim=True),
+            at.masked_fill(~real, -1).amax(1, keepdim=True),
+        )  # (B, 1)
         volume = torch.arange(B, device=x.device)[:, None]
-        stack = [x[volume, (at + step).clamp(first, last)] for step in range(-self.neighbours, self.neighbours + 1)]
+        stack = [
+            x[volume, (at + step).clamp(first, last)] for step in range(-self.neighbours, self.neighbours + 1)
+        ]
         return self.network(torch.cat(stack, dim=2), mask)
 
 
 class SelfAttentionUNet(UNet):
-    """The plain U-Net whose skip connections and bottleneck pass through SliceSelfAttention instead of a CSAM."""
+    """The plain U-Net whose skip connections and bottleneck pass through SliceSelfAttention instead of a
+    CSAM.
+    """
 
     takes_gates = False
 
-    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 64,
-                 levels: int = 5, heads: int = 4) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        num_slices: int,
+        base_channels: int = 64,
+        levels: int = 5,
+        heads: int = 4,
+    ) -> None:
         super().__init__(in_channels, num_classes, num_slices, base_channels, levels, attention="none")
         self.crossing = nn.ModuleList(SliceSelfAttention(num_slices, width, heads) for width in self.widths)
 
@@ -55,13 +71,16 @@ class SelfAttentionUNet(UNet):
 class SliceSelfAttention(nn.Module):
     r"""Self-attention in which a slice is a word: the costly way across slices, which CSAM avoids.
 
-    Written from the description of CAT-Net (Hung et al., IEEE Transactions on Medical Imaging 2022), one block:
+    Written from the description of CAT-Net (Hung et al., IEEE Transactions on Medical Imaging 2022), one
+    block:
 
         Q, K, V = Conv_{3x3}(norm(F) + e)     e: a learned vector for each slice's place in the stack
-        F <- F + Conv_{3x3}( softmax(Q K^T / sqrt(d)) V )     S x S weights for each head, d numbers in a slice's Q of one head
+        F <- F + Conv_{3x3}( softmax(Q K^T / sqrt(d)) V )     S x S weights for each head, d numbers in a
+                                                              slice's Q of one head
 
-    Unlike a gate it moves features from slice to slice. x (B, S, C, H, W), mask (B, S) bool or None -> the same shape. Raises
-    ValueError for a volume deeper than `num_slices`, or channels that are no multiple of `heads`.
+    Unlike a gate it moves features from slice to slice. x (B, S, C, H, W), mask (B, S) bool or None -> the
+    same shape. Raises ValueError for a volume deeper than `num_slices`, or channels that are no multiple of
+    `heads`.
     """
 
     def __init__(self, num_slices: int, channels: int, heads: int = 4) -> None:
@@ -77,9 +96,13 @@ class SliceSelfAttention(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         x, mask = without_padding(x, mask)
         B, S, C, H, W = x.shape
-        place = self.place(centred_slots(B, S, self.num_slices, x.device, mask))[..., None, None]  # (B, S, C, 1, 1)
+        place = self.place(centred_slots(B, S, self.num_slices, x.device, mask))[
+            ..., None, None
+        ]  # (B, S, C, 1, 1)
         features = self.norm(x.flatten(0, 1)) + place.flatten(0, 1)  # (B*S, C, H, W)
-        q, k, v = self.qkv(features).view(B, S, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, S, d) each
+        q, k, v = (
+            self.qkv(features).view(B, S, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )  # (B, heads, S, d) each
         real = None if mask is None else mask[:, None, None]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=real)  # (B, heads, S, d)
         moved = self.out(mixed.transpose(1, 2).reshape(B * S, C, H, W)).view_as(x)
@@ -89,21 +112,30 @@ class SliceSelfAttention(nn.Module):
 class UNet2D(nn.Module):
     """MONAI's DynUNet on single slices: a 2D baseline by other hands.
 
-    forward: x (B, S, Cin, H, W), mask (B, S) bool or None (not needed: no slice sees another) -> logits (B, S, K, H, W).
+    forward: x (B, S, Cin, H, W), mask (B, S) bool or None (not needed: no slice sees another) -> logits
+    (B, S, K, H, W).
     """
 
     takes_gates, least_levels = False, 2
 
-    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 32,
-                 levels: int = 5) -> None:
+    def __init__(
+        self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 32, levels: int = 5
+    ) -> None:
         super().__init__()
         from monai.networks.nets import DynUNet
 
         self.num_slices, self.levels, self.multiple = num_slices, levels, 2 ** (levels - 1)
         strides = [1] + [2] * (levels - 1)
         self.network = DynUNet(
-            2, in_channels, num_classes, [3] * levels, strides, upsample_kernel_size=strides[1:], norm_name="instance",
-            filters=[min(base_channels * 2**level, 512) for level in range(levels)])
+            2,
+            in_channels,
+            num_classes,
+            [3] * levels,
+            strides,
+            upsample_kernel_size=strides[1:],
+            norm_name="instance",
+            filters=[min(base_channels * 2**level, 512) for level in range(levels)],
+        )
 
     @property
     def heads(self) -> Sequence[nn.Module]:
@@ -119,26 +151,44 @@ class UNet2D(nn.Module):
 
 
 class UNet3D(nn.Module):
-    """MONAI's DynUNet with the strides that nnU-Net gives anisotropic volumes: no pooling across slices until pixels are as coarse.
+    """MONAI's DynUNet with the strides that nnU-Net gives anisotropic volumes: no pooling across slices until
+    pixels are as coarse.
 
-    forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> logits (B, S, K, H, W). Volumes go through one by one, each at its
-    own depth (a 3D convolution would see padding), extended to the next multiple of its strides by repeating the end slices.
+    forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> logits (B, S, K, H, W). Volumes go through one
+    by one, each at its own depth (a 3D convolution would see padding), extended to the next multiple of its
+    strides by repeating the end slices.
     """
 
     takes_gates, least_levels = False, 3
 
-    def __init__(self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 32,
-                 levels: int = 5, flat_levels: int = 2) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        num_slices: int,
+        base_channels: int = 32,
+        levels: int = 5,
+        flat_levels: int = 2,
+    ) -> None:
         super().__init__()
         from monai.networks.nets import DynUNet
 
         self.num_slices, self.levels = num_slices, levels
         kernels = [(1, 3, 3) if level < flat_levels else (3, 3, 3) for level in range(levels)]
-        strides = [(1, 1, 1)] + [(1, 2, 2) if level <= flat_levels else (2, 2, 2) for level in range(1, levels)]
+        strides = [(1, 1, 1)] + [
+            (1, 2, 2) if level <= flat_levels else (2, 2, 2) for level in range(1, levels)
+        ]
         self.multiple = [2 ** sum(stride[axis] == 2 for stride in strides) for axis in range(3)]  # of S, H, W
         self.network = DynUNet(
-            3, in_channels, num_classes, kernels, strides, upsample_kernel_size=strides[1:], norm_name="instance",
-            filters=[min(base_channels * 2**level, 320) for level in range(levels)])
+            3,
+            in_channels,
+            num_classes,
+            kernels,
+            strides,
+            upsample_kernel_size=strides[1:],
+            norm_name="instance",
+            filters=[min(base_channels * 2**level, 320) for level in range(levels)],
+        )
 
     @property
     def heads(self) -> Sequence[nn.Module]:
@@ -155,7 +205,9 @@ class UNet3D(nn.Module):
         """volume (S, Cin, H, W) -> logits (S, K, H, W)."""
         S, _, H, W = volume.shape
         back, bottom, right = (-size % multiple for size, multiple in zip((S, H, W), self.multiple))
-        extended = F.pad(volume.transpose(0, 1)[None], (0, right, 0, bottom, 0, back), mode="replicate")  # (1, Cin, S', H', W')
+        extended = F.pad(
+            volume.transpose(0, 1)[None], (0, right, 0, bottom, 0, back), mode="replicate"
+        )  # (1, Cin, S', H', W')
         return self.network(extended)[0, :, :S, :H, :W].transpose(0, 1)
 
     @staticmethod

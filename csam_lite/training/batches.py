@@ -34,7 +34,9 @@ class Sample:
 
 @dataclass
 class TrainingData:
-    """All that a training reads: samples to train and to validate on, the frequency of each class (K,), and the Facts."""
+    """All that a training reads: samples to train and to validate on, the frequency of each class (K,), and
+    the Facts.
+    """
 
     samples: list[Sample]
     val_samples: list[Sample]
@@ -50,29 +52,44 @@ class TrainingData:
         if config.workers:
             self._check_shared_memory(config)
         volumes = Volumes(self.samples, self.facts.num_slices, config.seed, config.augment)
-        return torch.utils.data.DataLoader(volumes, batch_sampler=self.batches, collate_fn=collate, num_workers=config.workers,
-                                           pin_memory=pin_memory, timeout=LONGEST_WAIT if config.workers else 0)
+        return torch.utils.data.DataLoader(
+            volumes,
+            batch_sampler=self.batches,
+            collate_fn=collate,
+            num_workers=config.workers,
+            pin_memory=pin_memory,
+            timeout=LONGEST_WAIT if config.workers else 0,
+        )
 
     def _check_shared_memory(self, config: Config) -> None:
         """Workers hand over their batches in /dev/shm, and wait there for ever where it is too small."""
         if not SHARED_MEMORY.is_dir():
             return
         voxels = config.batch_size * self.facts.num_slices * config.pixels**2
-        needed = 2 * config.workers * voxels * (4 * len(self.facts.channels) + 1)  # two batches a worker, image and label
+        needed = (
+            2 * config.workers * voxels * (4 * len(self.facts.channels) + 1)
+        )  # two batches a worker, image and label
         free = shutil.disk_usage(SHARED_MEMORY).free
         if free < needed:
-            raise InputError(f"--workers {config.workers}: need {needed / 1e6:.0f} MB of shared memory, {SHARED_MEMORY} has "
-                             f"{free / 1e6:.0f} free; use --workers 0, or a larger one (docker run --shm-size)")
+            raise InputError(
+                f"--workers {config.workers}: need {needed / 1e6:.0f} MB of shared memory, {SHARED_MEMORY} "
+                "has "
+                f"{free / 1e6:.0f} free; use --workers 0, or a larger one (docker run --shm-size)"
+            )
 
 
-def read_training_data(config: Config, process: int = 0, processes: int = 1, progress: bool = True) -> TrainingData:
+def read_training_data(
+    config: Config, process: int = 0, processes: int = 1, progress: bool = True
+) -> TrainingData:
     """Read, split and resample the scans in `config.data`. Raises InputError for data that cannot be used."""
     dataset = chosen_dataset(config)
     split_cases = split(dataset.cases, config.split_seed, config.test, config.val, config.folds, config.fold)
     parts = dict(zip(("train", "val", "test"), split_cases))
     scans = {part: read_scans(dataset, parts[part], config.one_zone, progress) for part in ("train", "val")}
     if not scans["train"]:
-        raise InputError(f"{config.data}: every training case is left out by --one-zone drop; choose keep or remap")
+        raise InputError(
+            f"{config.data}: every training case is left out by --one-zone drop; choose keep or remap"
+        )
     num_classes = len(dataset.labels) + 1
     if config.spacing:
         grid = Grid(config.pixels, config.spacing, num_classes)
@@ -81,9 +98,13 @@ def read_training_data(config: Config, process: int = 0, processes: int = 1, pro
     samples, val_samples = (prepare(scans[part], grid) for part in ("train", "val"))
     counts = sum(torch.bincount(sample.label.flatten(), minlength=num_classes) for sample in samples)
     facts = Facts(
-        channels=list(dataset.channels), labels=dataset.labels, spacing=grid.spacing,
+        channels=list(dataset.channels),
+        labels=dataset.labels,
+        spacing=grid.spacing,
         num_slices=config.num_slices or max(len(sample.image) for sample in samples),
-        split={part: [case.name for case in cases] for part, cases in parts.items()}, digest=digest_of([*samples, *val_samples]))
+        split={part: [case.name for case in cases] for part, cases in parts.items()},
+        digest=digest_of([*samples, *val_samples]),
+    )
     batches = GlobalBatches(len(samples), config.batch_size, config.seed, process, processes)
     return TrainingData(samples, val_samples, counts / counts.sum(), facts, batches)
 
@@ -98,14 +119,19 @@ def digest_of(samples: list[Sample]) -> str:
     return digest.hexdigest()
 
 
-def read_scans(dataset: Dataset, cases: tuple[Case, ...], one_zone: str = "error", progress: bool = True) -> list[Scan]:
+def read_scans(
+    dataset: Dataset, cases: tuple[Case, ...], one_zone: str = "error", progress: bool = True
+) -> list[Scan]:
     """Read labelled cases, each once; dropped ones are left out. Raises InputError as `Dataset.read` does."""
     with progress_bar(cases, desc="reading", unit="volume", disable=not progress, leave=False) as bar:
         return [scan for case in bar if (scan := dataset.read(case, one_zone)) is not None]
 
 
 def prepare(scans: list[Scan], grid: Grid) -> list[Sample]:
-    """The samples of labelled scans, on the network's grid. The list of scans is emptied on the way, so that memory holds one copy."""
+    """The samples of labelled scans, on the network's grid.
+
+    The list of scans is emptied on the way, so that memory holds one copy.
+    """
     samples = []
     while scans:
         scan = scans.pop(0)
@@ -116,8 +142,8 @@ def prepare(scans: list[Scan], grid: Grid) -> list[Sample]:
 class Volumes(torch.utils.data.Dataset):
     """Samples addressed by (epoch, index); the augmentation depends on (seed, epoch, index) alone.
 
-    So it does not matter which process or worker asks, and a resumed run sees what the uninterrupted one would have seen.
-    Volumes deeper than `num_slices` are cut to a random run of that many slices.
+    So it does not matter which process or worker asks, and a resumed run sees what the uninterrupted one
+    would have seen. Volumes deeper than `num_slices` are cut to a random run of that many slices.
     """
 
     def __init__(self, samples: list[Sample], num_slices: int, seed: int, augment: bool = True) -> None:
@@ -129,19 +155,22 @@ class Volumes(torch.utils.data.Dataset):
         sample, rng = self.samples[index], np.random.default_rng([self.seed, epoch, index])
         S, C = sample.image.shape[:2]
         start = rng.integers(max(S - self.num_slices, 0) + 1)
-        image, label = (a[start:start + self.num_slices] for a in (sample.image, sample.label))
+        image, label = (a[start : start + self.num_slices] for a in (sample.image, sample.label))
         if self.augment is None:
             return image, label
         self.augment.set_random_state(int(rng.integers(2**31)))
-        # 2D transforms of a (channels, P, P) array: with slices as channels, one movement moves the whole stack.
+        # 2D transforms of a (channels, P, P) array: with slices as channels, one movement moves the whole
+        # stack.
         moved = self.augment({"image": image.flatten(0, 1), "label": label})
         return moved["image"].as_tensor().unflatten(0, (-1, C)), moved["label"].as_tensor().byte()
 
 
 class GlobalBatches(torch.utils.data.Sampler):
-    """Batches of (epoch, index) for one process, such that all processes together see the batches that one alone would see.
+    """Batches of (epoch, index) for one process, such that all processes together see the batches that one
+    alone would see.
 
-    Each epoch is a new order of all volumes, topped up from its own start to whole batches. Set `.epoch` before iterating.
+    Each epoch is a new order of all volumes, topped up from its own start to whole batches. Set `.epoch`
+    before iterating.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, process: int = 0, processes: int = 1) -> None:
@@ -156,13 +185,20 @@ class GlobalBatches(torch.utils.data.Sampler):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         order = np.resize(order, len(self) * self.batch_size).reshape(-1, self.batch_size)
         for batch in order:
-            yield [(self.epoch, int(index)) for index in batch[self.process::self.processes]]
+            yield [(self.epoch, int(index)) for index in batch[self.process :: self.processes]]
 
 
-def collate(items: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """[(image (S, C, P, P), label (S, P, P))] -> image (B, S, C, P, P), label (B, S, P, P), mask (B, S) bool; padded at the end."""
+def collate(
+    items: list[tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """[(image (S, C, P, P), label (S, P, P))] -> image (B, S, C, P, P), label (B, S, P, P), mask (B, S) bool;
+    padded at the end.
+    """
     depth = max(len(image) for image, _ in items)
-    image, label = (torch.stack([torch.cat([a, a.new_zeros(depth - len(a), *a.shape[1:])]) for a in arrays]) for arrays in zip(*items))
+    image, label = (
+        torch.stack([torch.cat([a, a.new_zeros(depth - len(a), *a.shape[1:])]) for a in arrays])
+        for arrays in zip(*items)
+    )
     mask = torch.tensor([[s < len(image) for s in range(depth)] for image, _ in items])
     return image, label, mask
 
@@ -171,11 +207,20 @@ def _augmentation() -> Callable:
     """In-plane rotation, scale and shift; contrast, brightness and noise. One draw a volume."""
     from monai import transforms as t
 
-    return t.Compose([
-        t.RandAffined(["image", "label"], prob=0.8, rotate_range=0.26, scale_range=[0.15, 0.15], translate_range=[8, 8],
-                      mode=["bilinear", "nearest"], padding_mode="border"),
-        t.RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
-        t.RandScaleIntensityd("image", factors=0.2, prob=0.5),
-        t.RandShiftIntensityd("image", offsets=0.2, prob=0.5),
-        t.RandGaussianNoised("image", prob=0.3, std=0.1),
-    ])
+    return t.Compose(
+        [
+            t.RandAffined(
+                ["image", "label"],
+                prob=0.8,
+                rotate_range=0.26,
+                scale_range=[0.15, 0.15],
+                translate_range=[8, 8],
+                mode=["bilinear", "nearest"],
+                padding_mode="border",
+            ),
+            t.RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
+            t.RandScaleIntensityd("image", factors=0.2, prob=0.5),
+            t.RandShiftIntensityd("image", offsets=0.2, prob=0.5),
+            t.RandGaussianNoised("image", prob=0.3, std=0.1),
+        ]
+    )

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from csam_lite.training.config import Config
     from csam_lite.training.run import Facts
 
-NETWORKS = {"unet": UNet, "unetpp": UNetPlusPlus, "unet2d": UNet2D, "unet3d": UNet3D, "self_attention": SelfAttentionUNet}
+NETWORKS = {
+    "unet": UNet,
+    "unetpp": UNetPlusPlus,
+    "unet2d": UNet2D,
+    "unet3d": UNet3D,
+    "self_attention": SelfAttentionUNet,
+}
 
 
 def build_network(config: Config, facts: Facts) -> nn.Module:
@@ -25,8 +31,14 @@ def build_network(config: Config, facts: Facts) -> nn.Module:
     kind = NETWORKS[config.network]
     if not kind.takes_gates:
         return kind(*size)
-    network = kind(*size, attention=config.attention, csam_class=FORMS[config.gate_form], least_hidden=config.semantic_hidden,
-                   uncertain=config.uncertain, sampling=config.sampling)
+    network = kind(
+        *size,
+        attention=config.attention,
+        csam_class=FORMS[config.gate_form],
+        least_hidden=config.semantic_hidden,
+        uncertain=config.uncertain,
+        sampling=config.sampling,
+    )
     if config.gate_start:
         start_gates(network, config.gate_start, config.semantic_weights)
     scale_draws(network, config.noise, config.max_std)

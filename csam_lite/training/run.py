@@ -1,10 +1,12 @@
-"""A run: what was asked for (Config), what the data made of it (Facts), and the folder where a trained network lives.
+"""A run: what was asked for (Config), what the data made of it (Facts), and the folder where a trained
+network lives.
 
 config.json         everything needed to build the network again and to repeat the run
 history.csv         a line for each epoch
 best.safetensors    weights of the epoch with the highest validation Dice (the last one, if nobody validates)
 last.safetensors    weights of the last epoch
-resume.pt           optimiser and the rest that a continuation needs; random numbers depend on seed and epoch alone
+resume.pt           optimiser and the rest that a continuation needs; random numbers depend on seed and epoch
+                    alone
 """
 
 from __future__ import annotations
@@ -34,14 +36,18 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 @dataclass
 class Facts:
-    """What the data decided: channels and labels {value: name}, depth, spacing of the grid (mm), and who is in which split."""
+    """What the data decided: channels and labels {value: name}, depth, spacing of the grid (mm), and who is
+    in which split.
+    """
 
     channels: list[str]
     labels: dict[int, str]
     num_slices: int
     spacing: float
     split: dict[str, list[str]]  # {"train": [case names], "val": [...], "test": [...]}
-    digest: str = ""  # of the voxels and masks that were trained and validated on; runs of older versions have none
+    digest: str = (
+        ""  # of the voxels and masks that were trained and validated on; runs of older versions have none
+    )
 
     def check(self) -> None:
         """Raises ValueError where a value has a type or a size that no data could give."""
@@ -95,7 +101,9 @@ def save_description(folder: str | Path, config: Config, facts: Facts) -> None:
 
 
 def code_version() -> str:
-    """For example "0.2.0 (code 3f2a9c11)": the version, and a hash over the Python files on which the result of a run depends."""
+    """For example "0.2.0 (code 3f2a9c11)": the version, and a hash over the Python files on which the result
+    of a run depends.
+    """
     digest = hashlib.md5(usedforsecurity=False)
     for room in ("core", "data", "inference", "metrics", "training"):
         for path in sorted((Path(__file__).parents[1] / room).glob("*.py")):
@@ -105,35 +113,47 @@ def code_version() -> str:
 
 def stored_version(folder: str | Path) -> str:
     """The `code_version` that wrote the run in `folder`."""
-    return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("csam_lite", "an unknown version")
+    return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get(
+        "csam_lite", "an unknown version"
+    )
 
 
 def load_description(folder: str | Path) -> tuple[Config, Facts]:
     """Config and Facts of the run in `folder`. Raises InputError where there is none."""
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise InputError(f"{folder}: holds no run (no config.json); train one: python -m csam_lite train --data DIR --out {folder}")
+        raise InputError(
+            f"{folder}: holds no run (no config.json); train one: python -m csam_lite train --data DIR --out "
+            f"{folder}"
+        )
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         known = {option.name for option in fields(Config)}
         facts = Facts(**stored["facts"])
         facts.labels = {int(value): name for value, name in facts.labels.items()}
         facts.check()
-        return Config(**BEFORE | {name: value for name, value in stored["config"].items() if name in known}), facts
+        return Config(
+            **BEFORE | {name: value for name, value in stored["config"].items() if name in known}
+        ), facts
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError, InputError) as error:
         raise InputError(f"{path}: is not a run's description ({first_line(error)}); train again") from error
 
 
 def pretrained() -> Run:
-    """The Run that ships: a small CSAM U-Net for PZ and TZ on T2 prostate MRI, trained on phantoms alone (experiments/README.md).
+    """The Run that ships: a small CSAM U-Net for PZ and TZ on T2 prostate MRI, trained on phantoms alone
+    (experiments/README.md).
 
-    It is made for lessons and as a start for training. It has never seen a patient, and it is no tool for patients.
+    It is made for lessons and as a start for training. It has never seen a patient, and it is no tool for
+    patients.
     """
     return load_run(PRETRAINED)
 
 
 def save_weights(path: str | Path, network: nn.Module) -> None:
-    """Write the weights of a network, with a hash over them. Raises InputError where the file cannot be written."""
+    """Write the weights of a network, with a hash over them.
+
+    Raises InputError where the file cannot be written.
+    """
     from safetensors.torch import save
 
     # cloned, because MONAI's network shares some tensors, which safetensors refuses
@@ -162,7 +182,10 @@ def stored_digest(path: str | Path) -> str:
 
 
 def load_run(folder: str | Path, weights: str = "best") -> Run:
-    """The run in `folder` with its `weights`, "best" or "last". Raises InputError for a missing or damaged file."""
+    """The run in `folder` with its `weights`, "best" or "last".
+
+    Raises InputError for a missing or damaged file.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -172,15 +195,20 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
     path = Path(folder) / f"{weights}.safetensors"
     network = build_network(config, facts)
     if not path.is_file():
-        raise InputError(f"{path}: no such weights; let the training finish an epoch, or continue it with --resume")
+        raise InputError(
+            f"{path}: no such weights; let the training finish an epoch, or continue it with --resume"
+        )
     try:
         tensors = load_file(path)
         network.load_state_dict(tensors)
         if stored_digest(path) not in ("", digest_of_weights(tensors)):
             raise ValueError("its numbers are not those that were written")
     except (SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
-        raise InputError(f"{path}: does not fit its config.json or is damaged ({first_line(error)}); "
-                         "train again") from error
+        raise InputError(
+            f"{path}: does not fit its config.json or is damaged ({first_line(error)}); train again"
+        ) from error
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise InputError(f"{path}: holds NaN, as after a training that diverged; train again with a lower --learning-rate")
+        raise InputError(
+            f"{path}: holds NaN, as after a training that diverged; train again with a lower --learning-rate"
+        )
     return Run(Path(folder), config, facts, network.eval().to(best_device()))

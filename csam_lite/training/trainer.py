@@ -40,7 +40,13 @@ from csam_lite.training.run import (
     save_weights,
     stored_version,
 )
-from csam_lite.training.start import freeze_cancelled_biases, one_cycle, parameter_groups, start_at_prior, volume_loss
+from csam_lite.training.start import (
+    freeze_cancelled_biases,
+    one_cycle,
+    parameter_groups,
+    start_at_prior,
+    volume_loss,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,12 +55,14 @@ MAY_CHANGE = ("data", "out", "minutes")  # what a resumed run may give anew
 
 
 def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
-    """Train as the Config says, into the folder `config.out` (run.py says what it then holds); return the Run, best weights.
+    """Train as the Config says, into the folder `config.out` (run.py says what it then holds); return the
+    Run, best weights.
 
-    With `resume`, the run in that folder goes on from its last whole epoch and ends with the weights of an uninterrupted one (bit
-    by bit on a CPU; a GPU may add up in another order). Only `data`, where the scans lie, and `minutes` may be new then.
-    Raises InputError for data that cannot be used, a training that diverges, a folder that holds a run already or to which another
-    process is training, or, with `resume`, for a folder without a run, another run, or other voxels than at its start.
+    With `resume`, the run in that folder goes on from its last whole epoch and ends with the weights of an
+    uninterrupted one (bit by bit on a CPU; a GPU may add up in another order). Only `data`, where the scans
+    lie, and `minutes` may be new then. Raises InputError for data that cannot be used, a training that
+    diverges, a folder that holds a run already or to which another process is training, or, with `resume`,
+    for a folder without a run, another run, or other voxels than at its start.
     """
     Trainer.prepare(config, resume, progress).fit()
     return load_run(config.out)
@@ -68,7 +76,10 @@ class Trainer:
 
     @classmethod
     def prepare(cls, config: Config, resume: bool = False, progress: bool = True) -> Trainer:
-        """The trainer for a Config, at its start or, with `resume`, where the run in `config.out` stands. Raises as `train` does."""
+        """The trainer for a Config, at its start or, with `resume`, where the run in `config.out` stands.
+
+        Raises as `train` does.
+        """
         if not resume:
             _check_unused(Path(config.out))
         accelerator = make_accelerator(config)
@@ -93,9 +104,21 @@ class Trainer:
         trainer.resumes = resume
         return trainer
 
-    def __init__(self, config: Config, data: TrainingData, accelerator: Accelerator, network: torch.nn.Module,
-                 optimizer: torch.optim.Optimizer, progress: bool = True) -> None:
-        self.config, self.facts, self.batches, self.val_samples = config, data.facts, data.batches, data.val_samples
+    def __init__(
+        self,
+        config: Config,
+        data: TrainingData,
+        accelerator: Accelerator,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: bool = True,
+    ) -> None:
+        self.config, self.facts, self.batches, self.val_samples = (
+            config,
+            data.facts,
+            data.batches,
+            data.val_samples,
+        )
         self.accelerator, self.progress, self.out = accelerator, progress, Path(config.out)
         self.loader = data.loader(config, pin_memory=accelerator.device.type == "cuda")
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
@@ -104,12 +127,19 @@ class Trainer:
         self.epoch, self.seconds, self.best, self.history = 0, 0.0, -math.inf, []
 
     def fit(self) -> None:
-        """Train until the epochs, or the minutes, are used up. Raises InputError where the training diverges."""
+        """Train until the epochs, or the minutes, are used up.
+
+        Raises InputError where the training diverges.
+        """
         main = self.accelerator.is_main_process
         self.started = time.monotonic()
         per_epoch = len(self.batches)
-        with only_process(self.out if main else None), progress_bar(
-                total=self.config.epochs * per_epoch, desc="training", unit="step", disable=not self.progress) as bar:
+        with (
+            only_process(self.out if main else None),
+            progress_bar(
+                total=self.config.epochs * per_epoch, desc="training", unit="step", disable=not self.progress
+            ) as bar,
+        ):
             # What the folder holds is asked only now that no other process can change it.
             if self.resumes:
                 self.restore()
@@ -121,8 +151,10 @@ class Trainer:
             while self.epoch < self.config.epochs and self.part_done() < 1:
                 loss, rate = self._train_epoch(bar)
                 if not math.isfinite(loss):
-                    raise InputError(f"{self.out}: the training diverged in epoch {self.epoch + 1} (the loss is {loss}); "
-                                     f"start a new run with a --learning-rate below {self.config.learning_rate:g}")
+                    raise InputError(
+                        f"{self.out}: the training diverged in epoch {self.epoch + 1} (the loss is {loss}); "
+                        f"start a new run with a --learning-rate below {self.config.learning_rate:g}"
+                    )
                 val_dice = self._validate()  # (volumes, classes)
                 self.epoch += 1
                 self.seconds = time.monotonic() - self.started
@@ -131,13 +163,20 @@ class Trainer:
                     self._tell(bar)
                 self.accelerator.wait_for_everyone()
             if not self.epoch:
-                raise InputError(f"--minutes {self.config.minutes:g}: are over before the first step; give more")
+                raise InputError(
+                    f"--minutes {self.config.minutes:g}: are over before the first step; give more"
+                )
         self.accelerator.end_training()
 
     def step(self, image: torch.Tensor, label: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """One step of the optimiser on a batch: image (B, S, C, P, P), label (B, S, P, P), mask (B, S). Returns the loss."""
+        """One step of the optimiser on a batch: image (B, S, C, P, P), label (B, S, P, P), mask (B, S).
+
+        Returns the loss.
+        """
         padded = not mask.all()
-        image, label, mask = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in (image, label, mask))
+        image, label, mask = (
+            tensor.to(self.accelerator.device, non_blocking=True) for tensor in (image, label, mask)
+        )
         with self.accelerator.autocast():
             logits = self.network(image, mask if padded else None)
         heads = logits if isinstance(logits, list) else [logits]  # U-Net++ answers with all its heads
@@ -149,16 +188,24 @@ class Trainer:
         return loss.detach()
 
     def part_done(self, step: int = 0) -> float:
-        """The part of the training that is over, of its steps or of its minutes, whichever is more; the same in all processes."""
+        """The part of the training that is over, of its steps or of its minutes, whichever is more; the same
+        in all processes.
+        """
         steps = self.epoch + step / len(self.batches)
         spent = torch.tensor((time.monotonic() - self.started) / 60, device=self.accelerator.device)
         if self.config.minutes and self.accelerator.num_processes > 1:
             from accelerate.utils import broadcast
+
             spent = broadcast(spent)
-        return max(steps / self.config.epochs, spent.item() / self.config.minutes if self.config.minutes else 0)
+        return max(
+            steps / self.config.epochs, spent.item() / self.config.minutes if self.config.minutes else 0
+        )
 
     def restore(self) -> None:
-        """Go to where resume.pt stands; nothing where there is none. Raises InputError for a damaged file or one of other code."""
+        """Go to where resume.pt stands; nothing where there is none.
+
+        Raises InputError for a damaged file or one of other code.
+        """
         path = self.out / "resume.pt"
         if not path.exists():
             return
@@ -166,30 +213,44 @@ class Trainer:
             with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not compare them
                 if broken := archive.testzip():
                     raise ValueError(f"the checksum of {broken} is wrong")
-            state = torch.load(path, map_location="cpu", weights_only=True)  # each tensor finds its own device later
+            state = torch.load(
+                path, map_location="cpu", weights_only=True
+            )  # each tensor finds its own device later
             self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.accelerator.scaler and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             self.epoch, self.seconds, self.best, self.history = (
-                kind(state[name]) for name, kind in (("epoch", int), ("seconds", float), ("best", float), ("history", list)))
-        except Exception as error:  # of a file that another program or a fault of the disk has changed, anything
-            raise InputError(f"{path}: is damaged or was written by other code ({first_line(error)}); "
-                             "train again into another --out") from error
+                kind(state[name])
+                for name, kind in (("epoch", int), ("seconds", float), ("best", float), ("history", list))
+            )
+        except (
+            Exception
+        ) as error:  # of a file that another program or a fault of the disk has changed, anything
+            raise InputError(
+                f"{path}: is damaged or was written by other code ({first_line(error)}); "
+                "train again into another --out"
+            ) from error
         self.started = time.monotonic() - self.seconds
         if self.accelerator.is_main_process:
             self._save_history()  # a process that was killed may not have come so far
         if self.accelerator.is_main_process and (version := stored_version(self.out)) != code_version():
-            print(f"note: {self.out} was begun by {version} and goes on with {code_version()}; "
-                  "it may end with other weights than an uninterrupted run", file=sys.stderr)
+            print(
+                f"note: {self.out} was begun by {version} and goes on with {code_version()}; "
+                "it may end with other weights than an uninterrupted run",
+                file=sys.stderr,
+            )
 
     def _train_epoch(self, bar) -> tuple[float, float]:
         """One pass over the training volumes. Returns the mean loss and the last learning rate."""
         config, process = self.config, self.accelerator.process_index
         self.network.train()
         self.batches.epoch = self.epoch
-        # The draws of an epoch depend on its number, not on what ran before, so that a resumed run draws the same.
-        torch.manual_seed(np.random.SeedSequence([config.seed, self.epoch, process]).generate_state(1)[0].item())
+        # The draws of an epoch depend on its number, not on what ran before, so that a resumed run draws the
+        # same.
+        torch.manual_seed(
+            np.random.SeedSequence([config.seed, self.epoch, process]).generate_state(1)[0].item()
+        )
         losses, rate = [], 0.0
         for step, batch in enumerate(self._batches_of_epoch()):
             done = self.part_done(step)
@@ -199,7 +260,10 @@ class Trainer:
             rate = config.learning_rate * one_cycle(done)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["times"]
-            scale_draws(self.network, noise=config.noise * min(done / config.noise_warmup if config.noise_warmup else 1, 1))
+            scale_draws(
+                self.network,
+                noise=config.noise * min(done / config.noise_warmup if config.noise_warmup else 1, 1),
+            )
             losses.append(self.step(*batch))
             bar.update()
         return self.accelerator.reduce(torch.stack(losses).mean(), "mean").item(), rate
@@ -213,37 +277,63 @@ class Trainer:
         except RuntimeError as error:
             if "DataLoader" not in str(error):
                 raise
-            raise InputError(f"--workers {self.config.workers}: a process that prepares batches has died ({first_line(error)}); "
-                             "use --workers 0, or more memory and a larger /dev/shm") from error
+            raise InputError(
+                f"--workers {self.config.workers}: a process that prepares batches has died "
+                f"({first_line(error)}); "
+                "use --workers 0, or more memory and a larger /dev/shm"
+            ) from error
 
     def _validate(self) -> np.ndarray:
-        """Dice (volumes, classes) of the validation volumes on the network's grid, NaN for a class in neither mask."""
+        """Dice (volumes, classes) of the validation volumes on the network's grid, NaN for a class in neither
+        mask.
+        """
         from accelerate.utils import gather_object
 
         network = self.accelerator.unwrap_model(self.network).eval()
         rows, classes = [], range(1, self.facts.num_classes)
-        for sample in self.val_samples[self.accelerator.process_index::self.accelerator.num_processes]:
+        for sample in self.val_samples[self.accelerator.process_index :: self.accelerator.num_processes]:
             with self.accelerator.autocast():
                 predicted = probabilities(network, sample.image).argmax(1)
             rows.append([dice(predicted == k, sample.label == k) for k in classes])
         return np.array(gather_object(rows)).reshape(-1, len(classes))
 
     def _save(self, loss: float, rate: float, val_dice: np.ndarray) -> None:
-        """Write weights, what a continuation needs, and the history, in this order, each file whole or not at all."""
+        """Write weights, what a continuation needs, and the history, in this order, each file whole or not at
+        all.
+        """
         means = [finite_mean(column) for column in val_dice.T]
         mean = finite_mean(means)
-        row = {"epoch": self.epoch, "seconds": round(self.seconds, 1), "learning_rate": rate, "loss": loss, "val_dice": mean}
-        self.history.append(row | {f"val_dice_{name}": value for name, value in zip(self.facts.labels.values(), means)})
-        is_best = not len(val_dice) or self.epoch == 1 or mean > self.best  # without validation volumes the last epoch is the best
+        row = {
+            "epoch": self.epoch,
+            "seconds": round(self.seconds, 1),
+            "learning_rate": rate,
+            "loss": loss,
+            "val_dice": mean,
+        }
+        self.history.append(
+            row | {f"val_dice_{name}": value for name, value in zip(self.facts.labels.values(), means)}
+        )
+        is_best = (
+            not len(val_dice) or self.epoch == 1 or mean > self.best
+        )  # without validation volumes the last epoch is the best
         self.best = mean if mean > self.best else self.best
         network = self.accelerator.unwrap_model(self.network)
         for name in ["last", *(["best"] if is_best else [])]:
             save_weights(self.out / f"{name}.safetensors", network)
         scaler = self.accelerator.scaler
         state = io.BytesIO()  # torch's own file writer hides why it failed
-        torch.save({"network": network.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
-                    "seconds": self.seconds, "best": self.best, "history": self.history,
-                    "scaler": scaler.state_dict() if scaler else None}, state)
+        torch.save(
+            {
+                "network": network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "epoch": self.epoch,
+                "seconds": self.seconds,
+                "best": self.best,
+                "history": self.history,
+                "scaler": scaler.state_dict() if scaler else None,
+            },
+            state,
+        )
         with whole_file(self.out / "resume.pt") as part:
             part.write_bytes(state.getbuffer())
         self._save_history()
@@ -255,12 +345,17 @@ class Trainer:
         last = self.history[-1]
         bar.set_postfix({name: f"{last[name]:.3f}" for name in ("loss", "val_dice")})
         if self.progress:
-            note(f"epoch {self.epoch}/{self.config.epochs}, {self.seconds:.0f} s: loss {last['loss']:.3f}, "
-                 f"validation Dice {last['val_dice']:.3f}")
+            note(
+                f"epoch {self.epoch}/{self.config.epochs}, {self.seconds:.0f} s: loss {last['loss']:.3f}, "
+                f"validation Dice {last['val_dice']:.3f}"
+            )
 
 
 def make_accelerator(config: Config) -> Accelerator:
-    """The device, precision and processes of a training. Raises InputError for what this machine or this start cannot do."""
+    """The device, precision and processes of a training.
+
+    Raises InputError for what this machine or this start cannot do.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
@@ -268,21 +363,32 @@ def make_accelerator(config: Config) -> Accelerator:
     gpu = torch.cuda.is_available()
     if config.precision == "fp16" and not gpu:
         raise InputError("--precision fp16: needs a GPU; use bf16 or no on a CPU")
-    # The released draw leaves the slice gate's parameters without gradient, which several processes must be told.
+    # The released draw leaves the slice gate's parameters without gradient, which several processes must be
+    # told.
     no_gradient = config.uncertain and config.sampling == "released"
-    AcceleratorState._reset_state()  # a notebook may train again with another precision, which accelerate refuses otherwise
+    # a notebook may train again with another precision, which accelerate refuses otherwise
+    AcceleratorState._reset_state()
     # cpu=True where there is no GPU: otherwise the processes of torchrun do not find each other
-    accelerator = Accelerator(cpu=not gpu, mixed_precision=config.precision,
-                              kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=no_gradient)])
+    accelerator = Accelerator(
+        cpu=not gpu,
+        mixed_precision=config.precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=no_gradient)],
+    )
     if config.batch_size % accelerator.num_processes:
-        raise InputError(f"--batch-size {config.batch_size}: must be a multiple of the {accelerator.num_processes} processes "
-                         "that share it")
+        raise InputError(
+            f"--batch-size {config.batch_size}: must be a multiple of the {accelerator.num_processes} "
+            "processes "
+            "that share it"
+        )
     return accelerator
 
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C wait until the block ends. Processes forked in the block ignore it, because this one ends them."""
+    """Let Ctrl-C wait until the block ends.
+
+    Processes forked in the block ignore it, because this one ends them.
+    """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield  # only the main thread may choose what a signal does
@@ -298,7 +404,10 @@ def interrupts_wait() -> Iterator[None]:
 
 
 def _check_unused(out: Path) -> None:
-    """Raises InputError where a folder holds a run. One that ended before its first epoch was over counts as none."""
+    """Raises InputError where a folder holds a run.
+
+    One that ended before its first epoch was over counts as none.
+    """
     if any(out.glob("*.safetensors")) or (out / "resume.pt").exists():
         raise InputError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
 
@@ -306,13 +415,22 @@ def _check_unused(out: Path) -> None:
 def _check_same_options(config: Config, stored: Config) -> None:
     for name, value in asdict(config).items():
         if name not in MAY_CHANGE and value != getattr(stored, name):
-            raise InputError(f"--{name.replace('_', '-')} {value}: the run to continue has {getattr(stored, name)}; "
-                             "leave the option out, or start a new run")
+            raise InputError(
+                f"--{name.replace('_', '-')} {value}: the run to continue has {getattr(stored, name)}; "
+                "leave the option out, or start a new run"
+            )
 
 
 def _check_same_data(config: Config, facts: Facts, stored: Facts) -> None:
     if not stored.digest:  # a run of an older version
         stored = replace(stored, digest=facts.digest)
     if facts != stored:
-        what = "other voxels or masks" if replace(facts, digest=stored.digest) == stored else "other cases, labels or spacing"
-        raise InputError(f"{config.data}: is not what this run was started on ({what}); give the folder as it was, or start a new run")
+        what = (
+            "other voxels or masks"
+            if replace(facts, digest=stored.digest) == stored
+            else "other cases, labels or spacing"
+        )
+        raise InputError(
+            f"{config.data}: is not what this run was started on ({what}); give the folder as it was, or "
+            "start a new run"
+        )

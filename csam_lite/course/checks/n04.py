@@ -134,8 +134,8 @@ def draw(sample: Answer) -> Verdict:
         hint = "do not use the first volume for all"
         for b, half in enumerate(answer(sample, *two).detach().chunk(2)):
             covariance = normal.covariance[0].flip(0, 1) if b else normal.covariance[0]
-            same_values(half.mean(0), mean[0] + 2 * b, f"the mean of many draws of volume {b} of two", hint, 0.08)
-            same_values(half.T.cov(), covariance, f"the covariance of many draws of volume {b} of two", hint, 0.1)
+            same_values(half.mean(0), mean[0] + 2 * b, f"the mean of many draws of volume {b}", hint, 0.08)
+            same_values(half.T.cov(), covariance, f"the covariance of many draws of volume {b}", hint, 0.1)
 
     @states("The draw passes the right gradients to mean, diag and factor")
     def gradients() -> None:
@@ -148,7 +148,7 @@ def draw(sample: Answer) -> Verdict:
         expected = 2 * mean @ A, A.diag()[None], 2 * A @ factor
         for name, leaf, gradient in zip(("mean", "diag", "factor"), leaves, expected):
             if leaf.grad is None or not bool(leaf.grad.any()):
-                raise Wrong(f"{name} got no gradient; {CUT} sample() cuts it, mean + noise * something does not")
+                raise Wrong(f"{name} got no gradient; {CUT} sample() cuts it, mean + noise * x does not")
             same_values(leaf.grad, gradient, f"the gradient in {name}, mean over {DRAWS} draws",
                         "a part of the gradient is cut, or the noise depends on the parameters", 0.15)
 
@@ -246,8 +246,8 @@ class _Gated(nn.Module):
 class _Layers(nn.Module):
     """A gate of three layers. Parameters whose name starts with `cut` get no gradient, and the others do.
 
-    The outputs `dead` of the first layer are multiplied by 0, so that these rows of its gradient are 0. `scale` makes
-    all gradients smaller.
+    The outputs `dead` of the first layer are multiplied by 0, so that these rows of its gradient are 0.
+    `scale` makes all gradients smaller.
     """
 
     def __init__(self, cut: str = "none", dead: slice = slice(0), scale: float = 1.0) -> None:
