@@ -383,7 +383,8 @@ def test_real_scans_open_rightly_oriented(run, shared):
 def test_real_prostates_are_packed(phantoms, shared, tmp_path):
     from csam_lite.training.build import build_network
     from csam_lite.training.config import Config
-    from csam_lite.training.run import Facts, Run, save_description
+    from csam_lite.training.facts import Facts
+    from csam_lite.training.run import Run, save_description
 
     folder = shared / "data" / "prostate_zonal"
     config = Config(str(folder), str(tmp_path / "run"), **TINY)

@@ -15,7 +15,8 @@ from csam_lite.inference.export import export
 from csam_lite.inference.predict import network_input
 from csam_lite.training.build import build_network
 from csam_lite.training.config import Config
-from csam_lite.training.run import Facts, Run, load_run, pretrained, save_description
+from csam_lite.training.facts import Facts
+from csam_lite.training.run import Run, load_run, pretrained, save_description
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install -e '.[web]'")
 pytest.importorskip("onnxscript", reason="no onnxscript: pip install -e '.[web]'")

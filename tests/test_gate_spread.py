@@ -13,7 +13,8 @@ from csam_lite.core.windows import probabilities
 from csam_lite.data.dataset import find_dataset
 from csam_lite.inference.gate_spread import gate_spread, spread_of
 from csam_lite.training.config import Config
-from csam_lite.training.run import Facts, Run, load_run
+from csam_lite.training.facts import Facts
+from csam_lite.training.run import Run, load_run
 from csam_lite.training.trainer import train
 
 

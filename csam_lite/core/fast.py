@@ -25,24 +25,29 @@ second derivatives need CSAM(fast=False).
 of the plain path. It does not call `forward` of an attention.
 """
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch.autograd.function import once_differentiable
 
 from .masks import max_over, mean_over, on_features
 
-if TYPE_CHECKING:
-    from .attention import Attention
-
 CHANNELS = (2,)
 VOLUME = (1, 3, 4)
 
 
-def multiply_gates(attentions: list[Attention], F: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+class Gate(Protocol):
+    """What this file needs to know of an attention."""
+
+    axes: str
+    pooled: tuple[int, ...]
+
+    def gate_from(self, m: torch.Tensor, a: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor: ...
+
+
+def multiply_gates(attentions: Sequence[Gate], F: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """F (B, S, C, H, W) times the gates of `attentions`, one after the other.
 
     F must be 0 where the mask (B, S) is False.
@@ -53,7 +58,7 @@ def multiply_gates(attentions: list[Attention], F: torch.Tensor, mask: torch.Ten
     return F
 
 
-def _one_by_one(attentions: list[Attention], F: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+def _one_by_one(attentions: Sequence[Gate], F: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     for attention in attentions:
         if attention.pooled == VOLUME:
             m, a = MaxAndMeanOverVolume.apply(F, mask)  # (B, 1, C, 1, 1) each
@@ -63,7 +68,7 @@ def _one_by_one(attentions: list[Attention], F: torch.Tensor, mask: torch.Tensor
     return F
 
 
-def _through_channel_maps(attentions: list[Attention], F: torch.Tensor,
+def _through_channel_maps(attentions: Sequence[Gate], F: torch.Tensor,
                           mask: torch.Tensor | None) -> torch.Tensor:
     """Fact 1: pool F over channels once, then work on the two maps."""
     highest, mean = MaxAndMeanOverChannels.apply(F)  # (B, S, 1, H, W) each

@@ -33,7 +33,8 @@ from csam_lite.common.errors import InputError
 from csam_lite.data.dataset import find_dataset, split
 from csam_lite.training.build import build_network
 from csam_lite.training.config import Config
-from csam_lite.training.run import Facts, chosen_dataset
+from csam_lite.training.facts import Facts
+from csam_lite.training.run import chosen_dataset
 
 PLANS = Path(__file__).parent / "plans"
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from csam_lite.core.masks import centred_slots, without_padding
-from csam_lite.core.networks import UNet
+from csam_lite.core.networks import UNet, UNetPlusPlus
 
 
 class NeighbourChannels(nn.Module):
@@ -216,3 +216,13 @@ class UNet3D(nn.Module):
         out = logits.new_zeros(len(keep), *logits.shape[1:])
         out[keep] = logits
         return out
+
+
+# All networks by the name that --network gives them: a new one is a class and one line here.
+NETWORKS = {
+    "unet": UNet,
+    "unetpp": UNetPlusPlus,
+    "unet2d": UNet2D,
+    "unet3d": UNet3D,
+    "self_attention": SelfAttentionUNet,
+}

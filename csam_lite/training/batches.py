@@ -17,7 +17,8 @@ from csam_lite.data.dataset import Case, Dataset, split
 from csam_lite.data.grid import Grid
 from csam_lite.data.scan import Scan
 from csam_lite.training.config import Config
-from csam_lite.training.run import Facts, chosen_dataset
+from csam_lite.training.facts import Facts
+from csam_lite.training.run import chosen_dataset
 
 SHARED_MEMORY = Path("/dev/shm")
 LONGEST_WAIT = 600  # seconds for one batch, after which a worker counts as dead

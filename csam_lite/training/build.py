@@ -1,4 +1,4 @@
-"""From a Config to an untrained network. A baseline is a class and one line of NETWORKS."""
+"""From a Config to an untrained network."""
 
 from __future__ import annotations
 
@@ -6,23 +6,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from csam_lite.core.networks import UNet, UNetPlusPlus
 from csam_lite.core.start import start_gates
 from csam_lite.training.ablations import FORMS, scale_draws
-from csam_lite.training.baselines import NeighbourChannels, SelfAttentionUNet, UNet2D, UNet3D
+from csam_lite.training.baselines import NETWORKS, NeighbourChannels
 
 if TYPE_CHECKING:
     from csam_lite.training.config import Config
-    from csam_lite.training.run import Facts
-
-NETWORKS = {
-    "unet": UNet,
-    "unetpp": UNetPlusPlus,
-    "unet2d": UNet2D,
-    "unet3d": UNet3D,
-    "self_attention": SelfAttentionUNet,
-}
-
+    from csam_lite.training.facts import Facts
 
 def build_network(config: Config, facts: Facts) -> nn.Module:
     """The untrained network of a run: (B, S, Cin, H, W) -> logits (B, S, K, H, W)."""

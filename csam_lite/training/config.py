@@ -96,7 +96,7 @@ class Config:
         from csam_lite.core.networks import gate_names
         from csam_lite.core.slice_normal import SAMPLING
         from csam_lite.training.ablations import FORMS
-        from csam_lite.training.build import NETWORKS
+        from csam_lite.training.baselines import NETWORKS
 
         for option in fields(self):
             value = getattr(self, option.name)
