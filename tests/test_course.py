@@ -249,7 +249,8 @@ def test_the_notebook_is_as_the_others(path):
         problems.extend([] if true else [text])
 
     lengths = sorted(len(cell.source.splitlines()) for cell in code)
-    words = sum(len(_words(re.sub(r"<details>.*?</details>", "", cell.source, flags=re.DOTALL))) for cell in prose)
+    unfolded = (re.sub(r"<details>.*?</details>", "", cell.source, flags=re.DOTALL) for cell in prose)
+    words = sum(len(_words(text)) for text in unfolded)
     hold(25 <= len(cells) <= 45, f"{len(cells)} cells")
     median = lengths[len(lengths) // 2]
     hold(lengths[-1] <= 40 and median <= 12, f"code cells of {lengths[-1]} lines, {median} in the median")
@@ -289,7 +290,7 @@ def test_the_notebook_is_as_the_others(path):
 
 
 def _exercise_problems(cells, number):
-    """Each exercise has a header with difficulty, a stub with a check, a hint, a hidden and checked solution."""
+    """Each exercise has a header, a stub with a check, a folded hint, and a hidden, checked solution."""
     exercises = [i for i, cell in enumerate(cells) if tagged(cell, "exercise")]
     problems = [] if len(exercises) >= 3 else [f"{len(exercises)} exercises"]
     if len(exercises) != sum(tagged(cell, "solution") for cell in cells):
@@ -389,7 +390,7 @@ COMPUTING = {}  # seconds of all notebooks together, by the test above
 
 @pytest.mark.timing
 def test_the_course_takes_less_than_ten_minutes():
-    """Computing time, not time by the clock. On a busy machine it grows, too, because two threads wait for each other."""
+    """Computing time, not time by the clock; on a busy machine two threads wait for each other."""
     if not COMPUTING:
         pytest.skip("the whole course did not run before this test")
     assert max(COMPUTING.values()) < (600 if os.getloadavg()[0] < 3 else 1200)
