@@ -102,7 +102,7 @@ def test_bad_cases_are_named_by_check_and_train(decathlon, tmp_path, capsys, how
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err and str(named) in captured.out + captured.err
     error = captured.err.strip().splitlines()[-1]
-    assert error.startswith("error: ") and ("; " in error), error  # a fault, then its mend
+    assert error.startswith("error: ") and ("; " in error), error  # what is wrong, then what to do
     assert not (tmp_path / "run").exists()
 
 

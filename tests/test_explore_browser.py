@@ -429,7 +429,7 @@ def answered(page, changed=True):
 
 
 def intervention_times(page, times=9):
-    """Milliseconds from choosing what stands in the positional gate's stead to changed pixels of the slice."""
+    """Milliseconds from replacing the positional gate to changed pixels of the slice."""
     found = []
     page.evaluate(SEEN)
     for turn in range(times):

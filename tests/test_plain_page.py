@@ -1,4 +1,4 @@
-"""Notebooks 02 to 04 show the lines of the plain page, core/attention.py, as they are today."""
+"""Notebooks 02 to 05 show the lines of the plain page, core/attention.py, as they are today."""
 
 import inspect
 from pathlib import Path
@@ -14,6 +14,7 @@ SHOWN = {
     "02_semantic_attention": ("SemanticAttention", ("scores", "gate_of", "gate_from", "forward")),
     "03_positional_attention": ("PositionalAttention", ("scores",)),
     "04_slice_attention": ("SliceAttention", ("scores",)),
+    "05_csam_unet": ("CSAM", ("forward",)),
 }
 
 
