@@ -66,7 +66,7 @@ def jupyterlab(folder, colab=False):
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "course", "language": "python",
         "env": {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}}))
     (folder / "config" / "labconfig").mkdir(parents=True)
-    (folder / "config" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
+    (folder / "config" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
     (notebooks := folder / "notebooks").mkdir()
     found = [str(folder / "jupyter")] + ([str(COLAB / "share" / "jupyter")] if colab else [])
     environment = os.environ | {
@@ -77,7 +77,7 @@ def jupyterlab(folder, colab=False):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    with open(folder / "lab.log", "w") as log:
+    with open(folder / "lab.log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=t",
              "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={notebooks}"],

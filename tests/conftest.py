@@ -82,4 +82,4 @@ def describe(folder, names, labels=None, modality=None):
     """Write dataset.json for cases of these names."""
     info = {"name": "test", "modality": modality or {"0": "T2"}, "labels": labels or {"0": "background", "1": "PZ", "2": "TZ"}, "test": [],
             "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names]}
-    (folder / "dataset.json").write_text(json.dumps(info))
+    (folder / "dataset.json").write_text(json.dumps(info), encoding="utf-8")

@@ -73,7 +73,7 @@ def test_the_core_runs_when_it_is_copied_alone(tmp_path):
               "net = UNet(1, 3, 6, base_channels=4, levels=3)\n"
               "with record_gates(net) as record:\n    net(torch.randn(1, 5, 1, 16, 16)).sum().backward()\n"
               "assert set(record['csam.0']) == {'semantic', 'positional', 'slice'} and 'csam_lite' not in sys.modules")
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)})
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, encoding="utf-8", env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stderr
 
 

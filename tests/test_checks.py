@@ -26,6 +26,16 @@ def cases(kind):
             for module, name in CHECKS for what, answer in getattr(ANSWERS[module], kind)[name].items()]
 
 
+def test_a_slice_that_is_left_empty_is_wrong_whatever_lies_in_the_memory():
+    def forgets_the_last_slice(F, gate):
+        out = torch.empty_like(F)
+        out[:, :-1] = (F * gate[:, :, None, None, None])[:, :-1]  # the rest may hold the right values from the call before
+        return out
+
+    assert checks.n00.slice_gate(forgets_the_last_slice) is False
+    assert torch.isnan(checks.answer(lambda: torch.empty(3))).all() and not torch.are_deterministic_algorithms_enabled()
+
+
 def test_every_check_that_a_notebook_calls_has_answers():
     called = {found for path in NOTEBOOKS.glob("*.ipynb") for found in re.findall(r"checks\.(n\d\d)\.(\w+)\(", path.read_text(encoding="utf-8"))}
     assert called - {("n00", "machine")} == set(CHECKS)  # machine() asks the machine, not the reader: test_machine.py
@@ -62,7 +72,7 @@ def test_an_untouched_stub_is_told_what_to_do(module, name, untouched, capsys):
 def test_a_failed_property_is_named_also_without_docstrings():
     """`python -OO` removes them, and what a check says must not depend on it."""
     code = "from csam_lite.course import checks; checks.n00.dice(lambda a, b: 0.5); checks.n00.dice(lambda a, b: ...)"
-    said = [subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = [subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
             for flags in ([], ["-OO"])]
     assert said[0] == said[1] and "[FAIL] dice: A mask agrees with itself" in said[1] and "[..] dice" in said[1]
 

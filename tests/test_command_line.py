@@ -41,11 +41,11 @@ def test_train_evaluate_predict_check(decathlon, tmp_path, capsys):
     assert main(["evaluate", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "| whole gland |" in printed and "Mean Dice over PZ, TZ" in printed
-    assert len((out / "test.csv").read_text().splitlines()) == 1 + 3
+    assert len((out / "test.csv").read_text(encoding="utf-8").splitlines()) == 1 + 3
     given = ["--part", "all", "--data", str(decathlon), "--csv", str(tmp_path / "all.csv"), "--masks", str(tmp_path / "masks")]
     assert main(["evaluate", str(out), *given, "--subjects"]) == 0
     assert len(list((tmp_path / "masks").iterdir())) == 4
-    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 4 * 3
+    assert len((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines()) == 1 + 4 * 3
     image = decathlon / "imagesTr" / "a.nii.gz"
     assert main(["predict", str(image), str(tmp_path / "mask.nii.gz"), "--run", str(out)]) == 0
     np.testing.assert_array_equal(nifti(tmp_path / "mask.nii.gz"), nifti(tmp_path / "masks" / "a.nii.gz"))
@@ -178,12 +178,12 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on file size are POSIX")
 def test_a_full_disk_leaves_nothing_half_written(decathlon, run, phantoms, tmp_path):
     def limited(limit, *arguments):
-        return subprocess.run([sys.executable, "-c", LIMITED, str(limit), *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path)
+        return subprocess.run([sys.executable, "-c", LIMITED, str(limit), *map(str, arguments)], capture_output=True, encoding="utf-8", cwd=tmp_path)
 
     done = limited(3000, "train", *options(data=decathlon, out=tmp_path / "run", **TINY | dict(test=1, val=0, epochs=1)))
     assert done.returncode == 2 and "safetensors: cannot be written" in done.stderr and "Traceback" not in done.stderr
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
-    json.loads((tmp_path / "run" / "config.json").read_text())
+    json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
     done = limited(300, "predict", phantoms / "imagesTr" / "prostate_00.nii.gz", tmp_path / "m" / "mask.nii.gz", "--run", run.folder)
     assert done.returncode == 2 and "mask.nii.gz: cannot be written" in done.stderr and "Traceback" not in done.stderr
     assert not list((tmp_path / "m").iterdir())
@@ -195,11 +195,11 @@ def test_a_full_disk_leaves_nothing_half_written(decathlon, run, phantoms, tmp_p
 def test_interrupted_writes_leave_nothing(tmp_path):
     from csam_lite.common.files import whole_file
 
-    (tmp_path / "f").write_text("old")
+    (tmp_path / "f").write_text("old", encoding="utf-8")
     with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "f") as part:
-        part.write_text("half")
+        part.write_text("half", encoding="utf-8")
         raise KeyboardInterrupt
-    assert [path.name for path in tmp_path.iterdir()] == ["f"] and (tmp_path / "f").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"] and (tmp_path / "f").read_text(encoding="utf-8") == "old"
 
 
 def test_import_is_light():
@@ -209,13 +209,13 @@ def test_import_is_light():
         print("torch" in sys.modules, "numpy" in sys.modules)
         from csam_lite import CSAM
         print("monai" in sys.modules, "matplotlib" in sys.modules)"""
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False"] * 4
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout.split() == ["False"] * 4
 
 
 @pytest.mark.timing
 def test_import_is_quick():
     code = "import time, csam_lite; print(time.process_time())"
-    assert float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) < 1
+    assert float(subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout) < 1
 
 
 def test_demo_leaves_all_that_it_promises(tmp_path, capsys):
@@ -233,7 +233,7 @@ def test_demo_leaves_all_that_it_promises(tmp_path, capsys):
 
 def test_code_is_clean():
     root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", str(root)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", str(root)], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout
 
 
@@ -267,7 +267,7 @@ def test_every_case_dropped(decathlon, tmp_path, capsys):
 
 
 def test_a_place_that_cannot_be_written(decathlon, tmp_path, capsys):
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     assert "cannot be written" in fails(train(decathlon, tmp_path / "file"), capsys)
 
 
@@ -285,7 +285,7 @@ def test_what_nobody_foresaw_is_one_line_with_a_file_to_report(monkeypatch, caps
     assert main(["bench"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith("error: unexpected: RuntimeError: shapes do not match; please report it with ")
-    report = Path(said[0].rpartition(" ")[2]).read_text()
+    report = Path(said[0].rpartition(" ")[2]).read_text(encoding="utf-8")
     assert "Traceback" in report and 'raise RuntimeError("shapes do not match' in report and "csam_lite 0." in report
 
 
@@ -321,5 +321,5 @@ def test_numbers_beyond_their_bounds(arguments, match, tmp_path, monkeypatch, ca
     (">&-", 0, ""), ("2>&-", 0, "")])
 def test_output_that_nobody_takes(decathlon, tail, code, says, tmp_path):
     command = f"{sys.executable} -c 'import sys, time; from csam_lite.cli import main; time.sleep(0.3); sys.exit(main(sys.argv[1:]))'"
-    done = subprocess.run(["bash", "-c", f"{command} check {decathlon} {tail}"], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(["bash", "-c", f"{command} check {decathlon} {tail}"], capture_output=True, encoding="utf-8", cwd=tmp_path)
     assert done.returncode == code and says in done.stderr and len(done.stderr.splitlines()) == bool(says), done.stderr

@@ -75,7 +75,7 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
     from csam_lite.training import trainer as training
 
     plan = tmp_path / "plan.toml"
-    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
+    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""), encoding="utf-8")
     trained, real = [], training.train
 
     def train(config, **options):
@@ -89,7 +89,7 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
         compare(plan, progress=False)
     assert not (tmp_path / "out" / "compare.md").exists()
     scores, differences = compare(plan, progress=False)
-    assert re.match(r"csam_lite \S+ \(code [0-9a-f]{8}\), data [0-9a-f]{32}, torch ", (tmp_path / "out" / "compare.md").read_text())
+    assert re.match(r"csam_lite \S+ \(code [0-9a-f]{8}\), data [0-9a-f]{32}, torch ", (tmp_path / "out" / "compare.md").read_text(encoding="utf-8"))
     assert len(trained) == 5 and len(set(trained)) == 4  # the third was begun twice, the first two were kept
     assert [row["network"] for row in scores] == ["plain", "all gates"] and all(row["seeds"] == 2 for row in scores)
     assert scores[1]["parameters"] > scores[0]["parameters"] and scores[0]["sd of seeds"] >= 0
@@ -97,7 +97,7 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
     assert "dice_base" in {row["metric"] for row in differences}
     tested = []
     for run in ("plain-seed0-fold0", "plain-seed1-fold0", "all_gates-seed1-fold0"):
-        with open(tmp_path / "out" / run / "held_out.csv", newline="") as file:
+        with open(tmp_path / "out" / run / "held_out.csv", newline="", encoding="utf-8") as file:
             tested.append({row["patient"] for row in csv.DictReader(file)})
     assert tested[0] == tested[1] == tested[2] and len(tested[0]) == 3  # the same patients for every network and seed
     assert all(row["ms/step"] > 0 and row["peak MB"] > 1 and 0 <= row["ece"] <= 1 for row in scores)
@@ -107,16 +107,16 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
         differences_of_patients(tmp_path / "out" / "patients.csv", "none")
     again = compare(plan, progress=False)
     assert len(trained) == 5 and again == (scores, differences)
-    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="attention = 'slice'"))
+    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="attention = 'slice'"), encoding="utf-8")
     with pytest.raises(InputError, match="was run with another attention"):
         compare(plan, progress=False)
 
 
 def test_two_processes_share_the_runs(phantoms, tmp_path):
     plan = tmp_path / "plan.toml"
-    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
+    plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""), encoding="utf-8")
     command = [sys.executable, "-m", "csam_lite", "compare", str(plan)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=os.environ | {"OMP_NUM_THREADS": "1"})
             for _ in range(2)]
     begun = []
     for process in both:
@@ -137,7 +137,7 @@ def test_two_processes_share_the_runs(phantoms, tmp_path):
     ("data='x'\nout='y'\nseeds=3\n[networks.a]", "seeds = 3: must be a list"),
     ("data='x'\nout='y'\n[networks.a]\nwidth=3", r"\[networks.a\] has unknown options width"), ("data='x'\nout='y'\n[networks.a]", "no such folder")])
 def test_a_bad_plan_is_named(tmp_path, text, match):
-    (tmp_path / "plan.toml").write_text(text)
+    (tmp_path / "plan.toml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=match):
         compare(tmp_path / "plan.toml", progress=False)
     with pytest.raises(InputError, match="no such file"):
@@ -191,7 +191,7 @@ def test_every_result_that_ships_is_of_a_plan_and_in_its_readme():
 
 def test_hours_buy_epochs(phantoms, tmp_path):
     path = tmp_path / "plan.toml"
-    path.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="").replace("epochs = 1", "batch_size = 2"))
+    path.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra="").replace("epochs = 1", "batch_size = 2"), encoding="utf-8")
     plan = read_plan(path, hours=1.0)
     costs = {"plain": {"ms/step": 1000}, "all gates": {"ms/step": 3000}}
     steps = 2 * 2 * (1 + 3)  # 3 volumes in batches of 2; two seeds; one second and three
@@ -199,20 +199,20 @@ def test_hours_buy_epochs(phantoms, tmp_path):
     with pytest.raises(InputError, match="one epoch of all 4 runs takes"):
         affordable_epochs(plan | {"hours": 1e-4}, costs)
     with pytest.raises(InputError, match="gives hours and epochs"):
-        path.write_text("hours = 1\n" + PLAN.format(data=phantoms, out=tmp_path / "out", extra=""))
+        path.write_text("hours = 1\n" + PLAN.format(data=phantoms, out=tmp_path / "out", extra=""), encoding="utf-8")
         read_plan(path)
 
 
 def test_folds_hold_every_patient_out_once_and_each_training_has_its_own_seed(phantoms, tmp_path):
     path = tmp_path / "plan.toml"
     text = PLAN.format(data=phantoms, out=tmp_path / "out", extra="").replace("test = 3", "folds = 3").replace("[0, 1]", "[0]")
-    path.write_text("folds = [0, 1, 2]\n" + text)
+    path.write_text("folds = [0, 1, 2]\n" + text, encoding="utf-8")
     planned = list(configs(read_plan(path)))
     assert [config.fold for _, _, config in planned] == [0, 0, 1, 1, 2, 2] and {seed for _, seed, _ in planned} == {0}
     seeds = [config.seed for _, _, config in planned]
     assert seeds[::2] == seeds[1::2] and len(set(seeds)) == 3  # one for the networks of a fold, another one for each fold
     scores, differences = compare(path, progress=False)
-    with open(tmp_path / "out" / "patients.csv", newline="") as file:
+    with open(tmp_path / "out" / "patients.csv", newline="", encoding="utf-8") as file:
         kept = list(csv.DictReader(file))
     places = {(row["network"], row["patient"]): row["fold"] for row in kept}
     assert len({patient for _, patient in places}) == 6 and len(places) == 12

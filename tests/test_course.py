@@ -67,7 +67,7 @@ def test_a_run_leaves_pages_that_open_offline_and_a_table(tmp_path, capsys):
     assert {outcome.notebook: outcome.problem for outcome in outcomes} == {"00_tiny": None, "01_second": None}
     second = nbformat.read(tmp_path / "out" / "01_second.ipynb", 4)
     assert "phantom False 0" in printed(second.cells[-1])
-    page = (tmp_path / "out" / "00_tiny.html").read_text()
+    page = (tmp_path / "out" / "00_tiny.html").read_text(encoding="utf-8")
     assert "<math" in page and "cost $1" in page
     assert not re.findall(r'(?:src|href|import)\s*=?\s*"https?://[^"]*"', page)
     printed_lines = capsys.readouterr().out
@@ -103,10 +103,10 @@ def test_a_notebook_that_takes_too_long_is_ended_with_its_kernel(tmp_path):
                                "import time\nwhile True:\n    time.sleep(0.1)")
     with pytest.raises(InputError, match=r"cell 4 \(import time\).*not done after 12 s"):
         run_course(out=tmp_path / "out", notebooks=notebooks, timeout=12)
-    kernel = Path("/proc") / (tmp_path / "out" / "pid").read_text()
+    kernel = Path("/proc") / (tmp_path / "out" / "pid").read_text(encoding="utf-8")
     if Path("/proc/self").exists():
         for _ in range(50):
-            if not kernel.exists() or "Z" in (kernel / "stat").read_text().split(")")[1][:3]:
+            if not kernel.exists() or "Z" in (kernel / "stat").read_text(encoding="utf-8").split(")")[1][:3]:
                 return
             time.sleep(0.1)
         raise AssertionError("the kernel is still there")
@@ -370,7 +370,7 @@ def test_spelling(path):
     text = "\n".join(" ".join(_words(cell.source)) if cell.cell_type == "markdown" else cell.source
                      for cell in cells)
     call = [sys.executable, "-m", "codespell_lib", "-"]
-    misspelt = subprocess.run(call, input=text, capture_output=True, text=True).stdout
+    misspelt = subprocess.run(call, input=text, capture_output=True, encoding="utf-8").stdout
     assert not misspelt, misspelt
 
 

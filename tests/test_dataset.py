@@ -94,10 +94,10 @@ def test_patients_are_read_from_names_or_given(decathlon):
     names = {"patient001_frame12": "patient001", "p1_visit2_frame01": "p1", "sub-01_ses-01_T2w": "sub-01", "mri_scan_01": "mri_scan_01",
              "SC-HF-I-01_ph08": "SC-HF-I-01", "prostate_18": "prostate_18", "p7_ED": "p7", "x-visit2": "x"}
     assert {name: patient_of(name) for name in names} == names
-    info = json.loads((decathlon / "dataset.json").read_text())
+    info = json.loads((decathlon / "dataset.json").read_text(encoding="utf-8"))
     for entry in info["training"]:
         entry["patient"] = "same"
-    (decathlon / "dataset.json").write_text(json.dumps(info))
+    (decathlon / "dataset.json").write_text(json.dumps(info), encoding="utf-8")
     assert {case.patient for case in find_dataset(decathlon).cases} == {"same"}
 
 
@@ -139,11 +139,11 @@ def test_real_sets_pass_the_check(shared):
 
 
 def test_duplicate_names_and_wide_labels_are_refused(decathlon):
-    info = json.loads((decathlon / "dataset.json").read_text())
-    (decathlon / "dataset.json").write_text(json.dumps(info | {"training": info["training"] * 2}))
+    info = json.loads((decathlon / "dataset.json").read_text(encoding="utf-8"))
+    (decathlon / "dataset.json").write_text(json.dumps(info | {"training": info["training"] * 2}), encoding="utf-8")
     with pytest.raises(InputError, match="several images are named a"):
         find_dataset(decathlon)
-    (decathlon / "dataset.json").write_text(json.dumps(info | {"labels": {"0": "background", "1": "PZ", "300": "TZ"}}))
+    (decathlon / "dataset.json").write_text(json.dumps(info | {"labels": {"0": "background", "1": "PZ", "300": "TZ"}}), encoding="utf-8")
     with pytest.raises(InputError, match="labels must be 0 to 255"):
         find_dataset(decathlon)
 
@@ -178,8 +178,8 @@ def test_some_channels_of_a_set(phantoms):
 
 def spoil(decathlon, **entries):
     """Change entries of dataset.json."""
-    info = json.loads((decathlon / "dataset.json").read_text())
-    (decathlon / "dataset.json").write_text(json.dumps(info | entries))
+    info = json.loads((decathlon / "dataset.json").read_text(encoding="utf-8"))
+    (decathlon / "dataset.json").write_text(json.dumps(info | entries), encoding="utf-8")
 
 
 def plain(folder, names="abcd", change=None):
@@ -249,7 +249,7 @@ def test_a_stray_voxel_is_no_class(tmp_path):
         find_dataset(folder, labelled=True)
     problems = survey(folder, progress=False)[1]
     assert problems[0]["case"] == "all" and row(folder, "label 7 class 7") == "1 volumes, 1 voxels (remark: by mistake?)"
-    (folder / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "PZ", "2": "TZ", "7": "stone"}}))
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "PZ", "2": "TZ", "7": "stone"}}), encoding="utf-8")
     assert find_dataset(folder, labelled=True).labels == {1: "PZ", 2: "TZ", 7: "stone"}
 
 
@@ -264,7 +264,7 @@ def test_check_lists_each_label_with_its_cases_and_voxels(tmp_path):
 
 def test_names_for_the_labels_of_a_plain_folder(tmp_path):
     folder = plain(tmp_path / "set")
-    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "PZ": 1, "TZ": 2}, "modality": {"0": "T2"}}))
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "PZ": 1, "TZ": 2}, "modality": {"0": "T2"}}), encoding="utf-8")
     dataset = find_dataset(folder, labelled=True)
     assert dataset.labels == {1: "PZ", 2: "TZ"} and dataset.zones == (1, 2) and dataset.channels == ("T2",) and len(dataset.cases) == 4
 
@@ -282,7 +282,7 @@ def test_an_nnunet_folder(tmp_path):
     write_nifti(tmp_path / "imagesTs" / "pros_009_0001.nii.gz", image + 1)
     description = {"channel_names": {"0": "T2", "1": "ADC"}, "labels": {"background": 0, "PZ": 1, "TZ": 2}, "numTraining": 3,
                    "file_ending": ".nii.gz"}
-    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    (tmp_path / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
     dataset = find_dataset(tmp_path)
     assert [case.name for case in dataset.cases] == ["pros_000", "pros_001", "pros_002", "pros_009"]
     assert dataset.channels == ("T2", "ADC") and dataset.labels == {1: "PZ", 2: "TZ"} and dataset.cases[3].label is None
@@ -356,7 +356,7 @@ def test_a_folder_of_dicom_slices_is_a_volume(tmp_path):
     ('{"training": [{"image": "\\ud800", "label": "b"}]}', "printed"), ('{"training": [{"image": "\\u001b[2J", "label": "b"}]}', "printed"),
     ('{"training": [{"image": "' + "a" * 300 + '", "label": "b"}]}', "longer than 255"), ("", "is not"), ('{"one_zone": 5}', "is not")])
 def test_rubbish_in_dataset_json_is_one_line(decathlon, content, why):
-    (decathlon / "dataset.json").write_text(content)
+    (decathlon / "dataset.json").write_text(content, encoding="utf-8")
     for labelled in (False, True):
         with pytest.raises(InputError, match=why) as caught:
             find_dataset(decathlon, labelled)
@@ -364,7 +364,7 @@ def test_rubbish_in_dataset_json_is_one_line(decathlon, content, why):
 
 
 def test_encodings_slashes_and_home(decathlon, monkeypatch):
-    content = (decathlon / "dataset.json").read_text().replace("PZ", "Außenzone")
+    content = (decathlon / "dataset.json").read_text(encoding="utf-8").replace("PZ", "Außenzone")
     (decathlon / "dataset.json").write_bytes(b"\xef\xbb\xbf" + content.encode())
     assert find_dataset(decathlon).labels[1] == "Außenzone"
     (decathlon / "dataset.json").write_bytes(content.encode("latin-1"))

@@ -171,7 +171,7 @@ def test_full_disk_leaves_only_the_resumable_part(server, tmp_path):
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000,) * 2)\n"
             "try: download(sys.argv[1], sys.argv[2])\n"
             "except InputError as error: sys.exit(f'error: {error}')")
-    ended = subprocess.run([sys.executable, "-c", code, f"{server.url}/a", str(tmp_path / "a")], cwd=ROOT, capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", code, f"{server.url}/a", str(tmp_path / "a")], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert ended.returncode == 1 and ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
     assert "a.part: cannot be written" in ended.stderr and names(tmp_path) == ["a.part"]
     assert download(f"{server.url}/a", tmp_path / "a", md5(DATA)).read_bytes() == DATA
@@ -333,10 +333,10 @@ def test_interrupted_folder_is_not_taken_for_whole(tmp_path):
 
 def test_whole_folder_never_overwrites(tmp_path):
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine").write_text("mine")
+    (tmp_path / "full" / "mine").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="not empty"), whole_folder(tmp_path / "full"):
         pytest.fail("must not start")
-    assert (tmp_path / "full" / "mine").read_text() == "mine"
+    assert (tmp_path / "full" / "mine").read_text(encoding="utf-8") == "mine"
 
 
 # the sets, through their command lines
@@ -362,7 +362,7 @@ def run(script, *arguments, limit=None, cwd=ROOT):
                 "runpy.run_path(sys.argv[0], run_name='__main__')")
         command[1:1] = ["-c", code]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "no_proxy": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1"}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+    ended = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, cwd=cwd)
     return ended.returncode, ended.stdout, ended.stderr
 
 
@@ -373,7 +373,7 @@ def serve(server, path):
 
 
 def listed(folder):
-    return [Path(case["label"]).name[:-7] for case in json.loads((folder / "dataset.json").read_text())["training"]]
+    return [Path(case["label"]).name[:-7] for case in json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["training"]]
 
 
 def label(folder, case):
@@ -422,7 +422,7 @@ def test_msd(server, tmp_path):
                                     ("remap", list(MSD), True), ("drop", ["prostate_07", "prostate_03"], False)):
         code, out, _ = choose(one_zone)
         assert code == 0 and "is there" in out and listed(folder) == cases and ("WARNING" in out) == (one_zone == "keep")
-        dataset = json.loads((folder / "dataset.json").read_text())
+        dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         assert dataset["one_zone"]["choice"] == one_zone and dataset["one_zone"]["cases"] == {"prostate_02": [1], "prostate_09": [2]}
         assert dataset["numTraining"] == len(cases)
         assert (label(folder, "prostate_02").max() == 2) == turned and (folder / "labelsTr_published").exists() == turned
@@ -490,7 +490,7 @@ def test_msd_a_description_that_leads_out_of_its_folder_is_refused(name, tmp_pat
     (folder / "imagesTr" / "a.nii.gz").write_bytes(nifti(zones(0, 1)))
     entry = {"image": "imagesTr/a.nii.gz", "label": name}
     for listing in ({"training": [entry]}, {"training": [], "one_zone": {"choice": "keep", "cases": {"victim": [1]}, "training": [entry]}}):
-        (folder / "dataset.json").write_text(json.dumps(listing | {"labels": {"0": "background", "1": "PZ", "2": "TZ"}}))
+        (folder / "dataset.json").write_text(json.dumps(listing | {"labels": {"0": "background", "1": "PZ", "2": "TZ"}}), encoding="utf-8")
         with pytest.raises(InputError, match="leads out of the folder|is not whole"):
             get_msd_prostate(folder, one_zone="remap")
         assert victim.read_bytes() == before and not (folder / "labelsTr_published").exists()
@@ -531,7 +531,7 @@ def test_prostate158(server, tmp_path):
     script = partial(run, "get_prostate158.py", *options, "--out")
     code, out, err = script(tmp_path / "t2")
     assert code == 0 and not err and "2 cases with labels, 1 left out" in out
-    dataset = json.loads((tmp_path / "t2/dataset.json").read_text())
+    dataset = json.loads((tmp_path / "t2/dataset.json").read_text(encoding="utf-8"))
     assert dataset["labels"] == {"0": "background", "1": "PZ", "2": "TZ"} and dataset["modality"] == {"0": "T2"}
     assert listed(tmp_path / "t2") == ["prostate158_001", "prostate158_002"] and dataset["numTraining"] == 2
     assert np.array_equal(label(tmp_path / "t2", "prostate158_001"), np.array([0, 2, 1])[zones(1, 2)])
@@ -601,7 +601,7 @@ def test_promise12(server, tmp_path):
     options = serve(server, archive)
     code, out, err = run("get_promise12.py", "--out", tmp_path / "p", *options)
     assert code == 0 and not err and "whole gland" in out
-    assert json.loads((tmp_path / "p/dataset.json").read_text())["labels"] == {"0": "background", "1": "prostate"}
+    assert json.loads((tmp_path / "p/dataset.json").read_text(encoding="utf-8"))["labels"] == {"0": "background", "1": "prostate"}
     assert listed(tmp_path / "p") == ["Case00", "Case01"]
     for kind in ("imagesTr", "labelsTr"):
         read, wanted = sitk.ReadImage(str(tmp_path / "p" / kind / "Case01.nii.gz")), volumes["Case01"]

@@ -58,7 +58,7 @@ def test_summary_is_the_mean_of_subjects_not_of_voxels(tmp_path):
     (line,) = summarise(rows)
     assert line["dice"] == mean_dice(rows) == 0.5 and line["found"] == "1/2" and line["subjects"] == 2 and line["hd95_mm"] == 0
     write_csv(tmp_path / "rows.csv", rows, decimals=4)
-    text = (tmp_path / "rows.csv").read_text().splitlines()
+    text = (tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()
     assert text[0].split(",") == list(rows[0]) and len(text) == 3 and text[1].startswith("organ,1.0000")
 
 

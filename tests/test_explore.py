@@ -230,10 +230,16 @@ class FourthAttention(Attention):
 
 
 def with_a_fourth_gate(axes, **options):
-    net = network(**options)
-    for csam in net.csam:
-        csam.fourth = FourthAttention(axes)
-    return net
+    class FourGates(CSAM):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.fourth = FourthAttention(axes)
+
+        @property
+        def attentions(self):
+            return [*super().attentions, self.fourth]
+
+    return network(csam_class=FourGates, **options)
 
 
 @pytest.mark.parametrize("axes", ["B", "BH", "BSC", "BSW", "BCH", "BSCH", "BSHW", "BCHW", "BSCHW"])
@@ -318,21 +324,21 @@ def test_bad_networks_and_scans(run, case, tmp_path):
 
 def test_the_page_is_whole_and_asks_for_nothing(explorer, tmp_path):
     explorer.save(tmp_path / "attention.html")
-    page = (tmp_path / "attention.html").read_text()
+    page = (tmp_path / "attention.html").read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["attention.html"]
     packed = re.search(r'id="packed">([^<]*)<', page)[1]
     assert base64.b64decode(packed) == explorer.packed
     for outside in ("src=\"http", "href=\"http", "@import", "fetch(", "XMLHttpRequest", "import("):
         assert outside not in page.replace(packed, "")
     assert "default-src 'none'" in page and page.count("</script>") == 2
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be written"):
         explorer.save(tmp_path / "file" / "attention.html")
 
 
 def test_names_in_a_page_are_text(tmp_path):
     explore(network(), X, classes=("<script>alert(1)</script>", "b"), save=tmp_path / "a.html")
-    assert "alert(1)" not in (tmp_path / "a.html").read_text()
+    assert "alert(1)" not in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
 def test_the_cell_carries_a_picture(explorer):
@@ -404,5 +410,5 @@ def test_real_prostates_are_packed(phantoms, shared, tmp_path):
 def test_plain_functions_of_the_script():
     if (node := shutil.which("node")) is None:
         pytest.skip("no node: apt-get install nodejs")
-    done = subprocess.run([node, "--test", str(Path(__file__).with_name("explorer.test.mjs"))], capture_output=True, text=True)
+    done = subprocess.run([node, "--test", str(Path(__file__).with_name("explorer.test.mjs"))], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr

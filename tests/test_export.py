@@ -29,7 +29,7 @@ class Exported:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.description = json.loads(path.with_suffix(".json").read_text())
+        self.description = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
     def answer(self, x, replaced=None):
         """Probabilities (S, K, H, W) and {(csam, gate): values} of x (S, C, H, W).
@@ -144,7 +144,7 @@ def test_the_command_and_the_description(run, tmp_path, capsys):
     assert description["channels"] == ["T2", "ADC"] and description["labels"] == {"1": "PZ", "2": "TZ"}
     assert description["pixels"] == 32 and description["spacing"] == run.facts.spacing
     assert description["slices"] == {"least": 1, "most": run.facts.num_slices}
-    stored = json.loads((run.folder / "config.json").read_text())
+    stored = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     assert description["csam_lite"] == stored["csam_lite"]
     names = {"x"} | {gate[end] for gate in description["gates"] for end in ("factor", "offset")}
     assert {given.name for given in exported.session.get_inputs()} == names
@@ -162,7 +162,7 @@ def test_what_cannot_be_exported_is_said_in_one_line(tmp_path, capsys, monkeypat
         export(untrained(tmp_path / "drawn", uncertain=True, sampling="released"), tmp_path / "network.onnx")
     assert main(["export", str(tmp_path / "none"), str(tmp_path / "network.onnx")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be written"):
         export(run, tmp_path / "file" / "network.onnx")
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)

@@ -15,7 +15,7 @@ KILLED_WHILE_WRITING = """
 import sys, time
 from csam_lite.common.files import whole_file
 with whole_file(sys.argv[1]) as part:
-    part.write_text("half")
+    part.write_text("half", encoding="utf-8")
     print("writing", flush=True)
     time.sleep(60)
 """
@@ -23,16 +23,16 @@ with whole_file(sys.argv[1]) as part:
 
 def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
     target = tmp_path / "table.csv"
-    writer = subprocess.Popen([sys.executable, "-c", KILLED_WHILE_WRITING, str(target)], stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen([sys.executable, "-c", KILLED_WHILE_WRITING, str(target)], stdout=subprocess.PIPE, encoding="utf-8")
     assert writer.stdout.readline() == "writing\n"
     with whole_file(tmp_path / "other.csv") as part:  # while the first still writes: its part stays
-        part.write_text("whole")
+        part.write_text("whole", encoding="utf-8")
     assert len(list(tmp_path.glob(".part-*"))) == 1
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     assert len(list(tmp_path.glob(".part-*"))) == 1 and not target.exists()
     with whole_file(tmp_path / "third.csv") as part:
-        part.write_text("whole")
+        part.write_text("whole", encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.csv", "third.csv"]
 
 
@@ -48,8 +48,8 @@ def test_parts_of_other_machines_go_after_a_week_and_other_hidden_files_never(tm
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    (tmp_path / "x").write_text("old")
+    (tmp_path / "x").write_text("old", encoding="utf-8")
     with pytest.raises(InputError, match="x: cannot be written .*choose another folder"), whole_file(tmp_path / "x") as part:
-        part.write_text("half")
+        part.write_text("half", encoding="utf-8")
         raise OSError(5, "Input/output error")
-    assert (tmp_path / "x").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / "x").read_text(encoding="utf-8") == "old" and len(list(tmp_path.iterdir())) == 1

@@ -29,14 +29,14 @@ CHEAP = "05_csam_unet"  # has most of what can go wrong: networks, gates, traini
 def gpu_everywhere(tmp_path, monkeypatch):
     """Every Python process that a test starts has the make-believe GPU."""
     (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text("import fake_gpu\nfake_gpu.install()\n")
+    (tmp_path / "site" / "sitecustomize.py").write_text("import fake_gpu\nfake_gpu.install()\n", encoding="utf-8")
     paths = [str(tmp_path / "site"), str(TESTS), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
 
 
 def run(code: str) -> subprocess.CompletedProcess:
     code = "import fake_gpu, torch\nfake_gpu.install()\nx = torch.ones(2, 3, device='cuda')\n" + code
-    return subprocess.run([sys.executable, "-c", code], cwd=TESTS, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", code], cwd=TESTS, capture_output=True, encoding="utf-8")
 
 
 @pytest.mark.parametrize("code, message", [

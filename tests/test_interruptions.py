@@ -80,7 +80,7 @@ def attempt(trials, phantoms):
         arguments = [text for name, value in given.items()
                      for text in (f"--{name.replace('_', '-')}", *([] if value is None else [str(value)]))]
         listed.append({"arguments": arguments, "out": str(trial["out"]), "signal": trial["signal"], "moments": trial["moments"]})
-    done = subprocess.run([sys.executable, "-c", HARNESS], input=json.dumps(listed), capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-c", HARNESS], input=json.dumps(listed), capture_output=True, encoding="utf-8",
                           env=os.environ | {"OMP_NUM_THREADS": "1"})
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0 and len(answers) == len(trials), done.stderr[-2000:]
@@ -89,7 +89,7 @@ def attempt(trials, phantoms):
 
 def left(folder):
     """What a run has left: the bytes of its weights, its history without the seconds, the names of its files."""
-    with open(folder / "history.csv", newline="") as file:
+    with open(folder / "history.csv", newline="", encoding="utf-8") as file:
         history = [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
     weights = [(folder / f"{name}.safetensors").read_bytes() for name in ("best", "last")]
     return weights, history, sorted(path.name for path in folder.iterdir())
@@ -104,7 +104,7 @@ def compare_with_whole(trials, phantoms, tmp_path, codes):
     assert len(expected[1]) == 3 and len(expected[2]) == 5
     stopped = 0
     for trial, answer in zip(trials, answers):
-        log = trial["out"].with_suffix(".log").read_text()
+        log = trial["out"].with_suffix(".log").read_text(encoding="utf-8")
         assert set(answer["codes"]) <= codes and answer["last"] == 0 and "Traceback" not in log, (trial, answer, log)
         assert left(trial["out"]) == expected, trial
         stopped += sum(code != 0 for code in answer["codes"])

@@ -62,16 +62,16 @@ def test_a_release_has_two_editions_and_a_syllabus(tmp_path):
         assert not any(cell.outputs or cell.execution_count or tagged(cell, "solution") for cell in code)
         stubs = [cell.source for cell in original.cells if tagged(cell, "exercise")]
         assert [cell.source for cell in code if tagged(cell, "exercise")] == stubs and len(stubs) >= 3
-        assert not any(word in path.read_text() for word in ("/work", "/root", "/home", "_solution"))
+        assert not any(word in path.read_text(encoding="utf-8") for word in ("/work", "/root", "/home", "_solution"))
         instructor = nbformat.read(tmp_path / "lab" / "instructor" / path.name, 4)
         assert sum(tagged(cell, "solution") for cell in instructor.cells) == len(stubs)
         assert any(cell.get("outputs") for cell in instructor.cells)
         mistakes = [cell.source for cell in instructor.cells if cell.source.startswith("**Common mistakes")]
         assert len(mistakes) == len(stubs) and all(text.count("\n- ") >= 4 for text in mistakes)
-        assert all("expected" in text for text in mistakes) and "Common mistakes" not in path.read_text()
+        assert all("expected" in text for text in mistakes) and "Common mistakes" not in path.read_text(encoding="utf-8")
         assert sum("point" in line for cell in notebook.cells for line in cell.source.splitlines()
                    if line.startswith("### Exercise")) == len(stubs)
-    syllabus = (tmp_path / "lab" / "syllabus.md").read_text()
+    syllabus = (tmp_path / "lab" / "syllabus.md").read_text(encoding="utf-8")
     assert FIRST.number in syllabus and "three hours" in syllabus and "Two weeks" in syllabus
     with pytest.raises(InputError, match="not empty"):
         release(["02"], tmp_path / "lab")
@@ -128,14 +128,14 @@ def test_a_hostile_answer_costs_its_own_points_alone(name, hostile):
 
 def test_nobody_elses_file_is_touched_and_what_is_printed_is_bounded(tmp_path):
     victim = tmp_path / "victim.txt"
-    victim.write_text("mine")
+    victim.write_text("mine", encoding="utf-8")
     answers = {FIRST.number: f"import os, shutil\nos.remove({str(victim)!r})\n{stub(FIRST)}",
                SECOND.number: f"print('x' * 10**8)\n{SECOND.solution}"}
     hand_in(tmp_path / "in" / "one.ipynb", answers)
     hand_in(tmp_path / "in" / "two.ipynb", {FIRST.number: f"open({str(victim)!r}, 'w')\n{stub(FIRST)}"})
     grade_folder(tmp_path / "in", tmp_path / "grades.csv")
     rows = points(tmp_path / "grades.csv")
-    assert victim.read_text() == "mine" and "not allowed" in rows["one"]["first failure"]
+    assert victim.read_text(encoding="utf-8") == "mine" and "not allowed" in rows["one"]["first failure"]
     assert rows["one"][SECOND.number] == str(SECOND.points) and "not allowed" in rows["two"]["first failure"]
     assert (tmp_path / "grades_feedback" / "one.html").stat().st_size < 50_000
 
@@ -174,7 +174,7 @@ def test_files_that_are_no_hand_ins_are_told_and_touch_nobody(tmp_path):
     for name, text in {"essay.txt": "hello", "broken.ipynb": "{", "list.ipynb": "[]", "empty.ipynb": "",
                        "other.ipynb": json.dumps({"cells": [], "metadata": {}, "nbformat": 4,
                                                   "nbformat_minor": 5})}.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     grade_folder(folder, tmp_path / "grades.csv")
     rows = points(tmp_path / "grades.csv")
     assert rows["honest"]["points"] == rows["twice"]["points"] == rows["own name"]["points"] == str(ALL)
@@ -220,7 +220,7 @@ def test_sixty_hand_ins(request, tmp_path):
                                                if exercise.number in solved)
         hand_in(tmp_path / "in" / f"student{number:02d}" / path.name, wrong, source=path)
     first, victim = exercises[0], tmp_path / "victim.txt"
-    victim.write_text("mine")
+    victim.write_text("mine", encoding="utf-8")
     codes = {name: HOSTILE[name] for name in ("an endless loop", "20 GB", "a fork", "an exit",
                                               "a syntax error")}
     codes |= {"overwritten": "from csam_lite.course.checks import n02\nn02.statistics = lambda answer: True",
@@ -229,7 +229,7 @@ def test_sixty_hand_ins(request, tmp_path):
         answers = {first.number: f"{code}\n{stub(first)}"}
         hand_in(tmp_path / "in" / f"z {name}" / path.name, answers, source=path)
         expected[f"z {name}"] = total - first.points
-    (tmp_path / "in" / "z essay.ipynb").write_text("hello")
+    (tmp_path / "in" / "z essay.ipynb").write_text("hello", encoding="utf-8")
     hand_in(tmp_path / "in" / "z another" / path.name)  # answers of notebook 08 under the name of 02
     expected |= {"z essay": 0, "z another": ALL}
 
@@ -239,7 +239,7 @@ def test_sixty_hand_ins(request, tmp_path):
     rows, table = points(tmp_path / "grades.csv"), (tmp_path / "grades.csv").read_bytes()
     assert {student: int(row["points"]) for student, row in rows.items()} == expected and len(rows) == 60
     assert all(rows[f"z {name}"]["first failure"] for name in codes) and rows["z essay"]["remarks"]
-    assert victim.read_text() == "mine"
+    assert victim.read_text(encoding="utf-8") == "mine"
     shutil.rmtree(tmp_path / "grades_feedback")
     grade_folder(tmp_path / "in", tmp_path / "grades.csv", jobs=2)
     assert (tmp_path / "grades.csv").read_bytes() == table

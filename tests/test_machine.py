@@ -27,7 +27,7 @@ def test_machine_needs_a_folder_it_can_write(tmp_path, capsys):
 
 
 def test_floors_are_those_of_the_package():
-    listed = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]["dependencies"]
+    listed = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     floors = dict(line.split(">=") for line in listed)
     assert n00.FLOORS == {name: floors[name] for name in n00.FLOORS}
 

@@ -27,10 +27,10 @@ def test_copies_have_no_outputs_and_overwrite_nothing(tmp_path, capsys):
         nbformat.validate(copied)
         assert [cell.source for cell in copied.cells] == [cell.source for cell in original.cells]
         assert not any(cell.get("outputs") or cell.get("execution_count") for cell in copied.cells)
-    (tmp_path / "work" / NOTEBOOKS[0].name).write_text("my work")
+    (tmp_path / "work" / NOTEBOOKS[0].name).write_text("my work", encoding="utf-8")
     assert main(["course", "--copy", str(tmp_path / "work")]) == 2
     assert "exists" in capsys.readouterr().err
-    assert (tmp_path / "work" / NOTEBOOKS[0].name).read_text() == "my work"
+    assert (tmp_path / "work" / NOTEBOOKS[0].name).read_text(encoding="utf-8") == "my work"
 
 
 @pytest.fixture

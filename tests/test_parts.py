@@ -15,7 +15,7 @@ from csam_lite.experiments.parts import collect, compare_part, parse_part
 @pytest.fixture(scope="module")
 def plan(phantoms, tmp_path_factory):
     path = tmp_path_factory.mktemp("plan") / "plan.toml"
-    path.write_text(PLAN.format(data=phantoms, out="nowhere", extra=""))
+    path.write_text(PLAN.format(data=phantoms, out="nowhere", extra=""), encoding="utf-8")
     return path
 
 
@@ -36,7 +36,7 @@ def test_each_run_belongs_to_one_part(parts):
     names = [name for folder in parts for name in runs_in(folder)]
     assert len(names) == len(set(names)) == 4 and all(runs_in(folder) for folder in parts)
     assert not [path for folder in parts for path in folder.rglob("*.lock")]
-    assert [bool(json.loads(next(folder.glob("experiment-*of3.json")).read_text())["costs"]) for folder in parts] == [True, False, False]
+    assert [bool(json.loads(next(folder.glob("experiment-*of3.json")).read_text(encoding="utf-8"))["costs"]) for folder in parts] == [True, False, False]
 
 
 def test_a_finished_part_is_not_trained_again(plan, parts, monkeypatch):
@@ -52,11 +52,11 @@ def test_joined_parts_give_the_tables_of_one_machine(plan, parts, tmp_path):
     assert [{name: value for name, value in row.items() if name not in timed} for row in joined[0]] == [
         {name: value for name, value in row.items() if name not in timed} for row in whole[0]]
     assert all(row["ms/step"] > 0 for row in joined[0])
-    assert (tmp_path / "joined" / "patients.csv").read_text() == (tmp_path / "whole" / "patients.csv").read_text()
+    assert (tmp_path / "joined" / "patients.csv").read_text(encoding="utf-8") == (tmp_path / "whole" / "patients.csv").read_text(encoding="utf-8")
     assert not list((tmp_path / "joined").rglob("resume.pt")) and not list((tmp_path / "joined").glob(".part-*"))
     again = collect(plan, parts, out=str(tmp_path / "joined"))  # what was copied is kept
     assert again == joined
-    assert json.loads((tmp_path / "joined" / "experiment.json").read_text())["date"].count("2") < 9  # no date twice
+    assert json.loads((tmp_path / "joined" / "experiment.json").read_text(encoding="utf-8"))["date"].count("2") < 9  # no date twice
 
 
 def test_missing_runs_are_named_and_can_be_done_here(plan, parts, tmp_path):
@@ -77,17 +77,17 @@ def test_an_unfinished_run_is_not_joined(plan, parts, tmp_path):
 
 def test_other_options_other_data_and_other_scores_are_refused(plan, parts, tmp_path):
     other = tmp_path / "other.toml"
-    other.write_text(plan.read_text().replace("epochs = 1", "epochs = 2"))
+    other.write_text(plan.read_text(encoding="utf-8").replace("epochs = 1", "epochs = 2"))
     with pytest.raises(InputError, match="was run with another epochs"):
         collect(other, parts, out=str(tmp_path / "a"))
     changed = shutil.copytree(parts[1], tmp_path / "changed")
     record = next(changed.glob("experiment*.json"))
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"data": "0" * 32}))
+    record.write_text(json.dumps(json.loads(record.read_text(encoding="utf-8")) | {"data": "0" * 32}))
     with pytest.raises(InputError, match="is from other data"):
         collect(plan, [parts[0], changed], out=str(tmp_path / "b"))
     twice = shutil.copytree(parts[1], tmp_path / "twice")
     table = twice / "all_gates-seed0-fold0" / "held_out.csv"
-    table.write_text(table.read_text().replace("0.", "1.", 1))
+    table.write_text(table.read_text(encoding="utf-8").replace("0.", "1.", 1))
     with pytest.raises(InputError, match="was also done elsewhere, with other scores"):
         collect(plan, [*parts, twice], out=str(tmp_path / "c"))
     with pytest.raises(InputError, match="holds no experiment.json"):
@@ -102,7 +102,7 @@ def test_a_part_that_does_not_exist_is_refused(text):
 
 def test_parts_cannot_share_hours(plan, tmp_path):
     hours = tmp_path / "hours.toml"
-    hours.write_text("hours = 1\n" + plan.read_text().replace("epochs = 1", ""))
+    hours.write_text("hours = 1\n" + plan.read_text(encoding="utf-8").replace("epochs = 1", ""))
     for command in (["--part", "1/2"], ["--collect", str(tmp_path)]):
         assert main(["compare", str(hours), "--out", str(tmp_path / "out"), *command]) == 2
     assert not (tmp_path / "out").exists()

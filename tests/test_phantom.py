@@ -52,7 +52,7 @@ def test_same_seed_same_bytes_and_volume_k_does_not_depend_on_the_count(folder, 
 
 
 def test_layout_is_that_of_task05(folder):
-    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     assert dataset["tensorImageSize"] == "4D" and dataset["modality"] == {"0": "T2", "1": "ADC"}
     assert dataset["labels"] == {"0": "background", "1": "PZ", "2": "TZ"}
     assert (dataset["numTraining"], dataset["numTest"], dataset["test"]) == (3, 0, []) and len(dataset["training"]) == 3
@@ -215,7 +215,7 @@ def test_foreign_folders_and_impossible_requests_are_refused(folder, tmp_path):
     for name, content in (("notes.txt", "mine"), ("dataset.json", '{"name": "Prostate"}'), ("dataset.json", "[1]"), ("dataset.json", "{")):
         foreign = tmp_path / f"foreign{len(list(tmp_path.iterdir()))}"
         foreign.mkdir()
-        (foreign / name).write_text(content)
+        (foreign / name).write_text(content, encoding="utf-8")
         with pytest.raises(InputError, match="choose another folder") as error:
             write_phantoms(foreign, count=1, progress=False)
         assert "\n" not in str(error.value) and files(foreign) == {name: content.encode()}

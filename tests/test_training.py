@@ -49,11 +49,11 @@ def apart(one, other):
 
 def test_a_run_leaves_what_it_should_and_learns(run):
     assert {"config.json", "history.csv", "best.safetensors", "last.safetensors", "resume.pt"} == {path.name for path in run.folder.iterdir()}
-    with open(run.folder / "history.csv", newline="") as file:
+    with open(run.folder / "history.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["loss"]) < float(rows[0]["loss"])
     assert 0 <= float(rows[1]["val_dice_PZ"]) <= 1
-    stored = json.loads((run.folder / "config.json").read_text())
+    stored = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     assert re.fullmatch(r"\d+\.\d+\.\d+ \(code [0-9a-f]{8}\)", stored["csam_lite"])
     assert stored["config"]["uncertain"] is True and stored["facts"]["channels"] == ["T2", "ADC"]
     assert sorted(len(names) for names in stored["facts"]["split"].values()) == [1, 2, 3]
@@ -78,13 +78,13 @@ def test_resume_continues_exactly(phantoms, tmp_path, options, monkeypatch):
         train(broken, progress=False)
     with pytest.raises(InputError, match="--seed 5: the run to continue has 0"):
         train(replace(broken, seed=5), resume=True, progress=False)
-    listed = json.loads((phantoms / "dataset.json").read_text())
+    listed = json.loads((phantoms / "dataset.json").read_text(encoding="utf-8"))
     with monkeypatch.context() as patch, pytest.raises(InputError, match="is not what this run was started on"):
         patch.setattr(json, "loads", lambda text, _loads=json.loads: fewer(_loads(text), listed))
         train(broken, resume=True, progress=False)
     train(broken, resume=True, progress=False)
     assert apart(tmp_path / "whole", tmp_path / "broken") == 0
-    assert len((tmp_path / "broken" / "history.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "broken" / "history.csv").read_text(encoding="utf-8").splitlines()) == 4
 
 
 @pytest.mark.parametrize("network", ["unet", "unetpp"])
@@ -116,7 +116,7 @@ def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path):
                       f"trainer = Trainer.prepare(Config({str(phantoms)!r}, {str(tmp_path / 'two')!r}, **{TINY!r}), progress=False)\n"
                       "assert trainer.accelerator.num_processes == 2\ntrainer.fit()\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     assert apart(tmp_path / "one", tmp_path / "two") < 1e-5  # sums in another order: not bit by bit
 
@@ -255,10 +255,10 @@ def test_an_older_run_is_built_as_it_was_trained(phantoms, tmp_path):
     out = tmp_path / "old"
     options = TINY | dict(epochs=1, semantic_hidden=1, semantic_weights=0.0)
     old = train(Config(str(phantoms), str(out), **options), progress=False)
-    stored = json.loads((out / "config.json").read_text())
+    stored = json.loads((out / "config.json").read_text(encoding="utf-8"))
     for name in ("semantic_hidden", "semantic_weights"):
         del stored["config"][name]  # options that the older run did not know
-    (out / "config.json").write_text(json.dumps(stored))
+    (out / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     again = load_run(out)
     assert (again.config.semantic_hidden, again.config.semantic_weights) == (1, 0.0)
     assert all(torch.equal(value, again.network.state_dict()[name]) for name, value in old.network.state_dict().items())
@@ -277,7 +277,7 @@ def test_self_attention_is_no_gate_and_trains_at_the_full_rate():
 def test_a_second_training_into_the_same_folder_is_refused(phantoms, tmp_path):
     script = ("import sys, time\nfrom csam_lite.common.locks import only_process\n"
               "with only_process(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)\n")
-    other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "run")], stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(InputError, match="another process is training into this folder"):
@@ -321,18 +321,18 @@ def test_a_run_of_older_code_goes_on_and_says_so(phantoms, tmp_path, capsys):
     for name, epochs in (("run", 1), ("whole", 2)):
         train(config(phantoms, tmp_path / name, epochs=epochs, **older), progress=False)
     path = tmp_path / "run" / "config.json"
-    stored = json.loads(path.read_text())
+    stored = json.loads(path.read_text(encoding="utf-8"))
     stored["csam_lite"] = "0.1.0 (code 01234567)"
     stored["config"]["epochs"] = 2
     del stored["facts"]["digest"], stored["config"]["semantic_hidden"], stored["config"]["semantic_weights"]
-    path.write_text(json.dumps(stored))
+    path.write_text(json.dumps(stored), encoding="utf-8")
     for weights in ("best", "last"):
         save_file(load_file(path.with_name(f"{weights}.safetensors")), path.with_name(f"{weights}.safetensors"))
     assert load_run(tmp_path / "run").config.semantic_hidden == 1
     capsys.readouterr()
     assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0
     assert "was begun by 0.1.0 (code 01234567) and goes on with" in capsys.readouterr().err
-    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "run" / "history.csv").read_text(encoding="utf-8").splitlines()) == 3
     assert load_description(tmp_path / "run")[1].digest
 
 
@@ -351,7 +351,7 @@ def test_loading_a_run_changes_nothing_in_the_process(run):
             "import torch, monai.losses\nbetween = list(warnings.filters)\n"
             "loaded = load_run(sys.argv[1])\nbuild_network(loaded.config, loaded.facts)\nimport csam_lite.metrics.overlap\n"
             "print([f for f in warnings.filters if f not in between and f not in before])")
-    done = subprocess.run([sys.executable, "-c", code, str(run.folder)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, str(run.folder)], capture_output=True, encoding="utf-8")
     assert done.returncode == 0 and done.stdout == "[]\n", done.stdout + done.stderr
 
 
@@ -360,7 +360,7 @@ def test_a_log_file_gets_a_line_for_each_epoch(phantoms, tmp_path):
             "sys.exit(main(sys.argv[1:]))")
     options = {"data": phantoms, "out": tmp_path / "run", **TINY, "epochs": 5}
     arguments = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    done = subprocess.run([sys.executable, "-c", code, "train", *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, "train", *arguments], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if "Warning" not in line and line.strip()]
     assert len(lines) == 5 and all(line.startswith(f"epoch {i}/5, ") for i, line in enumerate(lines, 1)), done.stderr
@@ -451,9 +451,9 @@ def test_no_flipped_bit_changes_a_continuation(phantoms, tmp_path):
     ("facts", "num_slices", 10**9), ("facts", "channels", 5), ("facts", "channels", "T2"), ("facts", "channels", [1]),
     ("facts", "split", {}), ("facts", "split", {"train": 3}), ("facts", "digest", 3), ("facts", "more", 1)])
 def test_a_description_of_wrong_types_is_refused(run, tmp_path, part, name, value):
-    stored = json.loads((run.folder / "config.json").read_text())
+    stored = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     (stored if part is None else stored[part])[name] = value
-    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
     with pytest.raises(InputError, match=r"config.json: is not a run's description \(.*\); train again") as caught:
         load_run(tmp_path)
     assert "\n" not in str(caught.value)

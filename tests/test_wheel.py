@@ -23,7 +23,7 @@ def wheel(tmp_path_factory):
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "source")
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(folder), str(folder / "source")]
-    subprocess.run(pip, check=True, capture_output=True, text=True)
+    subprocess.run(pip, check=True, capture_output=True, encoding="utf-8")
     return next(folder.glob("*.whl"))
 
 
@@ -39,10 +39,10 @@ def test_the_installed_wheel_works_in_an_empty_folder(wheel, tmp_path):
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target", str(site), str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True, text=True)
+    subprocess.run(pip, check=True, capture_output=True, encoding="utf-8")
 
     def run(*arguments):
-        done = subprocess.run([sys.executable, *arguments], cwd=work, capture_output=True, text=True,
+        done = subprocess.run([sys.executable, *arguments], cwd=work, capture_output=True, encoding="utf-8",
                               env=os.environ | {"PYTHONPATH": str(site)})
         assert done.returncode == 0, done.stderr
         return done.stdout

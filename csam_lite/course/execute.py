@@ -162,7 +162,7 @@ def _run_process(source: Path, target: Path, parameters: dict, timeout: float) -
     search_path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
     arguments = [str(source), str(target), json.dumps(parameters)]
     call = [sys.executable, "-m", "csam_lite.course.execute", *arguments]
-    with open(target.parent / "log.txt", "w") as log:
+    with open(target.parent / "log.txt", "w", encoding="utf-8") as log:
         process = subprocess.Popen(call, cwd=target.parent, env=os.environ | {"PYTHONPATH": search_path},
                                    stdout=log, stderr=log)
         try:
@@ -210,7 +210,7 @@ def _running(notebook: NotebookNode) -> NotebookNode:
 
 
 def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return _one_line(lines[-1]) if lines else "no message"
 
 

@@ -16,7 +16,7 @@ def plot_history(history_csv: str | Path) -> Figure:
     """Figure of a run's history.csv: training loss and validation Dice by epoch."""
     import matplotlib.pyplot as plt
 
-    with open(history_csv, newline="") as file:
+    with open(history_csv, newline="", encoding="utf-8") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     epochs = [row["epoch"] for row in rows]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")

@@ -40,7 +40,7 @@ def main(released, target):
         return x
 
     networks.UNetDecoder.forward = decode
-    source = (Path(released) / "CSAM_networks.py").read_text().replace("super(CSAMUNetPlusPlus).__init__()", "super().__init__()")
+    source = (Path(released) / "CSAM_networks.py").read_text(encoding="utf-8").replace("super(CSAMUNetPlusPlus).__init__()", "super().__init__()")
     exec(compile(source, "CSAM_networks.py", "exec"), networks.__dict__)
     networks.UNetDecoder.forward = decode
 

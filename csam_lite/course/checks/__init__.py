@@ -12,7 +12,9 @@ for the way in which they were computed, so that functions, modules, loops and e
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -77,13 +79,34 @@ def _statement(trial: Property) -> str:
 
 
 def answer(function: Answer, *inputs: Any) -> Any:
-    """Return function(*inputs). Raises Untouched where the function or its result is None or Ellipsis."""
+    """Return function(*inputs). Raises Untouched where the function or its result is None or Ellipsis.
+
+    torch.empty gives NaN here, because what lies in the memory by chance may be the right values.
+    """
     if function is None or function is Ellipsis:
         raise Untouched
-    result = function(*inputs)
+    with nan_where_empty():
+        result = function(*inputs)
     if result is None or result is Ellipsis:
         raise Untouched
     return result
+
+
+@contextmanager
+def nan_where_empty() -> Iterator[None]:
+    """Let torch.empty and torch.empty_like fill their tensors with NaN, as PyTorch's deterministic mode
+    does."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings():  # an operation without a deterministic form warns, and runs as always
+            warnings.filterwarnings("ignore", message=".*deterministic")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned_only)
 
 
 def parts(result: Any, names: Sequence[str]) -> list:

@@ -266,9 +266,9 @@ def _start_worker(folder: str) -> subprocess.Popen:
     kept = ("PATH", "SYSTEMROOT", "LANG", "TMPDIR")  # no secret in an answer's environment
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     environment |= {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "HOME": folder,
-                    "PYTHONDONTWRITEBYTECODE": "1"}
+                    "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "csam_lite.course.lab.worker"], cwd=folder, env=environment, text=True,
+        [sys.executable, "-m", "csam_lite.course.lab.worker"], cwd=folder, env=environment, encoding="utf-8",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
 

@@ -49,7 +49,7 @@ def limit_memory(megabytes: int) -> None:
     try:
         import resource
 
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     except (ImportError, OSError):
         return
     most = pages * resource.getpagesize() + megabytes * 2**20
@@ -145,7 +145,7 @@ def grade(exercise: dict, names: dict) -> tuple[bool | None, str]:
 
 
 def main() -> None:
-    results = os.fdopen(os.dup(1), "w")
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
     silent = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(silent, descriptor)
