@@ -29,6 +29,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     or the disk is full.
     """
     path = Path(path)
+    if not path.name:
+        raise InputError(f"{path}: is a folder; give the name of a file")
     part = path.with_name(f".part-{_HOST}-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
