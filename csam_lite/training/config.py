@@ -18,13 +18,13 @@ class Config:
 
     data: str = _option("folder with the scans (Decathlon layout, or images/ and labels/)")
     out: str = _option("folder for this run")
-    channels: str = _option("which channels to use, names joined by +, e.g. T2; all if not given", "")
+    channels: str = _option("which channels to use, names joined by +, for example T2; all if not given", "")
     network: str = _option(
         "unet or unetpp; without gates, to compare with: unet2d, unet3d (MONAI's), self_attention (across "
         "slices)",
         "unet",
     )
-    attention: str = _option("gates: all, none, or names joined by +, e.g. semantic+slice", "all")
+    attention: str = _option("gates: all, none, or names joined by +, for example semantic+slice", "all")
     uncertain: bool = _option(
         "draw the slice gate from a normal distribution in training, as the paper does", False
     )
