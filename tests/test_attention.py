@@ -158,6 +158,10 @@ def test_wrong_shapes_and_names_get_a_plain_line():
         small(UNet, attention="semantic+spatial")
     with pytest.raises(ValueError, match="give at least 8"):
         small(UNet)(torch.randn(1, 6, 1, 7, 16))
+    with pytest.raises(ValueError, match="1 levels are too few: UNetPlusPlus needs 2"):
+        UNetPlusPlus(1, 3, num_slices=6, levels=1)
+    with pytest.raises(ValueError, match="0 levels are too few: UNet needs 1"):
+        UNet(1, 3, num_slices=6, levels=0)
     with pytest.raises(ValueError, match="sampling 'mean'"):
         CSAM(4, 8, sampling="mean")
 

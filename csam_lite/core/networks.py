@@ -22,8 +22,8 @@ class SliceNetwork(nn.Module):
     csam_class   CSAM, or a module with the same arguments in its place
     csam         further options of CSAM, for example uncertain=True
 
-    Raises ValueError for an unknown gate, or an image too small for the number of levels, TypeError for an
-    unknown option.
+    Raises ValueError for an unknown gate, too few levels, or an image too small for the number of levels,
+    TypeError for an unknown option.
     """
 
     takes_gates = True  # whether its arguments choose gates; baselines say False
@@ -31,6 +31,8 @@ class SliceNetwork(nn.Module):
 
     def __init__(self, num_slices: int, base_channels: int, levels: int) -> None:
         super().__init__()
+        if levels < self.least_levels:
+            raise ValueError(f"{levels} levels are too few: {type(self).__name__} needs {self.least_levels}")
         self.num_slices, self.levels = num_slices, levels
         self.widths = [base_channels * 2**level for level in range(levels)]
 
