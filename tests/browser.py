@@ -1,5 +1,6 @@
 """What the browser tests stand on: Debian's chromium, a JupyterLab of its own, and measurements in a page."""
 
+import base64
 import json
 import os
 import shutil
@@ -47,6 +48,40 @@ def watched(browser, allowed, width=1300, height=1000, **options):
     page.close()
     wrong = [text for text in wrong if not (page.forgiven and page.forgiven in text)]
     assert not wrong, wrong
+
+
+LIVE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>live</title>
+<link rel="icon" href="data:,"><style>{css}</style><body class="csam-page"><main id="widget"></main><script type="module">
+{js}
+</script>"""
+WIDGET = """
+const listeners = new Set();
+const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+const model = {
+  get: () => bytes(window.packed), on: (_, listener) => listeners.add(listener), off: (_, listener) => listeners.delete(listener),
+  send: async question => {
+    const [message, ...buffers] = await window.askKernel(question);
+    for (const listener of listeners) listener(message, buffers.map(buffer => new DataView(bytes(buffer).buffer)));
+  },
+};
+widget.render({ model, el: document.getElementById("widget") });
+"""
+
+
+def open_widget(page, explorer, folder):
+    """The widget of an Explorer in a page without Jupyter: this process is its kernel."""
+    answers = []
+    explorer.send = lambda message, buffers=(): answers.append([message, *(base64.b64encode(buffer).decode() for buffer in buffers)])
+
+    def ask_kernel(question):
+        explorer._answer(explorer, question, [])
+        return answers.pop()
+
+    page.expose_function("askKernel", ask_kernel)
+    packed = f"window.packed = {json.dumps(base64.b64encode(explorer.packed).decode())};"
+    script = explorer._esm.replace("export default", "const widget =")
+    (folder / "live.html").write_text(LIVE.format(css=explorer._css, js=packed + script + WIDGET), encoding="utf-8")
+    page.goto(f"file://{folder / 'live.html'}")
 
 
 @contextmanager

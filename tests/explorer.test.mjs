@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 
 import { isDark } from "../csam_lite/explorer/page/canvas.js";
 import {
-  barAt, greys, mapOf, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, tableOf, unpack, wheelSteps, windowOf,
+  barAt, changedVoxels, diceOf, greys, mapOf, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, tableOf, unpack, wheelSteps, windowOf,
 } from "../csam_lite/explorer/page/data.js";
 
 /** Area of closed outlines by the shoelace formula; positive where the inside is on the left of the line. */
@@ -132,4 +132,12 @@ test("any other gate as a table of two of its axes", () => {
   assert.deepEqual(tableOf({ data, shape: [4, 6] }, "SC", 0).shape, [4, 6]);
   const { axes, data: ofSlice, shape } = tableOf({ data, shape: [2, 3, 4] }, "SCH", 1);
   assert.deepEqual([axes, shape, [...ofSlice]], ["CH", [3, 4], [...data.slice(12)]]);
+});
+
+test("Dice, and how much of the mask has changed", () => {
+  const mask = [0, 1, 1, 2, 2], reference = [1, 1, 1, 2, 0];
+  assert.equal(diceOf(mask, reference, 1), 4 / 5);
+  assert.equal(diceOf(mask, reference, 2), 2 / 3);
+  assert.ok(Number.isNaN(diceOf(mask, reference, 3)));
+  assert.deepEqual(changedVoxels(mask, reference), { changed: 2, mask: 4 });
 });

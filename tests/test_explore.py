@@ -70,9 +70,6 @@ def test_a_scan_is_packed_as_it_is(explorer, run, case):
     np.testing.assert_array_equal(arrays["prediction"], segment(run, scan))
     np.testing.assert_allclose(description["spacing"], scan.spacing)
     assert description["directions"] == "SPL" and description["start"] == (scan.label > 0).sum((1, 2)).argmax()
-    for k, dice in enumerate(description["dice"], 1):
-        a, b = arrays["prediction"] == k, scan.label == k
-        assert dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
 def test_gates_and_feature_maps_are_those_of_the_pass(explorer, run, case):
@@ -100,7 +97,7 @@ def test_uncertainty_is_that_of_predict(run, case):
     view = examine(run, scan, draws=4)
     np.testing.assert_array_equal(view.uncertainty, expected)
     description, arrays = unpack(explore(run, scan, draws=1).packed)
-    assert not arrays["uncertainty"].any() and "label" not in arrays and description["dice"] is None
+    assert not arrays["uncertainty"].any() and "label" not in arrays
     assert "uncertainty" not in unpack(explore(run, scan, draws=0).packed)[1]
 
 
@@ -126,8 +123,8 @@ def test_an_intervention_is_the_networks_own_answer(explorer, run, case, monkeyp
     hand = [None] * S
     hand[3] = 0.0
     explorer._answer(explorer, {"id": 7, "gates": {"csam.0": {"positional": "one", "semantic": "mean"}, "csam.1": {"slice": hand}}}, [])
-    description, arrays = unpack(sent[0][1][0])
-    assert sent[0][0] == {"kind": "answer", "id": 7} and 0 < description["seconds"] < 60
+    _, arrays = unpack(sent[0][1][0])
+    assert sent[0][0] == {"kind": "answer", "id": 7}
     hand = np.array([np.nan if value is None else value for value in hand])
     overrides = {("csam.0", "positional"): 1.0, ("csam.0", "semantic"): torch.mean, ("csam.1", "slice"): hand}
     with override_gates(run.network, overrides):

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from browser import chromium, jupyterlab, run_notebook, watched, write_notebook
+from browser import chromium, jupyterlab, open_widget, run_notebook, watched, write_notebook
 from test_explore import with_a_fourth_gate
 
 from csam_lite import UNet, explore
@@ -339,6 +339,107 @@ def test_outlines_letters_and_scale_bar_are_on_the_picture(view, tmp_path):
         assert row.sum() / ink[1] * W * view.spacing[2] == pytest.approx(50, rel=0.05)  # the bar of 50 mm
 
 
+@pytest.fixture
+def widget(view, tmp_path):
+    """The page of a widget whose kernel is this process, on a small laptop."""
+    with chromium() as browser, watched(browser, allowed=("file://",), width=1366, height=768) as page:
+        open_widget(page, Explorer(view), tmp_path)
+        ready(page)
+        yield page
+
+
+def changes(page):
+    return page.evaluate("document.querySelector('.csam-explorer').explorer.state.changes")
+
+
+def drag_bar(page, s, S, to, over=None):
+    """Drag the bar of slice s to the height `to`; over: move there first. The mouse stays down."""
+    box = page.locator('canvas[data-part="gate-slice"]').bounding_box()
+    x, height = box["x"] + 34 + (s + 0.5) * (box["width"] - 42) / S, lambda value: box["y"] + 8 + (1 - value) * (box["height"] - 38)
+    page.mouse.move(x, height(0.02))
+    page.mouse.down()
+    for value in (0.3 if over is None else over, to):
+        page.mouse.move(x, height(value))
+        page.wait_for_timeout(50)
+    return x, height(to)
+
+
+def test_the_dragged_bar_and_the_organ_are_on_the_screen_together(widget, view):
+    """At 1366 x 768, without scrolling, and the line that tells the change too."""
+    s, S = view.busiest_slice, len(view.image)
+    place = drag_bar(widget, s, S, to=0.95)
+    answered(widget)
+    assert widget.evaluate("scrollY") == 0 and place[1] < 768
+    picture = widget.locator('[data-part="slice"]').bounding_box()
+    rows, columns = np.nonzero((view.label[s] > 0) | (view.as_trained.mask[s] > 0))
+    H, W = view.label.shape[1:]
+    assert picture["y"] + picture["height"] * rows.min() / H >= 0 and picture["y"] + picture["height"] * (rows.max() + 1) / H <= 768
+    assert picture["x"] + picture["width"] * (columns.max() + 1) / W <= 1366
+    status = widget.locator('[data-part="status"]').bounding_box()
+    assert status["y"] >= 0 and status["y"] + status["height"] <= 768
+    widget.mouse.up()
+
+
+def test_a_drag_is_undone_as_a_whole_and_before_shows_the_prediction_before(widget, view):
+    s, S, window = view.busiest_slice, len(view.image), window_of(view)
+    drag_bar(widget, s, S, to=0.9, over=0.6)
+    widget.mouse.up()
+    answered(widget)
+    hand = np.full(S, np.nan)
+    hand[s] = changes(widget)["csam.0"]["slice"][s]
+    assert hand[s] == pytest.approx(0.9, abs=0.02)
+    changed = view.answer({("csam.0", "slice"): hand}).mask
+    assert (changed != view.as_trained.mask).any()
+    same(pixels(widget, "slice"), slice_picture(view, s, window, changed))
+    picture = widget.locator('[data-part="slice"]')
+
+    picture.focus()
+    widget.keyboard.down("b")
+    same(pixels(widget, "slice"), slice_picture(view, s, window, view.as_trained.mask))
+    widget.keyboard.up("b")
+    same(pixels(widget, "slice"), slice_picture(view, s, window, changed))
+    box = widget.locator('[data-part="before"]').bounding_box()
+    widget.mouse.move(box["x"] + 5, box["y"] + 5)
+    widget.mouse.down()
+    same(pixels(widget, "slice"), slice_picture(view, s, window, view.as_trained.mask))
+    widget.mouse.up()
+    same(pixels(widget, "slice"), slice_picture(view, s, window, changed))
+
+    widget.locator('[data-part="change-semantic"]').select_option("one")
+    answered(widget)
+    widget.locator('[data-part="undo"]').click()  # the second change
+    answered(widget)
+    assert list(changes(widget)["csam.0"]) == ["slice"]
+    same(pixels(widget, "slice"), slice_picture(view, s, window, changed))
+    picture.press("u")  # the drag with its two moves
+    answered(widget, changed=False)
+    same(pixels(widget, "slice"), slice_picture(view, s, window, view.as_trained.mask))
+    assert changes(widget) == {} and widget.locator('[data-part="undo"]').is_disabled()
+
+
+def test_one_change_at_all_scales_and_what_it_did(widget, view):
+    """The share of the mask and the Dice that the page tells are numpy's."""
+    widget.locator('[data-part="every-level"]').check()
+    widget.locator('[data-part="change-slice"]').select_option("one")
+    answered(widget)
+    levels = list(view.csam_modules())
+    assert changes(widget) == {name: {"slice": "one"} for name in levels}
+    before, mask = view.as_trained.mask, view.answer({(name, "slice"): 1.0 for name in levels}).mask
+    status = widget.locator('[data-part="status"]').inner_text()
+    moved, whole = (mask != before).sum(), (before > 0).sum()
+    assert f"{100 * moved / whole:.1f} % of the mask changed, {moved} of {whole} voxels" in status
+    for name, was, now in zip(view.classes, view.dice(before), view.dice(mask)):
+        assert f"{name} {was:.3f} → {now:.3f}" in status
+
+    s, S = view.busiest_slice, len(view.image)
+    drag_bar(widget, s, S, to=0.5)
+    widget.mouse.up()
+    answered(widget)
+    for name in levels:
+        hand = changes(widget)[name]["slice"]
+        assert hand[s] == pytest.approx(0.5, abs=0.02) and hand[:s] + hand[s + 1:] == [1] * (S - 1)
+
+
 @pytest.mark.parametrize("colab", [False, True], ids=["newest", "colab"])
 def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, colab):
     """The widget with a kernel: all views, and interventions. With Colab's ipywidgets 7.7.1, and with the newest."""
@@ -366,7 +467,7 @@ def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, colab):
                 same(pixels(page, "slice"), slice_picture(view, s, window, expected.mask), 0.002)
                 if part == "positional":
                     assert page.locator('[data-part="gate-positional-value"]').inner_text() == "1 everywhere"
-                page.locator('[data-part="undo"]').click()
+                page.locator('[data-part="reset-gates"]').click()
                 answered(page, changed=False)
                 same(pixels(page, "slice"), slice_picture(view, s, window, view.as_trained.mask), 0.002)
 
@@ -392,7 +493,7 @@ def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, colab):
             found = bars(page, "gate-slice", S)
             assert found[s] == pytest.approx(hand[s], abs=0.02)
             same(pixels(page, "slice"), slice_picture(view, s, window, view.answer({("csam.1", "slice"): hand}).mask), 0.002)
-            page.locator('[data-part="undo"]').click()
+            page.locator('[data-part="reset-gates"]').click()
             answered(page, changed=False)
             page.locator('[data-part="level-0"]').check()
 
@@ -424,7 +525,7 @@ def explorer_cells(run, phantoms):
 
 def answered(page, changed=True):
     """Wait until the kernel has answered all questions."""
-    until(page, "(() => { const { kernel } = document.querySelector('.csam-explorer').explorer.change; return !kernel.waiting && !kernel.again; })()")
+    until(page, "!document.querySelector('.csam-explorer').explorer.change.busy")
     assert ("changed:" if changed else "as trained") in page.locator('[data-part="status"]').inner_text()
 
 

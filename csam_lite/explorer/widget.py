@@ -13,7 +13,6 @@ import html
 import io
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -143,15 +142,12 @@ class Explorer(anywidget.AnyWidget):
     def _answer(self, _, question: dict, buffers: list) -> None:
         """Answer {"id", "gates": {"csam.0": {"slice": "one", "mean" or a list with null where the gate
         stays}}} of the page."""
-        start = time.perf_counter()
         try:
             answer = self.examination.answer({
                 (name, gate): _VALUES[value] if isinstance(value, str) else np.array(value, np.float32)
                 for name, gates in question["gates"].items() for gate, value in gates.items()})
             arrays = {"prediction": answer.mask} | gate_arrays(self.examination, answer)
-            dice = _or_none(self.examination.dice(answer.mask))
-            summary = {"dice": dice, "seconds": time.perf_counter() - start}
-            self.send({"kind": "answer", "id": question["id"]}, buffers=[pack(summary, arrays)])
+            self.send({"kind": "answer", "id": question["id"]}, buffers=[pack({}, arrays)])
         except Exception as error:  # whatever happens, the page must hear of it: a silent kernel looks dead
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.send({"kind": "error", "id": question.get("id"), "text": text})
@@ -190,7 +186,7 @@ def description(examination: Examination) -> tuple[dict, dict[str, np.ndarray]]:
         "windows": [[window.start, window.stop] for window in answer.windows], "levels": levels,
         "draws": view.draws,
         "uncertainty": None if view.uncertainty is None else max(float(view.uncertainty.max()), 1 / 510),
-        "dice": _or_none(view.dice(answer.mask)), "start": view.busiest_slice}, arrays
+        "start": view.busiest_slice}, arrays
 
 
 def gate_arrays(examination: Examination, answer: Answer) -> dict[str, np.ndarray]:
@@ -264,8 +260,3 @@ def _colour_maps() -> dict[str, np.ndarray]:
 
     return {name: np.round(matplotlib.colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8)
             for name in ("cividis", "PuOr")}
-
-
-def _or_none(numbers: list[float] | None) -> list[float | None] | None:
-    """JSON has no NaN."""
-    return numbers and [number if np.isfinite(number) else None for number in numbers]

@@ -2,7 +2,7 @@
 
 import { ColourBar, drawAxes, Ink, make, MARGIN, pixel, set } from "./canvas.js";
 import { barAt, limits, plain, shade, sigmoid, sorted, tableOf } from "./data.js";
-import { GatePanel, pair, smallPicture } from "./gates.js";
+import { GatePanel, pair, panel, smallPicture } from "./gates.js";
 
 const text = (part) => make("div", { className: "values", "data-part": part });
 const AXES = { S: "slices", C: "channels", H: "rows", W: "columns" };
@@ -106,7 +106,8 @@ export class StackPanel extends GatePanel {
     const words = "covariance of the slices, before the sigmoid";
     this.covarianceBar = new ColourBar(state.arrays.PuOr.data, words);
     this.covarianceBox = pair(this.covariance, this.covarianceName, this.covarianceBar.box);
-    this.fill(" along the stack", this.ink.canvas, this.value, this.covarianceBox);
+    this.fill(" along the stack", this.ink.canvas, this.value);
+    this.aside = panel("covariance", `Draws of the ${gate.name} gate`, null, this.covarianceBox);
     this.inks = [this.ink];
     state.on("level window answer", () => this.draw());
     state.on("slice changes", () => this.drawSlice());
@@ -124,9 +125,9 @@ export class StackPanel extends GatePanel {
     });
     on(ink.canvas, "pointermove", (event) => {
       if (!held || !state.canAsk || (!held.moving && Math.abs(event.clientY - held.y) < 3)) return;
-      held.moving = true;
       const height = ink.size[1] - MARGIN.top - MARGIN.bottom;
-      this.lift(held.s, 1 - (event.offsetY - MARGIN.top) / height);
+      this.lift(held.s, 1 - (event.offsetY - MARGIN.top) / height, held.moving);
+      held.moving = true;
     });
     on(ink.canvas, "pointerup pointercancel", () => (held = null));
     on(ink.canvas, "keydown", (event) => {
@@ -139,13 +140,17 @@ export class StackPanel extends GatePanel {
     });
   }
 
-  /** Set the gate of slice s by hand. */
-  lift(s, value) {
-    const { state, name } = this, before = state.changeOf(name);
-    const rest = before ? this.heightOf(s) : null; // null: as computed
-    const list = Array.isArray(before) ? [...before] : Array(state.S).fill(rest);
-    list[s] = Math.min(Math.max(value, 0), 1);
-    state.setChange(name, list);
+  /** Set the gate of slice s by hand; goesOn: in the same drag as before. */
+  lift(s, value, goesOn = false) {
+    const { state, name } = this, { S, window: [start] } = state;
+    state.setChange(name, (level) => {
+      const before = state.changes[level.name]?.[name];
+      const now = () => state.gateArray(level.gates.find((gate) => gate.name === name)).data[s - start];
+      // of slices that nobody touched: null, as computed, or the one value that replaces all of them
+      const list = Array.isArray(before) ? [...before] : Array(S).fill(before ? now() : null);
+      list[s] = Math.min(Math.max(value, 0), 1);
+      return list;
+    }, goesOn);
   }
 
   /** The slice whose bar is under the pointer; -1 outside. */
@@ -170,9 +175,10 @@ export class StackPanel extends GatePanel {
   }
 
   draw() {
+    this.aside.hidden = !this.state.gateArray(this.gate, "covariance");
     if (!this.show()) return;
     this.drawSlice();
-    this.drawCovariance();
+    if (!this.aside.hidden) this.drawCovariance();
   }
 
   /** What depends on the slice that is seen. */
@@ -189,8 +195,6 @@ export class StackPanel extends GatePanel {
 
   drawCovariance() {
     const { state } = this, covariance = state.gateArray(this.gate, "covariance");
-    this.covarianceBox.hidden = !covariance;
-    if (!covariance) return;
     const [n] = covariance.shape, most = covariance.data.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-12);
     const picture = smallPicture(this.covariance, "covariance", n, n, 1), table = state.arrays.PuOr.data;
     picture.paint(n, (i) => {

@@ -1,60 +1,104 @@
-// What an intervention did to the mask; without a kernel, that it needs one.
+// What an intervention does to the mask: asks the engine, tells the change, takes it back. Without an engine,
+// a line says what would be needed.
 
 import { make } from "./canvas.js";
-import { Kernel } from "./kernel.js";
+import { changedVoxels, diceOf } from "./data.js";
 
 export class ChangePanel {
-  /** ask(question): sends it to the kernel; null where there is none. */
-  constructor(state, ask) {
-    this.state = state;
-    this.inks = [];
+  /** engine: an object with answer(gates), a promise of {description, arrays}; null where there is none. */
+  constructor(state, engine) {
+    Object.assign(this, { state, engine, busy: false, again: false, inks: [] });
     const properties = { className: "status", role: "status", "aria-live": "polite", "data-part": "status" };
     this.status = make("p", properties);
     this.element = make("section", { className: "change" }, this.status);
     if (!state.levels.length) {
       this.status.textContent = "This network has no CSAM: there is no gate to show or to change. "
         + "Masks and slices work as they are.";
-    } else if (ask) {
-      this.kernel = new Kernel(state, ask, (description, trouble) => this.report(description, trouble));
-      const properties = { type: "button", disabled: true, "data-part": "undo" };
-      this.undo = make("button", properties, "all gates as trained");
-      this.undo.addEventListener("click", () => state.clearChanges());
-      this.element.append(this.undo);
+    } else if (engine) {
+      this.element.prepend(this.controls());
       state.on("changes", () => this.request(), { atOnce: true });
-      this.report(null, null);
+      this.report();
     } else {
-      this.status.textContent = `${this.diceText(state.description.dice)} `
+      this.status.textContent = `${this.diceText(state.trained.prediction)} `
         + "To change a gate and see the prediction change, run csam_lite.explore in a notebook: "
         + "it needs a kernel, and this page has none.";
     }
   }
 
-  request() {
-    this.undo.disabled = !Object.keys(this.state.changes).length;
-    this.status.textContent = "asking the network …";
-    this.kernel.request();
+  controls() {
+    const { state } = this;
+    const button = (part, text, title) => make("button", { type: "button", title, "data-part": part }, text);
+    this.undo = button("undo", "undo", "take back the last change of a gate (u)");
+    this.reset = button("reset-gates", "all gates as trained", "take back all changes");
+    this.before = button("before", "before", "while it is held: the prediction before all changes (b)");
+    this.undo.addEventListener("click", () => state.undo());
+    this.reset.addEventListener("click", () => state.clearChanges());
+    const box = make("input", { type: "checkbox", "data-part": "every-level" });
+    box.addEventListener("change", () => (state.everyLevel = box.checked));
+    const every = make("label", { className: "tick", hidden: state.levels.length < 2 }, box, "change all scales at once");
+    return make("div", { className: "controls" }, this.undo, this.before, this.reset, every);
   }
 
-  report(answer, trouble) {
-    const { state } = this, { dice } = state.description;
-    const count = Object.values(state.changes).reduce((sum, gates) => sum + Object.keys(gates).length, 0);
-    if (trouble) this.status.textContent = trouble;
-    else if (!answer || !count) this.status.textContent = `${this.diceText(dice)} Gates as trained.`;
-    else {
-      const before = state.trained.prediction.data, now = state.arrays.prediction.data;
-      let moved = 0;
-      for (let i = 0; i < now.length; i++) moved += now[i] !== before[i];
-      this.status.textContent = `${count} gate${count > 1 ? "s" : ""} changed: `
-        + `${this.diceText(answer.dice, dice)} ${moved} of ${now.length} voxels changed class `
-        + `(dotted: the prediction before), in ${Math.round(1000 * answer.seconds)} ms.`;
+  listen(on) {
+    if (!this.before) return;
+    const { state } = this, isKey = ({ key }) => key === " " || key === "Enter";
+    on(this.before, "pointerdown", () => state.setBefore(true));
+    on(this.before, "pointerup pointercancel pointerleave blur", () => state.setBefore(false));
+    on(this.before, "keydown", (event) => isKey(event) && state.setBefore(true));
+    on(this.before, "keyup", (event) => isKey(event) && state.setBefore(false));
+    on(this.before, "contextmenu", (event) => event.preventDefault()); // a long touch
+  }
+
+  /** Ask for the changes as they are now. One question at a time; of those that come meanwhile, the last is asked. */
+  async request() {
+    this.enable();
+    this.again = true;
+    if (this.busy) return;
+    this.busy = true;
+    while (this.again) {
+      this.again = false;
+      const { state } = this, start = performance.now();
+      if (!state.isChanged) { state.setAnswer(state.trained); this.report(); continue; }
+      this.status.textContent = "asking the network …";
+      try {
+        const { arrays } = await this.engine.answer(state.changes);
+        state.setAnswer(arrays);
+        this.report(performance.now() - start);
+      } catch (error) {
+        this.status.textContent = error.message;
+      }
     }
+    this.busy = false;
   }
 
-  diceText(dice, before) {
-    if (!dice) return "";
-    const value = (number) => (number === null ? "–" : number.toFixed(3));
-    const change = (i) => (before ? `${value(before[i])} → ${value(dice[i])}` : value(dice[i]));
-    const each = this.state.classes.map(({ name }, i) => `${name} ${change(i)}`);
+  enable() {
+    const { state, undo, reset, before } = this;
+    undo.disabled = !state.history.length;
+    reset.disabled = before.disabled = !state.isChanged;
+  }
+
+  report(milliseconds) {
+    const { state } = this, { trained, arrays } = state;
+    this.enable();
+    const count = Object.values(state.changes).reduce((sum, gates) => sum + Object.keys(gates).length, 0);
+    if (!count) { this.status.textContent = `${this.diceText(trained.prediction)} Gates as trained.`; return; }
+    const { changed, mask } = changedVoxels(trained.prediction.data, arrays.prediction.data);
+    const share = mask ? `${((100 * changed) / mask).toFixed(1)} % of the mask` : "the mask";
+    this.status.textContent = `${count} gate${count > 1 ? "s" : ""} changed: `
+      + `${share} changed, ${changed} of ${mask} voxels (dotted: the prediction before). `
+      + `${this.diceText(arrays.prediction, trained.prediction)} Answered in ${Math.round(milliseconds)} ms.`;
+  }
+
+  /** Dice of each class with the reference; with `before`, from that to this. */
+  diceText(prediction, before) {
+    const { label } = this.state.arrays;
+    if (!label) return "";
+    const value = ({ data }, k) => {
+      const dice = diceOf(data, label.data, k);
+      return Number.isNaN(dice) ? "–" : dice.toFixed(3);
+    };
+    const each = this.state.classes.map(({ name }, i) =>
+      `${name} ${before ? `${value(before, i + 1)} → ` : ""}${value(prediction, i + 1)}`);
     return `Dice with the reference: ${each.join(", ")}.`;
   }
 }

@@ -18,7 +18,7 @@ export class CutPanel {
     this.element = figure(kind, this.name, this.picture.element);
     this.inks = [this.picture.ink];
     state.on("cross contrast channel shown answer", () => this.draw());
-    state.on("slice", () => this.picture.ink.redraw());
+    state.on("slice before", () => this.picture.ink.redraw());
   }
 
   /** The row or the column along which the volume is cut. */

@@ -158,6 +158,27 @@ export function wheelSteps(left, delta, mode) {
   return Math.abs(sum) >= 50 ? [Math.sign(sum), 0] : [0, sum];
 }
 
+/** Dice of class k of two masks; NaN where neither has the class. */
+export function diceOf(mask, reference, k) {
+  let both = 0, sum = 0;
+  for (let i = 0; i < mask.length; i++) {
+    const a = mask[i] === k, b = reference[i] === k;
+    both += a && b;
+    sum += a + b;
+  }
+  return (2 * both) / sum;
+}
+
+/** How many voxels have another class now, and how many the mask had before. */
+export function changedVoxels(before, now) {
+  let changed = 0, mask = 0;
+  for (let i = 0; i < now.length; i++) {
+    changed += now[i] !== before[i];
+    mask += before[i] > 0;
+  }
+  return { changed, mask };
+}
+
 export const sigmoid = (z) => 1 / (1 + Math.exp(-z));
 
 /** A number for a person: three figures. */

@@ -10,6 +10,7 @@ import { ChangePanel } from "./change.js";
 import { CutPanel } from "./cuts.js";
 import { bytesOfBuffer, bytesOfText, unpack } from "./data.js";
 import { LevelChoice } from "./gates.js";
+import { Kernel } from "./kernel.js";
 import { MapPanel, UncertaintyPanel } from "./maps.js";
 import { SlicePanel } from "./slice.js";
 import { State } from "./state.js";
@@ -23,23 +24,25 @@ function gatePanel(state, gate) {
 
 class Explorer {
   /**
-   * root: an empty element. data: from `unpack`. ask(question): sends it to the kernel; null without a
-   * kernel.
+   * root: an empty element. data: from `unpack`. engine: answers interventions, see ChangePanel; null where
+   * there is none.
    */
-  constructor(root, data, ask) {
+  constructor(root, data, engine) {
     this.root = root;
     const state = this.state = new State(data), { arrays, description } = state;
-    state.canAsk = Boolean(ask);
+    state.canAsk = Boolean(engine);
     this.slice = new SlicePanel(state);
-    this.change = new ChangePanel(state, ask);
+    this.change = new ChangePanel(state, engine);
     this.cuts = ["coronal", "sagittal"].map((kind) => new CutPanel(state, kind));
     if (arrays.uncertainty) this.cuts.push(new UncertaintyPanel(state));
     const { levels } = state, all = levels.flatMap((level) => level.gates);
     const gates = new Map(all.map((gate) => [`${gate.name} ${gate.axes}`, gate])); // each once
     this.gates = [...gates.values()].map((gate) => gatePanel(state, gate));
-    if (levels.length) this.gates.unshift(new LevelChoice(state));
+    const level = levels.length ? [new LevelChoice(state)] : [];
+    // A bar of the stack is dragged while its slice is watched, so that both must be on the screen together.
+    const stacks = this.gates.filter((panel) => panel instanceof StackPanel);
     this.gates.find((panel) => panel instanceof MapPanel)?.element.classList.add("tall");
-    this.panels = [this.slice, ...this.cuts, ...this.gates];
+    this.panels = [this.slice, ...this.cuts, ...level, ...this.gates, this.change];
 
     root.classList.add("csam-explorer");
     root.setAttribute("role", "group");
@@ -49,11 +52,13 @@ class Explorer {
     const classes = state.classes.map(({ name, colour }) => make("span", {}, swatch("dot", colour), name));
     root.replaceChildren(
       make("header", {}, make("strong", { textContent: description.title }),
-        make("div", { className: "classes" }, ...classes)),
+        make("div", { className: "classes" }, ...classes), ...elements(level)),
       make("div", { className: "columns" },
-        make("section", { className: "views" }, this.slice.element, this.change.element),
+        make("section", { className: "views" }, this.slice.element, ...elements(stacks)),
+        this.change.element,
+        this.slice.settings,
         make("section", { className: "cuts" }, ...elements(this.cuts)),
-        make("section", { className: "gates" }, ...elements(this.gates))),
+        make("section", { className: "gates" }, ...this.gates.map((panel) => panel.aside || panel.element))),
       this.help());
     this.listen();
     this.setTheme();
@@ -75,6 +80,7 @@ class Explorer {
       ...namesOf(ChannelPanel).map((name) =>
         `${name} gate: move over a bar, or left and right, to see that channel's feature map`),
       ...stacks.map((name) => `${name} gate: drag a bar up or down, or up and down keys, to change it`),
+      ...(state.canAsk ? ["u: undo the last change of a gate; hold b: the prediction before all changes"] : []),
       ...(state.arrays.label ? ["white lines: the reference; coloured lines and fill: the prediction"] : []),
       "masks in more than 4000 pieces of a line, as of an untrained network, are filled but not outlined",
     ];
@@ -90,6 +96,12 @@ class Explorer {
     };
     // else a notebook would take keys that are meant for a slider or a list
     on(this.root, "keydown", (event) => event.stopPropagation());
+    on(this.root, "keydown keyup", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("select")) return;
+      if (event.key === "b") state.setBefore(event.type === "keydown" && state.isChanged);
+      else if (event.key === "u" && event.type === "keydown") state.undo();
+    });
+    on(this.root, "focusout", ({ relatedTarget }) => this.root.contains(relatedTarget) || state.setBefore(false));
     for (const panel of this.panels) panel.listen?.(on);
     for (const { picture } of this.panels.filter(({ overSlice }) => overSlice))
       on(picture.element, "pointermove", (event) => {
@@ -114,18 +126,13 @@ class Explorer {
     this.inks.forEach((ink) => ink.redraw());
   }
 
-  hear(message, buffers) { return this.change.kernel?.hear(message, buffers); }
-
-  close() {
-    this.stop.abort();
-    this.change.kernel?.close();
-  }
+  close() { this.stop.abort(); }
 }
 
 /** Show what `unpack` cannot read as a line, never as a blank. */
-async function open(root, packed, ask) {
+async function open(root, packed, engine) {
   try {
-    return (root.explorer = new Explorer(root, await unpack(packed), ask));
+    return (root.explorer = new Explorer(root, await unpack(packed), engine));
   } catch (error) {
     root.textContent = `The explorer could not open: ${error.message || error}. `
       + "It needs a browser of 2023 or newer.";
@@ -145,12 +152,13 @@ export async function openPage() {
 export default {
   render({ model, el }) {
     const root = el.appendChild(make("div", { textContent: "opening …" }));
-    const bytes = bytesOfBuffer(model.get("packed"));
-    const hear = (message, buffers) => opened.then((explorer) => explorer?.hear(message, buffers));
-    const opened = open(root, bytes, (question) => model.send(question));
+    const kernel = new Kernel((question) => model.send(question));
+    const hear = (message, buffers) => kernel.hear(message, buffers);
     model.on("msg:custom", hear);
+    const opened = open(root, bytesOfBuffer(model.get("packed")), kernel);
     return () => {
       model.off("msg:custom", hear);
+      kernel.close();
       opened.then((explorer) => explorer?.close());
     };
   },

@@ -56,7 +56,7 @@ export class GatePanel {
       const properties = { "aria-label": label, "data-part": `change-${name}` };
       this.choice = make("select", properties, ...options.map(([value, textContent]) =>
         make("option", { value, textContent, disabled: value === "hand" })));
-      this.choice.addEventListener("change", () => state.setChange(name, this.choice.value || null));
+      this.choice.addEventListener("change", () => state.setChange(name, () => this.choice.value || null));
     }
     const title = `${name[0].toUpperCase()}${name.slice(1)} gate${heading}`;
     this.element = panel("gate", title, this.choice, ...children);

@@ -1,5 +1,4 @@
-// Questions to the kernel: what does the network answer with these gates replaced? One question at a time; of
-// those that come while the kernel works, the last is asked.
+// Questions to the kernel of a notebook: what does the network answer with these gates replaced?
 
 import { bytesOfBuffer, unpack } from "./data.js";
 
@@ -7,41 +6,39 @@ const PATIENCE = 30000; // milliseconds
 let numbered = 0; // for the ids of questions: a page may hold several explorers, two cells the same widget
 
 export class Kernel {
-  /**
-   * ask(question): sends it, with state.changes. heard(description of the answer or null, trouble or null):
-   * follows.
-   */
-  constructor(state, ask, heard) {
-    Object.assign(this, { state, ask, heard, id: ++numbered, asked: null, waiting: false, again: false });
+  /** send(question): takes {id, gates} to the kernel. */
+  constructor(send) {
+    Object.assign(this, { send, id: ++numbered, asked: 0, questions: new Map() });
   }
 
-  request() {
-    if (this.waiting) { this.again = true; return; }
-    this.again = false;
-    this.waiting = true;
-    this.patience = setTimeout(() => {
-      this.waiting = false;
-      this.heard(null, "No answer from the kernel. Run the cell again.");
-    }, PATIENCE);
-    this.asked = `${this.id}.${Date.now()}`;
-    this.ask({ id: this.asked, gates: this.state.changes });
+  /**
+   * What the network answers with these gates (see State.setChange) replaced: a promise of {description, arrays},
+   * which is rejected, with a line for the reader, where there is no answer.
+   */
+  answer(gates) {
+    const id = `${this.id}.${Date.now()}.${++this.asked}`;
+    return new Promise((resolve, reject) => {
+      const silence = () => this.settle(id, () => reject(new Error("No answer from the kernel. Run the cell again.")));
+      this.questions.set(id, { resolve, reject, patience: setTimeout(silence, PATIENCE) });
+      this.send({ id, gates });
+    });
+  }
+
+  settle(id, end) {
+    const question = this.questions.get(id);
+    if (!question) return; // of another explorer, or too late
+    clearTimeout(question.patience);
+    this.questions.delete(id);
+    end(question);
   }
 
   /** A message from the kernel. */
-  async hear(message, buffers) {
-    if (message.id !== this.asked) return;
-    clearTimeout(this.patience);
-    if (message.kind === "error") {
-      this.waiting = false;
-      this.heard(null, `The network could not answer: ${message.text}`);
-    } else {
-      const { description, arrays } = await unpack(bytesOfBuffer(buffers[0]));
-      this.waiting = false;
-      this.state.setAnswer(arrays);
-      this.heard(description, null);
-    }
-    if (this.again) this.request();
+  hear(message, buffers) {
+    this.settle(message.id, ({ resolve, reject }) => {
+      if (message.kind === "error") reject(new Error(`The network could not answer: ${message.text}`));
+      else resolve(unpack(bytesOfBuffer(buffers[0])));
+    });
   }
 
-  close() { clearTimeout(this.patience); }
+  close() { for (const id of this.questions.keys()) this.settle(id, () => {}); }
 }

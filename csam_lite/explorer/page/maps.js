@@ -13,7 +13,7 @@ function mapPicture(state, name, label) {
   return picture.frame(state.box, wide / high);
 }
 
-const SUBJECTS = "slice contrast channel shown map answer";
+const SUBJECTS = "slice contrast channel shown map answer before";
 
 export class UncertaintyPanel {
   constructor(state) {

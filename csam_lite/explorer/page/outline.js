@@ -11,8 +11,9 @@ export function drawOutlines(state, g, picture, kind, index, w, h) {
   });
   if (state.shown.prediction) {
     const { prediction } = state.arrays, before = state.trained.prediction;
-    draw("prediction", prediction);
-    if (prediction !== before && Object.keys(state.changes).length) draw("before", before);
+    if (state.before) draw("trained", before);
+    else draw("prediction", prediction);
+    if (!state.before && prediction !== before && Object.keys(state.changes).length) draw("before", before);
   }
   if (state.shown.label && state.arrays.label) draw("label", state.arrays.label);
 }

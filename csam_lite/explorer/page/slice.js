@@ -16,15 +16,15 @@ export class SlicePanel {
       "aria-orientation": "vertical", "aria-valuemin": 1, "aria-valuemax": S });
     this.values = make("div", { className: "values", "data-part": "values" });
     this.values.textContent = "point at a pixel for its values";
-    const controls = [this.mainControls(), this.shownControls()];
-    this.element = figure("slice", this.picture.element, this.values, ...controls);
+    this.element = figure("slice", this.picture.element, this.mainControls());
+    this.settings = make("div", { className: "settings" }, this.values, this.shownControls());
     this.frame();
     this.inks = [this.picture.ink];
     this.overSlice = true;
     const ink = () => this.picture.ink.redraw();
     state.on("shown", () => this.frame(), { atOnce: true });
     const draw = () => { this.draw(); state.soon(ink); };
-    state.on("slice contrast channel shown mask answer", draw, { atOnce: true }); // a hand waits for it
+    state.on("slice contrast channel shown mask answer before", draw, { atOnce: true }); // a hand waits for it
     state.on("cross", ink);
   }
 
@@ -42,17 +42,17 @@ export class SlicePanel {
       select.addEventListener("change", () => state.setChannel(Number(select.value)));
       controls.append(make("label", { className: "field" }, make("span", {}, "channel"), select));
     }
-    this.contrast = make("span", { className: "contrast", "data-part": "contrast" });
-    const title = "or double click on the picture";
-    const reset = make("button", { type: "button", title, "data-part": "reset-contrast" }, "reset");
-    reset.addEventListener("click", () => state.resetContrast());
-    controls.append(make("div", { className: "field" }, this.contrast, reset));
     return controls;
   }
 
   /** What is shown, and how strongly. */
   shownControls() {
     const { state } = this, controls = make("div", { className: "controls" });
+    this.contrast = make("span", { className: "contrast", "data-part": "contrast" });
+    const title = "or double click on the picture";
+    const reset = make("button", { type: "button", title, "data-part": "reset-contrast" }, "reset");
+    reset.addEventListener("click", () => state.resetContrast());
+    controls.append(make("div", { className: "field" }, this.contrast, reset));
     if (state.arrays.label) controls.append(this.tick("label", "reference", swatch("line", "#ffffff")));
     controls.append(this.tick("prediction", "prediction", swatch("line", state.classes[0].colour)));
     controls.append(this.tick("cross", "cross"));
@@ -130,7 +130,7 @@ export class SlicePanel {
   }
 
   draw() {
-    const { state } = this, mask = state.shown.prediction && state.mask("prediction");
+    const { state } = this, mask = state.shown.prediction && state.slicePrediction;
     const tables = state.classes.map(({ colour }) => {
       const [r, g, b] = rgb(colour), a = state.opacity.mask, mix = (c, v) => Math.round(v * (1 - a) + c * a);
       return Uint32Array.from({ length: 256 }, (_, v) => pixel(mix(r, v), mix(g, v), mix(b, v)));

@@ -35,6 +35,9 @@ export class State {
     this.opacity = { mask: 0.2, map: 0.6 };
     this.shown = { label: true, prediction: true, cross: true, zoom: false };
     this.changes = {}; // name of the CSAM -> name of the gate -> what replaces it, see setChange
+    this.history = []; // earlier `changes`, for undo
+    this.everyLevel = false; // whether a change applies to all levels
+    this.before = false; // whether the prediction before all changes is seen
     this.colours = {};
     this.cache = new Map();
     this.listeners = new Map(); // subject -> functions that draw
@@ -129,18 +132,55 @@ export class State {
     this.changed("level");
   }
 
-  /** Replace a gate of this level: by "one", "mean" or a list with null where it stays; null puts it back. */
-  setChange(gate, value) {
-    const { name } = this.level;
-    this.changes[name] = { ...this.changes[name], [gate]: value };
-    if (value === null) delete this.changes[name][gate];
-    if (!Object.keys(this.changes[name]).length) delete this.changes[name];
+  /** The levels to which a change applies. */
+  levelsOf(gate) {
+    const has = ({ gates }) => gates.some(({ name }) => name === gate);
+    return this.everyLevel ? this.levels.filter(has) : [this.level];
+  }
+
+  /**
+   * Replace a gate of this level, or of all: by "one", "mean" or a list with null where it stays; null puts it
+   * back. valueFor(level) gives it. goesOn: the change goes on with the last one, as in a drag, and both are
+   * undone together.
+   */
+  setChange(gate, valueFor, goesOn = false) {
+    if (!goesOn) this.history.push(this.changes);
+    const changes = { ...this.changes };
+    for (const level of this.levelsOf(gate)) {
+      const { [gate]: _, ...others } = changes[level.name] || {}, value = valueFor(level);
+      changes[level.name] = value === null ? others : { ...others, [gate]: value };
+      if (!Object.keys(changes[level.name]).length) delete changes[level.name];
+    }
+    this.changes = changes;
     this.changed("changes");
   }
 
+  get isChanged() { return Object.keys(this.changes).length > 0; }
+
   clearChanges() {
+    this.history.push(this.changes);
     this.changes = {};
     this.changed("changes");
+  }
+
+  /** Put the gates back to what they were before the last change. */
+  undo() {
+    if (!this.history.length) return;
+    this.changes = this.history.pop();
+    this.changed("changes");
+  }
+
+  /** See the prediction with the network's own gates, or the one with the changes. */
+  setBefore(on) {
+    if (on === this.before) return;
+    this.before = on;
+    this.changed("before");
+  }
+
+  /** The prediction that is seen in this slice. */
+  get slicePrediction() {
+    const { data } = (this.before ? this.trained : this.arrays).prediction;
+    return plane(data, this.volume, "slice", this.slice);
   }
 
   changeOf(gate) { return this.changes[this.level.name]?.[gate] ?? null; }
