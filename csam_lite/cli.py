@@ -135,7 +135,8 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from csam_lite.training.run import load_run
 
     run = load_run(arguments.folder, arguments.weights)
-    rows = evaluate(run, arguments.data, arguments.part, arguments.one_zone, arguments.masks)
+    rows = evaluate(run, arguments.data, arguments.part, arguments.one_zone, arguments.masks,
+                    empty=arguments.empty)
     path = Path(arguments.csv or run.folder / f"{arguments.part}.csv")
     write_csv(path, rows, decimals=4)
     print(markdown(rows) if arguments.subjects else markdown(summarise(rows)))
@@ -255,7 +256,7 @@ def run_check(arguments: argparse.Namespace) -> None:
     from csam_lite.common.tables import markdown
     from csam_lite.data.survey import survey
 
-    cases, problems = survey(arguments.folder, arguments.one_zone)
+    cases, problems = survey(arguments.folder, arguments.one_zone, empty=arguments.empty)
     print(markdown(cases))
     if problems:
         print(f"\n{markdown(problems)}\n")
@@ -375,7 +376,7 @@ def _add_training(command: Command) -> None:
 
 
 def _add_use_of_a_run(command: Command) -> None:
-    from csam_lite.data.labels import ONE_ZONE
+    from csam_lite.data.labels import EMPTY, ONE_ZONE
     from csam_lite.training.run import PRETRAINED
 
     evaluate = command(
@@ -416,9 +417,8 @@ def _add_use_of_a_run(command: Command) -> None:
 
     parts = ("test", "val", "train", "all")
     evaluate.add_argument("--part", choices=parts, default="test", help="of the run's split (default: test)")
-    evaluate.add_argument(
-        "--one-zone", choices=ONE_ZONE, help="as in train; the run's own choice if not given"
-    )
+    for flag, choices in (("--one-zone", ONE_ZONE), ("--empty", EMPTY)):
+        evaluate.add_argument(flag, choices=choices, help="as in train; the run's own choice if not given")
     evaluate.add_argument("--csv", help="file for the table of all subjects; PART.csv in RUN if not given")
     evaluate.add_argument("--masks", metavar="DIR", help="also write the masks there")
     evaluate.add_argument("--subjects", action="store_true", help="print every subject")
@@ -538,16 +538,13 @@ def _add_experiments(command: Command) -> None:
 
 
 def _add_data(command: Command) -> None:
-    from csam_lite.data.labels import ONE_ZONE
+    from csam_lite.data.labels import EMPTY, ONE_ZONE
 
     check = command(run_check, "check", "list every problem of a data set in one table")
     check.add_argument("folder", metavar="DIR", help="folder of the scans")
-    check.add_argument(
-        "--one-zone",
-        choices=ONE_ZONE,
-        default="error",
-        help="as in train: what is no problem then (default: error)",
-    )
+    for flag, choices in (("--one-zone", ONE_ZONE), ("--empty", EMPTY)):
+        purpose = "as in train: what is no problem then (default: error)"
+        check.add_argument(flag, choices=choices, default="error", help=purpose)
 
     phantom = command(
         run_phantom, "phantom", "write synthetic prostate volumes (T2 + ADC) in the Decathlon layout"

@@ -417,5 +417,90 @@ def test_check_remarks_on_planes_and_headers(tmp_path):
     acdc.set_sform(np.diag([-1.0, -1, 1, 1]), 1)
     acdc.header.set_zooms((0.5, 0.5, 3))
     nibabel.save(acdc, folder / "images" / "a.nii.gz")
-    assert row(folder, "remark on headers 1").startswith("1 volumes: Its sform gives voxels of 1 x 1 x 1, its pixdim 0.5 x 0.5 x 3; the qform")
+    assert row(folder, "remark on cases 1").startswith("1 case (a): Its sform gives voxels of 1 x 1 x 1, its pixdim 0.5 x 0.5 x 3; the qform")
     assert row(folder, "through-plane spacing") == "3 mm"
+
+
+# cases without foreground, and remarks on many cases
+
+
+@pytest.fixture
+def lesions(tmp_path):
+    """Six lesion scans of one class in Decathlon layout; the masks of b, c and f are empty."""
+    rng, folder = np.random.default_rng(0), tmp_path / "lesions"
+    for name in "abcdef":
+        image, mask = blob((40, 36, 5), rng)
+        write_nifti(folder / "imagesTr" / f"{name}.nii.gz", image)
+        write_nifti(folder / "labelsTr" / f"{name}.nii.gz", (mask == 2).astype(np.uint8) * (name not in "bcf"))
+    describe(folder, "abcdef", labels={"0": "background", "1": "lesion"})
+    return folder
+
+
+def test_files_12_empty_masks_are_refused_kept_or_left_out_as_chosen(lesions):
+    dataset = find_dataset(lesions)
+    with pytest.raises(InputError, match="b.nii.gz: the mask is empty; draw it, or, .* choose --empty keep, or drop"):
+        dataset.read(dataset.cases[1])
+    assert not dataset.read(dataset.cases[1], empty="keep").label.any() and dataset.read(dataset.cases[1], empty="drop") is None
+    facts, problems = survey(lesions, progress=False)
+    assert [problem["case"] for problem in problems] == ["b", "c", "f"]
+    for choice, done in (("keep", "kept"), ("drop", "left out")):
+        facts, problems = survey(lesions, empty=choice, progress=False)
+        assert not problems
+        assert {"fact": "remark on cases 1", "value": f"3 cases (b, c, f): The mask is empty; {done} (--empty {choice})."} in facts
+
+
+def test_files_12_networks_train_on_cases_without_lesions_and_are_measured_on_them(lesions, tmp_path, capsys):
+    from csam_lite.cli import main
+
+    tiny = "--pixels 32 --levels 3 --base-channels 4 --epochs 1".split()
+    rest = ["train", "--data", str(lesions), *tiny, "--test", "2", "--val", "2", "--split-seed", "1"]
+    assert main([*rest, "--out", str(tmp_path / "error")]) == 2 and "the mask is empty" in capsys.readouterr().err
+    assert main([*rest, "--out", str(tmp_path / "keep"), "--empty", "keep"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "The mask is empty" in line]
+    assert len(lines) == 1 and lines[0].startswith(f"{lesions}: ") and "kept (--empty keep)" in lines[0]
+    assert main(["evaluate", str(tmp_path / "keep"), "--part", "all"]) == 0
+    out, err = capsys.readouterr()
+    assert f"{lesions}: 3 cases (b, c, f): The mask is empty; kept (--empty keep)." in err and "6" in out
+    assert len((tmp_path / "keep" / "all.csv").read_text(encoding="utf-8").splitlines()) == 7
+    assert main(["evaluate", str(tmp_path / "keep"), "--part", "all", "--empty", "drop"]) == 0
+    assert "3 cases (b, c, f): The mask is empty; left out (--empty drop)." in capsys.readouterr().err
+    assert len((tmp_path / "keep" / "all.csv").read_text(encoding="utf-8").splitlines()) == 4
+    for name in "ade":  # nothing is left to learn from
+        _, mask = blob((40, 36, 5), np.random.default_rng(0))
+        write_nifti(lesions / "labelsTr" / f"{name}.nii.gz", np.zeros_like(mask))
+    assert main([*rest, "--out", str(tmp_path / "nothing"), "--empty", "keep"]) == 2
+    assert "the masks of all training cases are empty" in capsys.readouterr().err
+    assert main([*rest, "--out", str(tmp_path / "nothing"), "--empty", "drop"]) == 2
+    assert "every training case is left out" in capsys.readouterr().err
+
+
+def test_the_grid_fits_the_masks_that_hold_something(lesions):
+    dataset = find_dataset(lesions)
+    scans = [dataset.read(case, empty="keep") for case in dataset.cases]
+    with_lesion = [scan for scan in scans if scan.label.any()]
+    assert Grid.fit(scans, 16, 2) == Grid.fit(with_lesion, 16, 2) and len(with_lesion) == 3
+    assert Grid.fit([scans[1]], 16, 2).spacing == 0.5
+
+
+def test_files_1_train_and_evaluate_say_what_they_believe_of_headers_once_for_each_kind(decathlon, tmp_path, capsys):
+    import nibabel
+
+    from csam_lite.cli import main
+
+    for number, name in enumerate("abcd"):  # as in ACDC: each scan has its own voxel size in pixdim, and 1 mm in its sform
+        for folder in ("imagesTr", "labelsTr"):
+            path = decathlon / folder / f"{name}.nii.gz"
+            size = (0.5 + 0.01 * number,) * 2 + (3.0,)
+            image = nibabel.Nifti1Image(np.asanyarray(nibabel.load(path).dataobj), None)
+            image.set_qform(np.diag([*size, 1]), 1)
+            image.set_sform(np.diag([-1.0, -1, 1, 1]), 1)
+            image.header.set_zooms(size)
+            nibabel.save(image, path)
+    tiny = "--pixels 32 --levels 3 --base-channels 4 --epochs 1 --test 1 --val 1".split()
+    assert main(["train", "--data", str(decathlon), "--out", str(tmp_path / "run"), *tiny]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "sform" in line]
+    assert line.startswith(f"{decathlon}: 3 cases (") and "the qform was used, because it agrees with pixdim" in line
+    assert main(["evaluate", str(tmp_path / "run"), "--part", "all"]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "sform" in line]
+    assert line.startswith(f"{decathlon}: 4 cases (a, b, c, d): Its sform gives voxels of 1 x 1 x 1")
+    assert main(["check", str(decathlon)]) == 0 and "4 cases (a, b, c, d): Its sform" in capsys.readouterr().out

@@ -136,3 +136,21 @@ def test_a_network_with_several_answers_is_asked_for_the_last():
     network, image = UNetPlusPlus(1, 3, 6, base_channels=4, levels=3), torch.randn(5, 1, 16, 16)
     assert probabilities(network.train(), image).shape == (5, 3, 16, 16)
     torch.testing.assert_close(probabilities(network, image), probabilities(network.eval(), image))
+
+
+@pytest.mark.parametrize("change, says", [
+    (dict(), None),
+    (dict(axes=(2, 0, 1)), "Its slices are coronal; the network was trained on axial slices, so do not trust the mask."),
+    (dict(spacing=(0.5, 0.5, 8)), "Its through-plane spacing is 8 mm, that of the training scans"),
+    (dict(spacing=(0.02, 0.02, 3.5)), "Its in-plane spacing is 0.02 mm, that of the training scans"),
+    (dict(spacing=(0.5, 0.5, 4.5)), None)])
+def test_a_scan_far_from_the_training_data_is_said(change, says, run, tmp_path, capsys):
+    assert run.facts.planes == ["axial"] and 3 <= run.facts.through_plane[0] <= run.facts.through_plane[1] <= 4
+    voxels = np.random.default_rng(0).normal(100, 20, (40, 40, 10, 2)).astype(np.float32)
+    axes = change.get("axes", (0, 1, 2))  # the world axis of each voxel axis
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    affine[axes[2], 2], affine[axes[0], 0], affine[axes[1], 1] = np.array(change.get("spacing", (0.6, 0.6, 3.5)))[[2, 0, 1]]
+    predict(run, write_nifti(tmp_path / "scan.nii.gz", voxels, affine), tmp_path / "mask.nii.gz")
+    err = capsys.readouterr().err
+    assert (f"{tmp_path / 'scan.nii.gz'}: {says}" in err) if says else err == ""

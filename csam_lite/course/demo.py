@@ -57,7 +57,7 @@ def demo(folder: str | Path = "demo", volumes: int = 32, seed: int = 0, progress
 
 def draw(run: Run, dataset: Dataset, case: Case, folder: Path) -> None:
     """Write masks.png, gates.png and attention.html of one case, and history.png of the run, to `folder`."""
-    scan = dataset.read(case, run.config.one_zone)
+    scan = dataset.read(case, run.config.one_zone, run.config.empty)
     title = f"{case.name}: outlines of the prediction and of the reference"
     save_figure(plot_masks(scan, dataset.classes, segment(run, scan), title=title), folder / "masks.png")
     first = max(len(scan.image) - run.network.num_slices, 0) // 2  # the middle of a deep volume

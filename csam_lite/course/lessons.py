@@ -72,11 +72,11 @@ def load_dataset(data: str = "phantom", quick: bool = True, seed: int = 0) -> Da
 def load_scan(dataset: Dataset, k: int = 0) -> CourseScan:
     """The k-th labelled case of a data set, read from disk; after the last case comes the first again.
 
-    A mask with only one of the two prostate zones is kept as it is. Raises InputError for a file that cannot
-    be used.
+    An empty mask, or one with only one of the two prostate zones, is kept as it is. Raises InputError for a
+    file that cannot be used.
     """
     case = dataset.cases[k % len(dataset.cases)]
-    scan = dataset.read(case, "keep")
+    scan = dataset.read(case, one_zone="keep", empty="keep")
     return CourseScan(**vars(scan), name=case.name, channels=dataset.channels, classes=dataset.classes)
 
 
@@ -152,7 +152,7 @@ def _small_config(dataset: Dataset, quick: bool, seed: int, options: dict[str, o
     settings = dict(data=str(dataset.root.resolve()), out=str(data_folder()),
                     channels="+".join(dataset.channels), pixels=64, base_channels=8, levels=4,
                     epochs=epochs, batch_size=1, minutes=minutes, test=test, val=0,
-                    one_zone="keep", seed=seed)
+                    one_zone="keep", empty="keep", seed=seed)
     return Config(**settings | options)
 
 

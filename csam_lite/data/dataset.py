@@ -14,11 +14,13 @@ import numpy as np
 from csam_lite.common.errors import InputError
 from csam_lite.data.labels import to_classes, zones
 from csam_lite.data.nifti import read_nifti, stem_of, suffix_of, volumes_in
+from csam_lite.data.remarks import Remarks
 from csam_lite.data.scan import Scan, mask_values, number_of_slices, read_scan
 
 MOST_LABELS = (
     20  # different values in the masks of a folder without names for them: more look like grey values
 )
+DONE = {"drop": "left out", "keep": "kept", "remap": "remapped"}
 FEWEST_VOXELS = 10  # of a value in all masks of such a folder: fewer look like a slip of the pen
 _AGAIN = re.compile(
     r"([_-](frame|phase|ph|visit|session|ses|tp|timepoint|time|run|acq)[_-]?\d+"
@@ -91,37 +93,50 @@ class Dataset:
             )
         return replace(self, channels=tuple(names), stored_channels=self.stored_channels or self.channels)
 
-    def read(self, case: Case, one_zone: str = "error") -> Scan | None:
+    def read(self, case: Case, one_zone: str = "error", empty: str = "error",
+             remarks: Remarks | None = None) -> Scan | None:
         """Read a case as a Scan whose label holds the classes 0..K-1. See `read_scan` for the errors.
 
         one_zone: what to do with a prostate mask that lacks one of its two zones, as two cases of MSD Task05
         do: "error" raises InputError, "remap" turns a lone PZ into TZ, "keep" takes it as it is, "drop"
-        returns None.
+        returns None. empty: what to do with a mask that holds no foreground, as many do where lesions are
+        sought: "error", "keep" or "drop". remarks: gathers what was done, and what the file's geometry needs
+        to have said.
         """
+        remarks = Remarks() if remarks is None else remarks
         scan = read_scan(case.image, case.label, self.labels, case.channel_files)
         stored = self.stored_channels or self.channels
         if scan.image.shape[1] != len(stored):
             raise InputError(f"{case.image}: has {scan.image.shape[1]} channel(s), the set has {len(stored)} "
                              f"({', '.join(stored)}); correct the file, or modality in dataset.json")
         scan.image = scan.image[:, [stored.index(name) for name in self.channels]]
+        for remark in scan.remarks:
+            remarks.add(case.name, remark)
         if case.label is None:
             return scan
         present = set(np.unique(scan.label)) - {0}
         if not present:
-            raise InputError(f"{case.label}: the mask is empty; draw it, or take the case out")
+            if empty == "error":
+                raise InputError(f"{case.label}: the mask is empty; draw it, or, if there is nothing to "
+                                 "draw, choose --empty keep, or drop")
+            remarks.add(case.name, f"The mask is empty; {DONE[empty]} (--empty {empty}).")
+            if empty == "drop":
+                return None
         if self.zones and len(present & set(self.zones)) == 1 and case.name not in self.remapped:
             (pz, tz), lone = self.zones, (present & set(self.zones)).pop()
-            if one_zone == "drop":
-                return None
             if one_zone == "remap" and lone == pz:
                 scan.label[scan.label == pz] = tz
-            elif one_zone != "keep":
+            elif one_zone not in ("keep", "drop"):
                 choice = f"remap (it becomes {self.labels[tz]})" if lone == pz else "correct the mask"
                 raise InputError(
                     f"{case.label}: holds only {self.labels[lone]}, one of the two zones, likely "
                     "mislabelled; "
                     f"choose --one-zone drop, {choice}, or keep"
                 )
+            done = f"{DONE[one_zone]} (--one-zone {one_zone})"
+            remarks.add(case.name, f"The mask held only {self.labels[lone]}; {done}.")
+            if one_zone == "drop":
+                return None
         scan.label = to_classes(scan.label, self.labels)
         return scan
 

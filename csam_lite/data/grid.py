@@ -35,6 +35,7 @@ class Grid:
         spacings, reach = zip(
             *((np.sqrt(scan.spacing[1] * scan.spacing[2]), _reach(scan)) for scan in labelled_scans)
         )
+        reach = [far for far in reach if far] or [0.0]  # without those of empty masks
         spacing = max(np.median(spacings), 2 * 1.1 * np.quantile(reach, 0.95) / pixels)
         return cls(pixels, round(float(spacing), 4), num_classes)
 

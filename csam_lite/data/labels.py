@@ -11,6 +11,7 @@ ONE_ZONE = (
     "remap",
     "keep",
 )  # what may be done with a prostate mask that holds one of its two zones only
+EMPTY = ("error", "drop", "keep")  # what may be done with a case whose mask holds no foreground
 _ZONES = (
     {"pz", "peripheral zone", "peripheral"},
     {"tz", "transition zone", "transitional zone", "cg", "central gland"},

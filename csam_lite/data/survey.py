@@ -12,9 +12,8 @@ import numpy as np
 from csam_lite.common.errors import InputError
 from csam_lite.common.progress import progress_bar
 from csam_lite.data.dataset import Dataset, find_dataset, perhaps_one_patient
+from csam_lite.data.remarks import LISTED, Remarks, some
 from csam_lite.data.scan import Scan
-
-LISTED = 12  # label values that are described one by one
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,11 @@ class _Seen:
     spacing: tuple[float, ...]
     voxels: np.ndarray | None
     plane: str
-    remarks: tuple[str, ...]
     looks_like_a_mask: bool
 
 
-def survey(folder: str | Path, one_zone: str = "error",
-           progress: bool = True) -> tuple[list[dict[str, object]], list[dict[str, str]]]:
+def survey(folder: str | Path, one_zone: str = "error", progress: bool = True,
+           empty: str = "error") -> tuple[list[dict[str, object]], list[dict[str, str]]]:
     """Read every case of a folder. Returns (facts, problems).
 
     facts: rows {fact, value} that describe the set. problems: rows {case, problem} as training would meet
@@ -39,19 +37,16 @@ def survey(folder: str | Path, one_zone: str = "error",
     """
     dataset = find_dataset(folder)
     problems = [{"case": "all", "problem": doubt} for doubt in dataset.doubts]
-    seen, dropped = [], 0
+    seen, remarks = [], Remarks()
     for case in progress_bar(
         dataset.cases, desc="checking", unit="volume", disable=not progress, leave=False
     ):
         try:
-            scan = dataset.read(case, one_zone)
-            if scan is None:
-                dropped += 1
-            else:
+            if (scan := dataset.read(case, one_zone, empty, remarks)) is not None:
                 seen.append(_seen(scan, len(dataset.labels) + 1))
         except InputError as error:
             problems.append({"case": case.name, "problem": str(error)})
-    return _description(dataset, seen, dropped), problems
+    return _description(dataset, seen, remarks), problems
 
 
 def _seen(scan: Scan, classes: int) -> _Seen:
@@ -61,33 +56,32 @@ def _seen(scan: Scan, classes: int) -> _Seen:
         scan.spacing,
         voxels,
         scan.plane,
-        scan.remarks,
         voxels is None and _looks_like_a_mask(scan),
     )
 
 
-def _description(dataset: Dataset, seen: Sequence[_Seen], dropped: int) -> list[dict[str, object]]:
+def _description(dataset: Dataset, seen: Sequence[_Seen], remarks: Remarks) -> list[dict[str, object]]:
     """The rows {fact, value}."""
     labelled = [case for case in dataset.cases if case.label]
     volumes = Counter(case.patient for case in dataset.cases)
     several = [f"{patient} ({count})" for patient, count in sorted(volumes.items()) if count > 1]
     rows = {
         "volumes": f"{len(dataset.cases)}, {len(labelled)} with masks",
-        "patients": f"{len(volumes)}, with several volumes: {_some(several)}" if several else len(volumes),
-        "labels": _some([f"{value} {name}" for value, name in dataset.labels.items()])
+        "patients": f"{len(volumes)}, with several volumes: {some(several)}" if several else len(volumes),
+        "labels": some([f"{value} {name}" for value, name in dataset.labels.items()])
         or "none: can be segmented, not trained on",
     }
     if groups := perhaps_one_patient(volumes):
         rows["remark on patients"] = (
-            f"may be one patient each: {_some([' and '.join(names[:3]) for names in groups])}; "
+            f"may be one patient each: {some([' and '.join(names[:3]) for names in groups])}; "
             'if so, name the patients ("patient" in each entry of dataset.json)'
         )
     if seen:
         rows |= _geometry(dataset, seen) | _labels(dataset, seen)
     if masks := sum(scan.looks_like_a_mask for scan in seen):
-        rows["remark"] = f"{masks} images hold few whole numbers only: masks by mistake?"
-    if dropped:
-        rows["left out by --one-zone drop"] = f"{dropped} volumes with one zone only"
+        rows["remark on images"] = f"{masks} images hold few whole numbers only: masks by mistake?"
+    for number, line in enumerate(remarks.lines(listed=None), 1):
+        rows[f"remark on cases {number}"] = line
     return [{"fact": fact, "value": value} for fact, value in rows.items()]
 
 
@@ -107,9 +101,6 @@ def _geometry(dataset: Dataset, seen: Sequence[_Seen]) -> dict[str, str]:
         rows["remark on planes"] = (
             "slices of different planes look different; train on one plane, or know why not"
         )
-    remarks = Counter(remark for scan in seen for remark in scan.remarks)
-    for number, (remark, count) in enumerate(remarks.most_common(5), 1):
-        rows[f"remark on headers {number}"] = f"{count} volumes: {remark}"
     return rows
 
 
@@ -129,10 +120,6 @@ def _labels(dataset: Dataset, seen: Sequence[_Seen]) -> dict[str, str]:
     if len(dataset.labels) > LISTED:
         rows["other labels"] = f"{len(dataset.labels) - LISTED} more values"
     return rows
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def _looks_like_a_mask(scan: Scan) -> bool:

@@ -12,6 +12,7 @@ from csam_lite.common.errors import InputError
 from csam_lite.common.progress import progress_bar
 from csam_lite.data.dataset import Case, Dataset, find_dataset
 from csam_lite.data.labels import to_values, zones
+from csam_lite.data.remarks import Remarks
 from csam_lite.data.scan import Scan, write_like
 from csam_lite.inference.predict import class_probabilities
 from csam_lite.metrics.calibration import calibration_error, organ_box, reliability
@@ -26,6 +27,7 @@ def evaluate(
     one_zone: str | None = None,
     masks: str | Path | None = None,
     progress: bool = True,
+    empty: str | None = None,
 ) -> list[dict]:
     """Segment the cases of one part of the run's split, each on its scan's own grid: the rows of `measure` of
     every case, with its name, its patient and the calibration error.
@@ -34,7 +36,7 @@ def evaluate(
     errors, are those of `segmented`.
     """
     rows = []
-    for case, scan, probabilities in segmented(run, data, part, one_zone, progress):
+    for case, scan, probabilities in segmented(run, data, part, one_zone, progress, empty):
         if masks:
             mask = to_values(probabilities.argmax(1).astype(np.uint8), run.facts.labels)
             write_like(scan, {Path(masks) / f"{case.name}.nii.gz": mask})
@@ -49,12 +51,14 @@ def segmented(
     part: str = "test",
     one_zone: str | None = None,
     progress: bool = True,
+    empty: str | None = None,
 ) -> Iterator[tuple[Case, Scan, np.ndarray]]:
     """Yield (case, scan, class probabilities (S, K, H, W) on its own grid) for one part of the run's split.
 
     data: the folder, if it is not where it was in training. part: "test", "val", "train", or "all" for every
-    labelled case of the folder (then it may be another data set with the same labels). one_zone: as in
-    Config, the run's own if not given. Raises InputError for unusable data or an empty part.
+    labelled case of the folder (then it may be another data set with the same labels). one_zone, empty: as
+    in Config, the run's own if not given. After the last case, remarks on the cases are written to standard
+    error. Raises InputError for unusable data or an empty part.
     """
     if part != "all" and not run.facts.split[part]:
         raise InputError(
@@ -68,17 +72,17 @@ def segmented(
             f"{dataset.root}: holds {len(cases)} of the {len(wanted or ())} cases of the run's {part} part; "
             "give the folder of the training, or --part all"
         )
-    count = 0
+    one_zone, empty = one_zone or run.config.one_zone, empty or run.config.empty
+    count, remarks = 0, Remarks()
     with progress_bar(cases, desc="evaluating", unit="volume", disable=not progress) as bar:
         for case in bar:
-            if (scan := dataset.read(case, one_zone or run.config.one_zone)) is not None:
+            if (scan := dataset.read(case, one_zone, empty, remarks)) is not None:
                 count += 1
                 yield case, scan, class_probabilities(run, scan)
+    remarks.tell(dataset.root)
     if not count:
-        raise InputError(
-            f"{dataset.root}: every case of the {part} part is left out by --one-zone drop; "
-            "choose keep or remap"
-        )
+        raise InputError(f"{dataset.root}: every case of the {part} part is left out; "
+                         "choose --one-zone keep or remap, or --empty keep")
 
 
 def measure_scan(run: Run, scan: Scan, probabilities: np.ndarray) -> tuple[list[dict], list[np.ndarray]]:

@@ -105,7 +105,7 @@ def _samples(run: Run, data: str | None, volumes: int, progress: bool) -> Iterat
         dataset = dataset.only_channels(run.facts.channels)
     cases = list(islice(dataset.cases, volumes))
     for case in progress_bar(cases, desc="reading", unit="volume", disable=not progress, leave=False):
-        if (scan := dataset.read(case, run.config.one_zone)) is not None:
+        if (scan := dataset.read(case, run.config.one_zone, run.config.empty)) is not None:
             yield Sample(case.name, run.grid.image(scan), run.grid.label(scan))
 
 

@@ -42,7 +42,7 @@ def predict(
     if draws < 1:
         raise InputError(f"--draws {draws}: must be 1 or more")
     scan = read_for(run, image_path, channels=channels)
-    for remark in scan.remarks:
+    for remark in (*scan.remarks, *run.facts.remarks_on(scan)):
         print(f"{image_path}: {remark}", file=sys.stderr)
     arrays = {mask_path: to_values(segment(run, scan), run.facts.labels)}
     if uncertainty_path:

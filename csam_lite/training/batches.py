@@ -15,9 +15,10 @@ from csam_lite.common.errors import InputError
 from csam_lite.common.progress import progress_bar
 from csam_lite.data.dataset import Case, Dataset, split
 from csam_lite.data.grid import Grid
+from csam_lite.data.remarks import Remarks
 from csam_lite.data.scan import Scan
 from csam_lite.training.config import Config
-from csam_lite.training.facts import Facts
+from csam_lite.training.facts import Facts, geometry_of
 from csam_lite.training.run import chosen_dataset
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -86,16 +87,23 @@ def read_training_data(
     dataset = chosen_dataset(config)
     split_cases = split(dataset.cases, config.split_seed, config.test, config.val, config.folds, config.fold)
     parts = dict(zip(("train", "val", "test"), split_cases))
-    scans = {part: read_scans(dataset, parts[part], config.one_zone, progress) for part in ("train", "val")}
+    remarks = Remarks()
+    scans = {part: read_scans(dataset, parts[part], config.one_zone, progress, config.empty, remarks)
+             for part in ("train", "val")}
+    if process == 0:
+        remarks.tell(dataset.root)
     if not scans["train"]:
-        raise InputError(
-            f"{config.data}: every training case is left out by --one-zone drop; choose keep or remap"
-        )
+        raise InputError(f"{config.data}: every training case is left out; "
+                         "choose --one-zone keep or remap, or --empty keep")
+    if not any(scan.label.any() for scan in scans["train"]):
+        raise InputError(f"{config.data}: the masks of all training cases are empty, so that nothing can be "
+                         "learnt; add cases with foreground, or choose another --split-seed")
     num_classes = len(dataset.labels) + 1
     if config.spacing:
         grid = Grid(config.pixels, config.spacing, num_classes)
     else:
         grid = Grid.fit(scans["train"], config.pixels, num_classes)
+    geometry = geometry_of([*scans["train"], *scans["val"]])
     samples, val_samples = (prepare(scans[part], grid) for part in ("train", "val"))
     counts = sum(torch.bincount(sample.label.flatten(), minlength=num_classes) for sample in samples)
     facts = Facts(
@@ -105,6 +113,7 @@ def read_training_data(
         num_slices=config.num_slices or max(len(sample.image) for sample in samples),
         split={part: [case.name for case in cases] for part, cases in parts.items()},
         digest=digest_of([*samples, *val_samples]),
+        **geometry,
     )
     batches = GlobalBatches(len(samples), config.batch_size, config.seed, process, processes)
     return TrainingData(samples, val_samples, counts / counts.sum(), facts, batches)
@@ -121,11 +130,12 @@ def digest_of(samples: list[Sample]) -> str:
 
 
 def read_scans(
-    dataset: Dataset, cases: tuple[Case, ...], one_zone: str = "error", progress: bool = True
+    dataset: Dataset, cases: tuple[Case, ...], one_zone: str = "error", progress: bool = True,
+    empty: str = "error", remarks: Remarks | None = None,
 ) -> list[Scan]:
     """Read labelled cases, each once; dropped ones are left out. Raises InputError as `Dataset.read` does."""
     with progress_bar(cases, desc="reading", unit="volume", disable=not progress, leave=False) as bar:
-        return [scan for case in bar if (scan := dataset.read(case, one_zone)) is not None]
+        return [scan for case in bar if (scan := dataset.read(case, one_zone, empty, remarks)) is not None]
 
 
 def prepare(scans: list[Scan], grid: Grid) -> list[Sample]:

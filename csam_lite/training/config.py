@@ -3,7 +3,7 @@
 from dataclasses import MISSING, dataclass, field, fields
 
 from csam_lite.common.errors import InputError
-from csam_lite.data.labels import ONE_ZONE
+from csam_lite.data.labels import EMPTY, ONE_ZONE
 
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -85,6 +85,7 @@ class Config:
     one_zone: str = _option(
         "a prostate mask with one zone only: error, drop, remap (lone PZ becomes TZ), keep", "error"
     )
+    empty: str = _option("a case whose mask holds no foreground: error, drop, keep", "error")
     augment: bool = _option("rotate, scale, shift, change contrast and add noise", True)
     precision: str = _option("mixed precision: no, bf16, fp16 (GPU)", "no")
     workers: int = _option("extra processes that prepare batches", 0)
@@ -112,6 +113,7 @@ class Config:
             "gate_form": FORMS,
             "precision": PRECISIONS,
             "one_zone": ONE_ZONE,
+            "empty": EMPTY,
         }
         for name, choices in allowed.items():
             if getattr(self, name) not in choices:

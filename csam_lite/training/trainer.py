@@ -314,8 +314,8 @@ class Trainer:
             row | {f"val_dice_{name}": value for name, value in zip(self.facts.labels.values(), means)}
         )
         is_best = (
-            not len(val_dice) or self.epoch == 1 or mean > self.best
-        )  # without validation volumes the last epoch is the best
+            not len(val_dice) or self.best == -math.inf or mean > self.best
+        )  # without validation volumes, or with empty ones alone, the last epoch is the best
         self.best = mean if mean > self.best else self.best
         network = self.accelerator.unwrap_model(self.network)
         for name in ["last", *(["best"] if is_best else [])]:
@@ -422,8 +422,9 @@ def _check_same_options(config: Config, stored: Config) -> None:
 
 
 def _check_same_data(config: Config, facts: Facts, stored: Facts) -> None:
-    if not stored.digest:  # a run of an older version
-        stored = replace(stored, digest=facts.digest)
+    for name in ("digest", "planes", "through_plane", "in_plane"):
+        if not getattr(stored, name):  # a run of an older version
+            stored = replace(stored, **{name: getattr(facts, name)})
     if facts != stored:
         what = (
             "other voxels or masks"
