@@ -117,12 +117,13 @@ def run_train(arguments: argparse.Namespace) -> None:
     from csam_lite.training.config import Config
     from csam_lite.training.run import load_description
     from csam_lite.training.trainer import train
+    from csam_lite.training.transfer import config_of
 
     names = [option.name for option in fields(Config)]
     typed = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     if "data" not in typed and not arguments.resume:
         raise InputError("--data: is missing; give the folder with the scans")
-    config = replace(load_description(typed["out"])[0], **typed) if arguments.resume else Config(**typed)
+    config = replace(load_description(typed["out"])[0], **typed) if arguments.resume else config_of(**typed)
     train(config, resume=arguments.resume)
     if os.environ.get("RANK", "0") == "0":
         print(f"{typed['out']}: trained; next: python -m csam_lite evaluate {typed['out']}")
@@ -364,9 +365,10 @@ def _add_training(command: Command) -> None:
             kind = dict(action=argparse.BooleanOptionalAction)
         else:
             kind = dict(type=option.type)
-        default = "" if option.default is MISSING else f" (default: {option.default})"
+        default = "" if option.default in (MISSING, "") else f" (default: {option.default})"
+        flags = [f"--{option.name.replace('_', '-')}", option.metadata["short"]]
         train.add_argument(
-            f"--{option.name.replace('_', '-')}",
+            *filter(None, flags),
             help=option.metadata["help"] + default,
             required=option.name == "out",
             default=argparse.SUPPRESS,  # what is not typed is left to Config, or to the run that is resumed

@@ -35,6 +35,7 @@ from csam_lite.training.build import build_network
 from csam_lite.training.config import Config
 from csam_lite.training.facts import Facts
 from csam_lite.training.run import chosen_dataset
+from csam_lite.training.transfer import config_of
 
 PLANS = Path(__file__).parent / "plans"
 
@@ -116,7 +117,7 @@ def configs(plan: dict) -> Iterator[tuple[str, int, Config]]:
                 name = network.replace(" ", "_").replace("/", "_")
                 out = Path(plan["out"]) / f"{name}-seed{seed}-fold{fold}"
                 place = {"data": plan["data"], "out": str(out), "seed": seed + 100 * fold, "fold": fold}
-                yield network, seed, Config(**place | plan["options"] | special)
+                yield network, seed, config_of(**place | plan["options"] | special)
 
 
 def costs(plan: dict, progress: bool = True) -> dict[str, dict[str, float]]:

@@ -81,9 +81,12 @@ class TrainingData:
 
 
 def read_training_data(
-    config: Config, process: int = 0, processes: int = 1, progress: bool = True
+    config: Config, process: int = 0, processes: int = 1, progress: bool = True, least_slices: int = 1
 ) -> TrainingData:
-    """Read, split and resample the scans in `config.data`. Raises InputError for data that cannot be used."""
+    """Read, split and resample the scans in `config.data`. Raises InputError for data that cannot be used.
+
+    least_slices: of the network, where `config.num_slices` leaves their number to the deepest volume.
+    """
     dataset = chosen_dataset(config)
     split_cases = split(dataset.cases, config.split_seed, config.test, config.val, config.folds, config.fold)
     parts = dict(zip(("train", "val", "test"), split_cases))
@@ -110,7 +113,7 @@ def read_training_data(
         channels=list(dataset.channels),
         labels=dataset.labels,
         spacing=grid.spacing,
-        num_slices=config.num_slices or max(len(sample.image) for sample in samples),
+        num_slices=config.num_slices or max(least_slices, *(len(sample.image) for sample in samples)),
         split={part: [case.name for case in cases] for part, cases in parts.items()},
         digest=digest_of([*samples, *val_samples]),
         **geometry,

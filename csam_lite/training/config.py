@@ -8,8 +8,8 @@ from csam_lite.data.labels import EMPTY, ONE_ZONE
 PRECISIONS = ("no", "bf16", "fp16")
 
 
-def _option(help, default=MISSING):
-    return field(default=default, metadata={"help": help})
+def _option(help, default=MISSING, short=""):
+    return field(default=default, metadata={"help": help, "short": short})
 
 
 @dataclass
@@ -18,6 +18,12 @@ class Config:
 
     data: str = _option("folder with the scans (Decathlon layout, or images/ and labels/)")
     out: str = _option("folder for this run")
+    start_from: str = _option(
+        "folder of a trained run, or pretrained (the network that ships): start from its weights as far as "
+        "they fit, with its network and --pixels where these are not given",
+        "",
+        short="--from",
+    )
     channels: str = _option("which channels to use, names joined by +, for example T2; all if not given", "")
     network: str = _option(
         "unet or unetpp; without gates, to compare with: unet2d, unet3d (MONAI's), self_attention (across "

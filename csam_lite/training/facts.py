@@ -25,6 +25,7 @@ class Facts:
     planes: list[str] = field(default_factory=list)           # "axial", "coronal", "sagittal"
     through_plane: list[float] = field(default_factory=list)  # [least, most] spacing, mm
     in_plane: list[float] = field(default_factory=list)
+    start: dict[str, str] = field(default_factory=dict)  # from which weights it started, see transfer.py
 
     def check(self) -> None:
         """Raises ValueError where a value has a type or a size that no data could give."""
@@ -32,6 +33,8 @@ class Facts:
         texts += [name for part in ("train", "val", "test") for name in self.split[part]]
         if not self.channels or not self.labels or not all(isinstance(text, str) for text in texts):
             raise ValueError("channels, labels, split: not the names of some")
+        if not all(isinstance(text, str) for pair in self.start.items() for text in pair):
+            raise ValueError("start: not texts")
         if any(type(names) is not list for names in (self.channels, *self.split.values())):
             raise ValueError("channels, split: not lists of names")
         if not all(0 < value < 256 for value in self.labels):

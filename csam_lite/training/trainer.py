@@ -47,6 +47,7 @@ from csam_lite.training.start import (
     start_at_prior,
     volume_loss,
 )
+from csam_lite.training.transfer import lines_about, load_start, start_from
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -60,7 +61,8 @@ def train(config: Config, resume: bool = False, progress: bool = True) -> Run:
 
     With `resume`, the run in that folder goes on from its last whole epoch and ends with the weights of an
     uninterrupted one (bit by bit on a CPU; a GPU may add up in another order). Only `data`, where the scans
-    lie, and `minutes` may be new then. Raises InputError for data that cannot be used, a training that
+    lie, and `minutes` may be new then. With `config.start_from`, the training starts from the weights of
+    another run (transfer.py). Raises InputError for data that cannot be used, a training that
     diverges, a folder that holds a run already or to which another process is training, or, with `resume`,
     for a folder without a run, another run, or other voxels than at its start.
     """
@@ -88,8 +90,15 @@ class Trainer:
         stored = load_description(config.out) if resume else None
         if stored:
             _check_same_options(config, stored[0])
-        data = read_training_data(config, accelerator.process_index, accelerator.num_processes, progress)
+        # once an epoch is over, a continuation has weights of its own and does not need those it started from
+        begins = not (resume and (Path(config.out) / "resume.pt").exists())
+        source = load_start(config) if config.start_from and begins else None
+        least_slices = source.facts.num_slices if source else stored[1].num_slices if config.start_from else 1
+        data = read_training_data(
+            config, accelerator.process_index, accelerator.num_processes, progress, least_slices
+        )
         if stored:
+            data.facts.start = stored[1].start
             _check_same_data(config, data.facts, stored[1])
 
         keep_freed_memory()
@@ -98,6 +107,16 @@ class Trainer:
         freeze_cancelled_biases(network)
         if config.prior:
             start_at_prior(network, data.frequencies)
+        if source:
+            start = start_from(source, network, data.facts)
+            if stored and start["weights"] != stored[1].start.get("weights"):
+                raise InputError(
+                    f"{config.start_from}: holds other weights than when {config.out} was started from it; "
+                    "start a new run"
+                )
+            data.facts.start = start
+            if progress:
+                print("\n".join(lines_about(source, data.facts)), file=sys.stderr)
         optimizer = torch.optim.Adam(parameter_groups(network, config.gate_rate), lr=config.learning_rate)
 
         trainer = cls(config, data, accelerator, network, optimizer, progress)
