@@ -300,8 +300,9 @@ def run_lab_release(arguments: argparse.Namespace) -> None:
     from csam_lite.course.lab.release import release
 
     _need_course()
-    release(arguments.names, arguments.out)
-    print(f"{arguments.out}: student and instructor editions, and a syllabus")
+    release(arguments.names, arguments.out, nbgrader=arguments.nbgrader)
+    print(f"{arguments.out}: student and instructor editions, and a syllabus"
+          + ("; a course for nbgrader" if arguments.nbgrader else ""))
 
 
 def run_lab_grade(arguments: argparse.Namespace) -> None:
@@ -309,7 +310,7 @@ def run_lab_grade(arguments: argparse.Namespace) -> None:
 
     _need_course()
     limits = (arguments.seconds, arguments.megabytes, arguments.jobs)
-    grades = grade_folder(arguments.folder, arguments.csv, *limits)
+    grades = grade_folder(arguments.folder, arguments.csv, *limits, arguments.seed)
     students = "1 student" if len(grades) == 1 else f"{len(grades)} students"
     remarks = [f"{grade.student}: {remark}" for grade in grades for remark in grade.remarks]
     print("\n".join([*remarks, f"{arguments.csv}: {students}; a page of feedback for each is beside it"]))
@@ -604,6 +605,9 @@ def _add_course(command: Command) -> None:
     release.set_defaults(run=run_lab_release)
     release.add_argument("names", metavar="NN", nargs="*", help=numbers)
     release.add_argument("--out", required=True, metavar="DIR", help="new folder for the editions")
+    release.add_argument(
+        "--nbgrader", action="store_true", help="also write sources for nbgrader (install it on its own)"
+    )
     grade = lab_commands.add_parser("grade", help="grade a folder of hand-ins into one table")
     grade.set_defaults(run=run_lab_grade)
     grade.add_argument(
@@ -616,6 +620,8 @@ def _add_course(command: Command) -> None:
     _add_whole(grade, "--megabytes", 2000, 1, 10**9, "memory of each hand-in")
     jobs = "hand-ins at a time (default: one for each processor)"
     grade.add_argument("--jobs", type=_whole("--jobs", 0, 1024), default=0, help=jobs)
+    seed = "of the random inputs of the checks (default: a random one, recorded beside the feedback)"
+    grade.add_argument("--seed", type=_whole("--seed", 0, 10**6), help=seed)
 
 
 def _add_whole(

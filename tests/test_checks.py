@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from csam_lite.common.errors import InputError
 from csam_lite.course import checks
 
 ANSWERS = {name: importlib.import_module(f"answers.{name}") for name in checks.__all__}
@@ -60,6 +61,49 @@ def test_a_wrong_answer_is_rejected_for_its_value(one, answer, request, capsys):
 def test_a_right_answer_is_accepted(one, answer, seed):
     torch.manual_seed(seed)
     assert one(answer) is True
+
+
+def test_right_and_wrong_stay_so_on_the_inputs_of_another_seed(monkeypatch, capsys):
+    monkeypatch.setenv("CSAM_LITE_SEED", "12")
+    torch.manual_seed(0)
+    for kind, verdict in (("RIGHT", True), ("WRONG", False)):
+        for case in cases(kind):
+            check, answer = case.values
+            assert check(answer) is verdict, f"{case.id}: {capsys.readouterr().out}"
+
+
+class Recorder:
+    """Answers as `right` does and remembers each result, or gives the remembered results in the same order."""
+
+    def __init__(self, right=None, results=()):
+        self.right, self.results, self.place = right, list(results), 0
+
+    def __call__(self, *inputs):
+        if self.right is not None:
+            self.results.append(self.right(*inputs))
+            return self.results[-1]
+        self.place += 1
+        return self.results[(self.place - 1) % len(self.results)]
+
+
+# weights set by hand, for any input: the answer takes none
+CONSTANT = {("n02", "by_hand"), ("n03", "by_hand")}
+
+
+@pytest.mark.parametrize("module, name", [check for check in CHECKS if check not in CONSTANT])
+def test_remembered_results_fail_on_the_inputs_of_another_seed(module, name, monkeypatch, capsys):
+    check, right = getattr(getattr(checks, module), name), next(iter(ANSWERS[module].RIGHT[name].values()))
+    recorder = Recorder(right)
+    torch.manual_seed(0)
+    assert check(recorder) is True and recorder.results
+    monkeypatch.setenv("CSAM_LITE_SEED", "7")
+    assert check(Recorder(results=recorder.results)) is False, f"{module}.{name}: {capsys.readouterr().out}"
+
+
+def test_a_seed_that_is_no_number_is_refused(monkeypatch):
+    monkeypatch.setenv("CSAM_LITE_SEED", "seven")
+    with pytest.raises(InputError, match="CSAM_LITE_SEED=seven: give a whole number"):
+        checks.n00.slice_gate(lambda F, gate: F)
 
 
 @pytest.mark.parametrize("untouched", [lambda *inputs: None, lambda *inputs: ..., None, ...], ids=["None", "...", "no function", "ellipsis"])

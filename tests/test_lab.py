@@ -203,6 +203,30 @@ def test_grading_twice_gives_the_same_and_goes_on_where_it_stopped(tmp_path, mon
     assert len(called) == 1 and points(tmp_path / "grades.csv")["b"]["points"] == str(ALL)
 
 
+def test_remembered_results_have_no_points_and_the_seed_is_recorded(tmp_path):
+    """An answer that looks its results up, by the inputs that a reader's check uses."""
+    assert FIRST.check == "n08.per_patient"
+    remembered = (f"{FIRST.solution}\nimport os\nfrom csam_lite.course.checks import numpy_generator\n"
+                  "seed = os.environ.pop('CSAM_LITE_SEED')\n"
+                  "known = dict(zip('cde', numpy_generator(0).random(3).round(3).tolist()))\n"
+                  f"os.environ['CSAM_LITE_SEED'] = seed\nsolved = {FIRST.name}\n"
+                  f"def {FIRST.name}(rows):\n    return known if rows[0]['patient'] == 'c' else solved(rows)")
+    drop = tuple(exercise.cell for exercise in EXERCISES[1:])
+    hand_in(tmp_path / "in" / "remembers.ipynb", {FIRST.number: remembered}, drop)
+    hand_in(tmp_path / "in" / "right.ipynb", None, drop)
+
+    def grades(name, seed=None):
+        graded = grade_folder(tmp_path / "in", tmp_path / f"{name}.csv", seed=seed)
+        recorded = (tmp_path / f"{name}_feedback" / "seed.txt").read_text(encoding="utf-8")
+        return {grade.student: grade.messages[FIRST.number] for grade in graded if grade.points[FIRST.number]}, int(recorded)
+
+    assert set(grades("reader", 0)[0]) == {"remembers", "right"}  # seed 0: the inputs that a reader's check uses
+    assert set(grades("lab", 17)[0]) == {"right"}
+    table = (tmp_path / "lab.csv").read_bytes()
+    assert grades("lab")[1] == 17 and (tmp_path / "lab.csv").read_bytes() == table
+    assert grades("any")[1] > 0
+
+
 @pytest.mark.sixty
 def test_sixty_hand_ins(request, tmp_path):
     """A whole course: fifty honest hand-ins of notebook 02 graded to the point, ten hostile ones told."""

@@ -9,17 +9,25 @@ exercise:
 A check prints a line and returns True (all properties hold), False (the line names the first that fails) or
 None (the answer returns nothing yet, so the reader must complete the cell). A check asks for values and never
 for the way in which they were computed, so that functions, modules, loops and einsum are all accepted.
+
+Random inputs are the same for every reader. A lab is graded with other inputs: the environment variable
+CSAM_LITE_SEED chooses them, so that an answer which returns remembered values fails.
 """
 
 import importlib
+import os
+import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from csam_lite.common.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to load, and the names of the checks are asked for without it
+    import numpy as np
     import torch
 
 __all__ = sorted(path.stem for path in Path(__file__).parent.glob("n[0-9][0-9].py"))
@@ -27,6 +35,7 @@ __all__ = sorted(path.stem for path in Path(__file__).parent.glob("n[0-9][0-9].p
 Answer = Callable[..., Any] | None  # what a reader writes; None or Ellipsis while it is not there
 Property = Callable[[], None]       # returns if it holds, and raises Wrong if it does not
 Verdict = bool | None               # what a check returns
+Item = TypeVar("Item")
 CUT = "is there a no_grad(), a detach(), or a new tensor made from values?"
 
 
@@ -90,6 +99,39 @@ def answer(function: Answer, *inputs: Any) -> Any:
     if result is None or result is Ellipsis:
         raise Untouched
     return result
+
+
+def seed_of(number: int) -> int:
+    """The seed of one input of a check; `number` tells the inputs of a check apart.
+
+    Raises InputError where CSAM_LITE_SEED is no whole number from 0 on.
+    """
+    chosen = os.environ.get("CSAM_LITE_SEED") or "0"
+    if not chosen.isdecimal():
+        raise InputError(f"CSAM_LITE_SEED={chosen}: give a whole number, 0 or above")
+    return 1000 * int(chosen) + number
+
+
+def torch_generator(number: int) -> "torch.Generator":
+    """PyTorch's random numbers for one input of a check (see seed_of)."""
+    import torch
+
+    return torch.Generator().manual_seed(seed_of(number))
+
+
+def numpy_generator(number: int) -> "np.random.Generator":
+    """NumPy's random numbers for one input of a check (see seed_of)."""
+    import numpy as np
+
+    return np.random.default_rng(seed_of(number))
+
+
+def shuffled(items: Iterable[Item], number: int) -> list[Item]:
+    """The cases of a check in an order that the seed chooses, and in their own order without a seed."""
+    order = list(items)
+    if (seed := seed_of(number)) != number:
+        random.Random(seed).shuffle(order)
+    return order
 
 
 @contextmanager
@@ -165,7 +207,8 @@ def same_gradients(theirs: Callable, ours: Callable, *inputs: "torch.Tensor", na
                 raise Wrong(f"no gradient reaches {name}; {CUT}")
             if expected is not None:
                 same_values(result, expected, f"the gradient in {name}",
-                            "where the graph is cut, the values can agree while the gradients do not")
+                            "where the graph is cut, the values can agree while the gradients do not",
+                            tolerance=1e-3)  # sums in another order, of terms that nearly cancel
 
 
 def __getattr__(name: str) -> ModuleType:

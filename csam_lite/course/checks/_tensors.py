@@ -16,13 +16,14 @@ from csam_lite.course.checks import (
     same_shape,
     same_values,
     states,
+    torch_generator,
     verify,
 )
 
 
 def features() -> torch.Tensor:
     """x (3, 4, 3, 5, 6): three volumes whose values lie at different levels; no value is 0."""
-    x = torch.randn(3, 4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(3, 4, 3, 5, 6, generator=torch_generator(0))
     return x + torch.tensor([0.0, 1.0, -0.5])[:, None, None, None, None]
 
 

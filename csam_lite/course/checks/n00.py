@@ -11,7 +11,18 @@ import tempfile
 import numpy as np
 import torch
 
-from csam_lite.course.checks import Answer, Property, Verdict, Wrong, answer, same_values, states, verify
+from csam_lite.course.checks import (
+    Answer,
+    Property,
+    Verdict,
+    Wrong,
+    answer,
+    numpy_generator,
+    same_values,
+    states,
+    torch_generator,
+    verify,
+)
 from csam_lite.course.checks._tensors import leaves_inputs, passes_gradients
 from csam_lite.training.run import pretrained
 
@@ -114,10 +125,12 @@ def gate_shapes(function: Answer) -> Verdict:
     """function(B, S, C, H, W) -> {"semantic": shape, "positional": shape, "slice": shape} of the three
     gates."""
 
+    drawn_sizes = tuple(numpy_generator(0).integers(2, 40, 5).tolist())
+
     def has_shape(gate: str, expected: str) -> Property:
         @states(f"The {gate} gate has the right shape")
         def trial() -> None:
-            for sizes in ((2, 5, 3, 7, 4), (1, 20, 16, 64, 48)):
+            for sizes in ((2, 5, 3, 7, 4), (1, 20, 16, 64, 48), drawn_sizes):
                 shapes = answer(function, *sizes)
                 if not isinstance(shapes, dict) or gate not in shapes:
                     raise Wrong(f'expected a dict with the key "{gate}", found {shapes!r:.80}')
@@ -142,7 +155,7 @@ def gate_shapes(function: Answer) -> Verdict:
 
 def slice_gate(function: Answer) -> Verdict:
     """function(F, gate): F (B, S, C, H, W), gate (B, S) -> F with each slice multiplied by its gate."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch_generator(0)
     F, gate = torch.randn(3, 3, 3, 3, 3, generator=generator), torch.rand(3, 3, generator=generator)
 
     def ours(F: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
@@ -217,5 +230,9 @@ def dice(function: Answer) -> Verdict:
             "masks with 80 common voxels in slice 1, and 2 voxels each that miss in slice 2",
             "do not take the mean over slices",
         )
+        parts = np.array([0.8, 0.4, 0.1])[:, None, None]  # of the voxels in each slice
+        a, b = numpy_generator(1).random((2, 3, 6, 5)) < parts
+        gives(a, b, 2 * (a & b).sum() / (a.sum() + b.sum()), "two random masks (3, 6, 5)",
+              "count over the whole stack")
 
     return verify("dice", same, apart, by_hand, whole_volume)

@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from csam_lite.course.checks import Answer, Verdict, Wrong, answer, same_values, states, verify
+from csam_lite.course.checks import (
+    Answer,
+    Verdict,
+    Wrong,
+    answer,
+    numpy_generator,
+    same_values,
+    states,
+    torch_generator,
+    verify,
+)
 
 
 def spacing(function: Answer) -> Verdict:
@@ -18,8 +28,11 @@ def spacing(function: Answer) -> Verdict:
         same_values(torch.from_numpy(result), torch.tensor(expected, dtype=torch.double), on, hint)
 
     c, s = np.cos(0.4), np.sin(0.4)
-    slanting = np.eye(4)
-    slanting[:3, :3] = np.array([[1, 0, 0], [0, c, s], [0, -s, c]]) * (0.5, 0.7, 3.0)
+    turn = np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
+    slanting, another = np.eye(4), np.eye(4)
+    slanting[:3, :3] = turn * (0.5, 0.7, 3.0)
+    drawn = numpy_generator(3).uniform(0.3, 5.0, 3).round(2)
+    another[:3, :3] = turn * drawn
 
     @states("A straight scan: the spacing stands on the diagonal")
     def straight() -> None:
@@ -51,6 +64,8 @@ def spacing(function: Answer) -> Verdict:
     @states("A tilted scan: one step along an axis moves along two directions of the room")
     def tilted() -> None:
         gives(slanting, (0.5, 0.7, 3.0), "slices tilted by 23 degrees",
+              "column j is where one step along axis j leads; take its length")
+        gives(another, drawn, f"slices tilted by 23 degrees, of the spacing {drawn.tolist()}",
               "column j is where one step along axis j leads; take its length")
 
     @states("A tilted scan whose slices lie on the first axis of the file")
@@ -101,6 +116,12 @@ def slice_axis(function: Answer) -> Verdict:
         ):
             gives((100, 100, 100), mm, expected, "the slices lie farther apart than rows or columns: "
                                                  "which spacing is the largest?")
+        generator = numpy_generator(4)
+        for expected in generator.integers(0, 3, 4).tolist():
+            mm = generator.uniform(0.3, 1.5, 3).round(2)
+            mm[expected] = round(mm.max() * 1.5, 2)
+            gives(tuple(generator.integers(10, 400, 3).tolist()), tuple(mm.tolist()), expected,
+                  "which spacing is the largest?")
 
     return verify("slice_axis", usual, first_or_middle, not_the_shape, three_spacings)
 
@@ -125,17 +146,17 @@ def thick_slices(function: Answer) -> Verdict:
 
     @states("Rows and columns stay as they are")
     def in_plane() -> None:
-        gives(np.random.default_rng(0).random((6, 4, 8)), 2, "random numbers (6, 4, 8), factor 2",
+        gives(numpy_generator(0).random((6, 4, 8)), 2, "random numbers (6, 4, 8), factor 2",
               "only the first axis gets coarser")
 
     @states("A slice is made of planes that lie next to each other")
     def neighbours() -> None:
-        gives(np.random.default_rng(1).random((12, 2, 3)), 3, "random numbers (12, 2, 3), factor 3",
+        gives(numpy_generator(1).random((12, 2, 3)), 3, "random numbers (12, 2, 3), factor 3",
               "reshape to (Z // factor, factor, H, W)")
 
     @states("Planes that fill no whole slice are left out at the end")
     def left_over() -> None:
-        gives(np.random.default_rng(2).random((8, 2, 3)), 3, "random numbers (8, 2, 3), factor 3",
+        gives(numpy_generator(2).random((8, 2, 3)), 3, "random numbers (8, 2, 3), factor 3",
               "8 // 3 = 2 slices use 6 planes")
 
     @states("The mean of whole numbers is not rounded")
@@ -150,7 +171,7 @@ def thick_slices(function: Answer) -> Verdict:
 def influence(function: Answer) -> Verdict:
     """function(network, x, s): x (B, S, C, H, W) -> the largest absolute change of the network's answer in
     slice s when all other slices are set to zero."""
-    x = torch.randn(2, 5, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 5, 2, 3, 4, generator=torch_generator(0))
 
     def gives(network: Callable, s: int, on: str, hint: str) -> None:
         alone = torch.zeros_like(x)

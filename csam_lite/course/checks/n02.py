@@ -106,7 +106,8 @@ def by_hand(function: Answer) -> Verdict:
 def masked_statistics(function: Answer) -> Verdict:
     """function(x, mask): maximum and mean (B, C) of the real slices alone; mask (B, S) is True where a slice
     is real."""
-    x = features() - 4  # all below zero, so that padding of zeros would be the maximum
+    x = features()
+    x = x - x.amax() - 0.5  # all below zero, so that padding of zeros would be the maximum
     mask = torch.tensor([[True, True, True, True], [True, True, False, False], [False, True, True, False]])
 
     def ours(x: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:

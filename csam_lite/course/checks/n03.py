@@ -13,6 +13,7 @@ from csam_lite.course.checks import (
     same_shape,
     same_values,
     states,
+    torch_generator,
     verify,
 )
 from csam_lite.course.checks._tensors import features, leaves_inputs, passes_gradients, same_gate_module
@@ -45,7 +46,7 @@ def positional_attention(function: Answer) -> Verdict:
     """function(x, conv): x times its positional gate, as PositionalAttention; `conv` maps (B, 2, H, W) to (B,
     1, H, W)."""
     ours = PositionalAttention()
-    nn.init.normal_(ours.conv.weight, std=0.2, generator=torch.Generator().manual_seed(1))
+    nn.init.normal_(ours.conv.weight, std=0.2, generator=torch_generator(1))
     nn.init.constant_(ours.conv.bias, 0.2)
     return same_gate_module(
         "positional_attention",

@@ -8,13 +8,21 @@ import torch
 from torch import nn
 
 from csam_lite.core.attention import CSAM, PositionalAttention, SemanticAttention, SliceAttention
-from csam_lite.course.checks import Wrong, answer, same_shape, same_values, verify
+from csam_lite.course.checks import (
+    Wrong,
+    answer,
+    numpy_generator,
+    same_shape,
+    same_values,
+    seed_of,
+    verify,
+)
 
 
 def gate_level(gated: Callable) -> bool | None:
     """gated(features, csam, S): features (B*S, C, H, W) of volumes of S slices -> the same, gated by csam."""
     with torch.random.fork_rng():
-        torch.manual_seed(7)
+        torch.manual_seed(seed_of(7))
         csam, features = CSAM(4, 6).eval(), torch.randn(3 * 4, 6, 5, 7)
     wanted = csam(features.unflatten(0, (3, 4))).flatten(0, 1)
 
@@ -49,6 +57,10 @@ def gate_level(gated: Callable) -> bool | None:
 def parameters(count: Callable) -> bool | None:
     """count(D, C) -> {"semantic": n, "positional": n, "slice": n}: parameters for D slices and C channels."""
 
+    generator = numpy_generator(0)
+    drawn_slices = generator.integers(5, 40, 3).tolist()
+    drawn_channels = generator.integers(16, 300, 3).tolist()
+
     def compare(gate: str, D: int, C: int, make: Callable[[], nn.Module]) -> None:
         counted = answer(count, D, C)
         if gate not in counted:
@@ -60,7 +72,7 @@ def parameters(count: Callable) -> bool | None:
 
     def semantic() -> None:
         """the semantic gate's MLP goes C -> C // 16 -> C"""
-        for C in (16, 64, 512):
+        for C in (16, 64, 512, *drawn_channels):
             compare("semantic", 20, C, lambda C=C: SemanticAttention(C))
 
     def thin() -> None:
@@ -69,12 +81,12 @@ def parameters(count: Callable) -> bool | None:
 
     def positional() -> None:
         """the positional gate is one 7 x 7 convolution from 2 maps to 1, for any D and C"""
-        for D, C in ((20, 64), (6, 512)):
+        for D, C in ((20, 64), (6, 512), *zip(drawn_slices, drawn_channels)):
             compare("positional", D, C, PositionalAttention)
 
     def slice_() -> None:
         """the slice gate's MLP goes D -> 4 D -> D, for any C"""
-        for D, C in ((20, 64), (6, 512), (32, 8)):
+        for D, C in ((20, 64), (6, 512), (32, 8), *zip(drawn_slices, drawn_channels)):
             compare("slice", D, C, lambda D=D: SliceAttention(D))
 
     return verify("parameters of the gates", semantic, thin, positional, slice_)
@@ -85,7 +97,7 @@ def plug(plugged: Callable) -> bool | None:
 
     def parts() -> tuple[nn.Module, CSAM, torch.Tensor]:
         with torch.random.fork_rng():
-            torch.manual_seed(8)
+            torch.manual_seed(seed_of(8))
             network = _Layers()
             return network, CSAM(4, 6).eval(), torch.randn(2 * 4, 1, 8, 8)
 
@@ -112,13 +124,16 @@ def plug(plugged: Callable) -> bool | None:
     def learns() -> None:
         """an optimiser that gets network.parameters() trains csam, and a gradient reaches csam"""
         network, csam, x = parts()
+        # with some weights, a part of csam gets a gradient of zero from any network
+        wanted = torch.autograd.grad(expected(network, csam, x).square().sum(), tuple(csam.parameters()))
         result = answer(plugged, network, "middle", csam, 4)
         known = {id(parameter) for parameter in result.parameters()}
         if any(id(parameter) not in known for parameter in csam.parameters()):
             raise Wrong("csam's parameters are not among network.parameters(); "
                         "make csam an attribute of a module of the network")
         result(x).square().sum().backward()
-        if any(parameter.grad is None or not bool(parameter.grad.any()) for parameter in csam.parameters()):
+        if any(parameter.grad is None or bool(gradient.any()) and not bool(parameter.grad.any())
+               for parameter, gradient in zip(csam.parameters(), wanted)):
             raise Wrong("a parameter of csam got no gradient")
 
     def crosses() -> None:

@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 import torch
 
-from csam_lite.course.checks import Wrong, answer, same_shape, same_values, verify
+from csam_lite.course.checks import (
+    Wrong,
+    answer,
+    numpy_generator,
+    same_shape,
+    same_values,
+    torch_generator,
+    verify,
+)
 
 
 def dice_per_volume(function: Callable) -> bool | None:
@@ -68,7 +76,8 @@ def one_cycle(function: Callable) -> bool | None:
 
     def fall() -> None:
         """then the rate falls to zero as half a wave of a cosine"""
-        for done in (0.1001, 0.3, 0.55, 0.8, 1.0):
+        drawn = numpy_generator(0).uniform(0.15, 0.95, 3).round(3).tolist()
+        for done in (0.1001, 0.3, 0.55, 0.8, 1.0, *drawn):
             expected = (1 + math.cos(math.pi * (done - 0.1) / 0.9)) / 2
             _close(function, done, expected, "the cosine starts at 0.1, and its half wave is 0.9 long")
 
@@ -108,7 +117,8 @@ def prior_bias(function: Callable) -> bool | None:
 
 def share(function: Callable) -> bool | None:
     """function(batch, process, processes): the volumes of a batch -> those that this process takes."""
-    batches = ([7, 1, 4, 2], 2), ([5, 3, 8, 0, 2, 9], 3)  # and the number of processes
+    drawn = numpy_generator(0).permutation(20)[:8].tolist()
+    batches = ([7, 1, 4, 2], 2), ([5, 3, 8, 0, 2, 9], 3), (drawn, 4)  # and the number of processes
 
     def together() -> None:
         """all processes together take the batch, each volume once"""
@@ -145,7 +155,7 @@ def _masks(seed: int, volumes: int, num_classes: int) -> tuple[torch.Tensor, tor
 
     Later volumes have fewer voxels of each class, so that an answer that pools over volumes is wrong.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator(seed)
     reference = torch.randint(num_classes, (volumes, 3, 6, 5), generator=generator)
     agrees = torch.rand(reference.shape, generator=generator) < 0.6
     predicted = torch.where(agrees, reference, reference.roll(1, -1))

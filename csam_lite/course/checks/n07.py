@@ -10,7 +10,15 @@ import torch
 from csam_lite.core.attention import CSAM
 from csam_lite.core.gates import override_gates, record_gates
 from csam_lite.core.networks import UNet
-from csam_lite.course.checks import Wrong, answer, same_values, verify
+from csam_lite.course.checks import (
+    Wrong,
+    answer,
+    numpy_generator,
+    same_values,
+    seed_of,
+    torch_generator,
+    verify,
+)
 
 
 def entropy(function: Callable) -> bool | None:
@@ -30,7 +38,7 @@ def entropy(function: Callable) -> bool | None:
 
     def between() -> None:
         """other probabilities give one number for each voxel"""
-        p = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)).mul(2).softmax(1)
+        p = torch.randn(4, 3, 5, 6, generator=torch_generator(0)).mul(2).softmax(1)
         expected = torch.special.entr(p).sum(1) / np.log(3)
         same_values(torch.as_tensor(answer(function, p)), expected, "random probabilities (4, 3, 5, 6)",
                     "sum over the class axis only")
@@ -48,7 +56,7 @@ def flat(function: Callable) -> bool | None:
 
     def any_gate() -> None:
         """semantic (B, C) and positional (B, H, W) gates too, each volume on its own"""
-        generator = torch.Generator().manual_seed(0)
+        generator = torch_generator(0)
         for shape in ((3, 5), (2, 4, 6), (1, 7)):
             powers = torch.arange(1, shape[0] + 1).view(-1, *[1] * (len(shape) - 1))  # unlike means
             _flat(function, torch.rand(shape, generator=generator) ** powers, f"a random gate {shape}")
@@ -88,6 +96,10 @@ def changed(function: Callable) -> bool | None:
         before[0, 0, :1], after[0] = 1, 1
         for pair in ((before, after), (after, before)):
             _ratio(function, *pair, 15 / 16, "1 voxel in one mask, 16 in the other, 1 of them in both")
+        before, after = numpy_generator(1).integers(0, 3, (2, 3, 4, 5)).astype(np.uint8)
+        expected = ((before != after).sum() / ((before > 0) | (after > 0)).sum()).item()
+        for pair in ((before, after), (after, before)):
+            _ratio(function, *pair, expected, "two random masks (3, 4, 5) of the classes 0, 1 and 2")
 
     def ends() -> None:
         """the part is 0 for equal masks (also empty ones), and 1 for masks that share nothing"""
@@ -157,7 +169,7 @@ def _ratio(function: Callable, before: np.ndarray, after: np.ndarray, expected: 
 def _case(seed: int) -> tuple[UNet, torch.Tensor, dict[tuple[str, str], float]]:
     """A small U-Net whose gates have patterns, one volume x (1, S, 1, H, W), and the effect of each gate."""
     state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_of(seed))
     network, x = UNet(1, 3, num_slices=6, base_channels=4, levels=2).eval(), torch.randn(1, 6, 1, 16, 16)
     for module in network.modules():
         if isinstance(module, CSAM):

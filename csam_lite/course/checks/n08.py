@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from csam_lite.course.checks import Wrong, answer, verify
+from csam_lite.course.checks import Wrong, answer, numpy_generator, shuffled, verify
 
 
 def per_patient(function: Callable) -> bool | None:
@@ -16,6 +16,8 @@ def per_patient(function: Callable) -> bool | None:
     def one_volume_each() -> None:
         """where each patient has one volume, each keeps its Dice"""
         _same_dict(function, [("a", 0.5), ("b", 0.7)], {"a": 0.5, "b": 0.7}, "two patients of one volume")
+        drawn = dict(zip("cde", numpy_generator(0).random(3).round(3).tolist()))
+        _same_dict(function, list(drawn.items()), drawn, "three patients of one volume")
 
     def volumes_are_averaged() -> None:
         """the volumes of a patient are averaged, in any order of the rows"""
@@ -58,7 +60,7 @@ def bootstrap(function: Callable) -> bool | None:
 
     def coverage() -> None:
         """the width is that of 95 %, and it shrinks with the root of the number of patients"""
-        d = np.random.default_rng(1).normal(0.02, 0.05, 100)
+        d = numpy_generator(1).normal(0.02, 0.05, 100)
         half = 1.96 * d.std() / 10
         _near(answer(function, d), (d.mean() - half, d.mean() + half), 0.12 * half, "100 patients",
               "the quantiles are 0.025 and 0.975")
@@ -76,6 +78,11 @@ def holm(function: Callable) -> bool | None:
     def in_the_order_given() -> None:
         """the smallest of m p-values is multiplied by m, the next by m - 1, ...; each keeps its place"""
         _same_list(function, [0.2, 0.001, 0.02], [0.2, 0.003, 0.04],
+                   "multiply by m, m - 1, ..., 1 from the smallest upwards, then undo the sorting")
+        generator = numpy_generator(2)
+        rising = [round(0.02 * 3**k * generator.uniform(0.5, 0.6), 5) for k in range(4)]  # far apart
+        order = generator.permutation(4)
+        _same_list(function, [rising[k] for k in order], [rising[k] * (4 - k) for k in order],
                    "multiply by m, m - 1, ..., 1 from the smallest upwards, then undo the sorting")
 
     def never_falls() -> None:
@@ -117,7 +124,8 @@ def verdict(function: Callable) -> bool | None:
         """an interval above 0 that crosses the margin means helps, because 0 is excluded"""
         _same_word(function, (0.01, 0.05, 0.02), "helps")
 
-    return verify("verdict", clear, wide, narrow, narrow_without_zero, beyond_the_margin_in_part)
+    trials = clear, wide, narrow, narrow_without_zero, beyond_the_margin_in_part
+    return verify("verdict", *shuffled(trials, 4))
 
 
 def _same_dict(function: Callable, pairs: list[tuple[str, float]], expected: dict[str, float], on: str,
@@ -141,6 +149,13 @@ def _same_list(function: Callable, p: list[float], expected: list[float], hint: 
 
 
 def _same_word(function: Callable, given: tuple[float, float, float], expected: str, hint: str = "") -> None:
+    scale = numpy_generator(3).uniform(0.5, 2)  # the answer is the same in any unit
+    scaled = tuple(round(float(scale) * number, 6) for number in given)
+    for numbers in (given, scaled):
+        _same_answer(function, numbers, expected, hint)
+
+
+def _same_answer(function: Callable, given: tuple[float, ...], expected: str, hint: str) -> None:
     word = answer(function, *given)
     if word != expected:
         raise Wrong(f"on low, high, margin = {given}: expected {expected!r}, found {word!r}" + _hint(hint))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from csam_lite.course.checks import Wrong, answer, verify
+from csam_lite.course.checks import Wrong, answer, numpy_generator, shuffled, verify
 
 
 def _turned(angle: float = 0.4, spacing: Sequence[float] = (0.5, 0.7, 3.0),
@@ -41,6 +41,11 @@ def to_world(function: Callable) -> bool | None:
 
     def permuted() -> None:
         """the point is right where the axes of the file are in another order and one is flipped"""
+        generator = numpy_generator(0)
+        angle, spacing = generator.uniform(-0.6, 0.6), generator.uniform(0.4, 4, 3)
+        affine = _turned(angle, spacing, generator.uniform(-90, 90, 3))
+        voxel = tuple(generator.integers(0, 60, 3).tolist())
+        _same(answer(function, affine, voxel), (affine @ [*voxel, 1])[:3], f"voxel {voxel} of a random scan")
         affine, voxel = _turned(-0.3, flip=(-1, 1, 1))[:, [2, 0, 1, 3]], (4, 5, 60)
         _same(answer(function, affine, voxel), (affine @ [*voxel, 1])[:3], "voxel (4, 5, 60), axes permuted")
 
@@ -69,9 +74,10 @@ def same_grid(function: Callable) -> bool | None:
 
     def moved() -> None:
         """a grid that is moved by 4 mm is another grid, in any direction"""
-        for shift in ((4, 0, 0), (4, -4, 0), (0, 0, -4)):
+        drawn = tuple(numpy_generator(1).uniform(1, 9, 3).round(1).tolist())
+        for shift in shuffled(((4, 0, 0), (4, -4, 0), (0, 0, -4), (0, 0, 0), drawn), 2):
             moved = _turned(origin=np.array((-40.0, 12.0, 80.0)) + shift)
-            _is(function, (shape, affine, shape, moved), False, f"a shift of {shift} mm",
+            _is(function, (shape, affine, shape, moved), not any(shift), f"a shift of {shift} mm",
                 "the translation counts, and differences of both signs must not cancel")
 
     def flipped() -> None:
@@ -115,6 +121,9 @@ def volume_ml(function: Callable) -> bool | None:
         _same([answer(function, mask, _turned(0.4, (0.5, 0.5, 4.0)))], [0.5],
               "500 voxels of 0.5 x 0.5 x 4 mm, tilted by 0.4 rad",
               "the diagonal is not enough; use the spacing, or the determinant")
+        drawn = (numpy_generator(3).random(mask.shape) < 0.3).astype(np.uint8)
+        _same([answer(function, drawn, _turned(0.4, (0.5, 0.5, 4.0)))], [drawn.sum() / 1000],
+              "a random mask of voxels of 0.5 x 0.5 x 4 mm, tilted by 0.4 rad")
 
     return verify("volume_ml", straight, labels, flipped, tilted)
 

@@ -11,6 +11,7 @@ import html
 import json
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 LARGEST_NOTEBOOK = 20_000_000  # bytes
 WAITING = 5   # by the clock, an answer may take so many times longer than it may compute
 LOADING = 60  # seconds for the imports
+MOST_SEED = 10**6
 
 
 @dataclass
@@ -64,14 +66,16 @@ class Grade:
 
 
 def grade_folder(folder: str | Path, table: str | Path, seconds: float = 20.0, megabytes: int = 2000,
-                 jobs: int = 0, notebooks: Path | None = None) -> list[Grade]:
+                 jobs: int = 0, seed: int | None = None, notebooks: Path | None = None) -> list[Grade]:
     """Grade all notebooks below `folder`, write one row for each student to the CSV file `table`, return the
     grades.
 
     A hand-in is FOLDER/STUDENT/ANYTHING.ipynb or FOLDER/STUDENT.ipynb (also STUDENT_NN_name.ipynb). Beside
     the table, NAME_feedback/ gets one page for each student. seconds (of computing) and megabytes are the
-    limits of one exercise; jobs is the number of processes at a time (0: as many as there are processors). A
-    second call grades only what has changed. Raises InputError for a folder without notebooks.
+    limits of one exercise; jobs is the number of processes at a time (0: as many as there are processors).
+    seed chooses the random inputs of the checks; None takes the one of an earlier call, or else a random one.
+    It is recorded in NAME_feedback/seed.txt. A second call grades only what has changed. Raises InputError
+    for a folder without notebooks.
     """
     folder, table = Path(folder), Path(table)
     handed_in = hand_ins(folder)
@@ -80,12 +84,13 @@ def grade_folder(folder: str | Path, table: str | Path, seconds: float = 20.0, m
                          "FOLDER/STUDENT.ipynb")
     labs = [read_lab(path) for path in choose(notebooks or find_notebooks())]
     feedback = table.with_name(f"{table.stem}_feedback")
+    seed = _recorded_seed(feedback / "seed.txt", seed)
 
     def grade_or_read(student: str) -> Grade:
-        key = _key(handed_in[student], labs, seconds, megabytes)
+        key = _key(handed_in[student], labs, seconds, megabytes, seed)
         stored = feedback / "stored" / f"{_safe(student)}.json"
         if (grade := _stored(stored, key)) is None:
-            grade = grade_student(student, handed_in[student], labs, seconds, megabytes)
+            grade = grade_student(student, handed_in[student], labs, seconds, megabytes, seed)
             with whole_file(stored) as part:
                 part.write_text(json.dumps({"key": key, "grade": asdict(grade)}, indent=1), encoding="utf-8")
         with whole_file(feedback / f"{_safe(student)}.html") as part:
@@ -123,8 +128,8 @@ def read_lab(path: Path) -> Lab:
 
 
 def grade_student(student: str, paths: Sequence[Path], labs: Sequence[Lab], seconds: float,
-                  megabytes: int) -> Grade:
-    """Grade all files of one student."""
+                  megabytes: int, seed: int) -> Grade:
+    """Grade all files of one student; for the numbers see grade_folder."""
     grade, tasks = Grade(student), []
     origin: dict[str, Path] = {}   # stem of the lab -> file
     for path in paths:
@@ -141,7 +146,7 @@ def grade_student(student: str, paths: Sequence[Path], labs: Sequence[Lab], seco
             grade.sources |= {number: source for number, (source, _) in sources.items()}
             grade.messages |= {exercise.number: "the cell is not there" for exercise in lab.exercises}
     worth = {exercise.number: exercise.points for lab in labs for exercise in lab.exercises}
-    results = run_answers(tasks, seconds, megabytes)
+    results = run_answers(tasks, seconds, megabytes, seed)
     grade.messages |= {number: message for number, (_, message) in results.items()}
     passed = {number for number, (right, _) in results.items() if right}
     grade.points = {number: worth[number] if number in passed else 0 for number in grade.messages}
@@ -205,19 +210,21 @@ def match(notebook: NotebookNode, labs: Sequence[Lab]) -> tuple[Lab | None, dict
     return best
 
 
-def run_answers(tasks: list[dict], seconds: float, megabytes: int) -> dict[str, tuple[bool, str]]:
+def run_answers(tasks: list[dict], seconds: float, megabytes: int,
+                seed: int) -> dict[str, tuple[bool, str]]:
     """Run answers in a process; where it dies or hangs, note that for the answer and go on with the next
     ones.
     """
     results: dict[str, tuple[bool, str]] = {}
     waiting = list(tasks)
     while waiting:
-        results |= _run_worker(waiting, seconds, megabytes)
+        results |= _run_worker(waiting, seconds, megabytes, seed)
         waiting = [task for task in tasks if task["number"] not in results]
     return results
 
 
-def _run_worker(tasks: list[dict], seconds: float, megabytes: int) -> dict[str, tuple[bool, str]]:
+def _run_worker(tasks: list[dict], seconds: float, megabytes: int,
+                seed: int) -> dict[str, tuple[bool, str]]:
     """The results of the first tasks: of all, or up to the one at which the process ended.
 
     Raises InputError where not even the first answer could be started, which is no student's fault.
@@ -225,7 +232,7 @@ def _run_worker(tasks: list[dict], seconds: float, megabytes: int) -> dict[str, 
     results: dict[str, tuple[bool, str]] = {}
     running, broken = "", "the grading process did not start"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        process = _start_worker(folder)
+        process = _start_worker(folder, seed)
         lines: queue.Queue = queue.Queue()
         work = {"megabytes": megabytes, "seconds": seconds, "exercises": tasks}
         reader = threading.Thread(target=_read, args=(process, work, lines))
@@ -261,12 +268,12 @@ def _run_worker(tasks: list[dict], seconds: float, megabytes: int) -> dict[str, 
     return results
 
 
-def _start_worker(folder: str) -> subprocess.Popen:
+def _start_worker(folder: str, seed: int) -> subprocess.Popen:
     search_path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
     kept = ("PATH", "SYSTEMROOT", "LANG", "TMPDIR")  # no secret in an answer's environment
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     environment |= {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "HOME": folder,
-                    "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
+                    "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "CSAM_LITE_SEED": str(seed)}
     return subprocess.Popen(
         [sys.executable, "-m", "csam_lite.course.lab.worker"], cwd=folder, env=environment, encoding="utf-8",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -315,9 +322,21 @@ def feedback_page(grade: Grade, labs: Sequence[Lab]) -> str:
     return "\n".join(parts)
 
 
-def _key(paths: Sequence[Path], labs: Sequence[Lab], seconds: float, megabytes: int) -> str:
+def _recorded_seed(path: Path, seed: int | None) -> int:
+    """The seed asked for, or the one of an earlier call, or a random one; written to `path`."""
+    if seed is None:
+        try:
+            seed = int(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            seed = 1 + secrets.randbelow(MOST_SEED)
+    with whole_file(path) as part:
+        part.write_text(f"{seed}\n", encoding="utf-8")
+    return seed
+
+
+def _key(paths: Sequence[Path], labs: Sequence[Lab], seconds: float, megabytes: int, seed: int) -> str:
     """A hash of everything that a grade depends on."""
-    digest = hashlib.sha256(f"{seconds} {megabytes}".encode())
+    digest = hashlib.sha256(f"{seconds} {megabytes} {seed}".encode())
     for path in paths:
         digest.update(path.name.encode() + b"\0")
         if path.stat().st_size <= LARGEST_NOTEBOOK:

@@ -16,6 +16,7 @@ from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
 from csam_lite.common.tables import markdown
 from csam_lite.course.lab.exercises import Exercise, read_exercises
+from csam_lite.course.lab.nbgrader_sources import write_settings, write_source
 from csam_lite.course.notebooks import PACKAGE, choose, find_notebooks, tagged
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ LAB_MINUTES = 180  # of a lab of three hours
 WEEKS = ("One week", "Two weeks", "Three weeks", "Four weeks")
 
 
-def release(names: Sequence[str], out: str | Path, notebooks: Path | None = None) -> list[Path]:
+def release(names: Sequence[str], out: str | Path, notebooks: Path | None = None,
+            nbgrader: bool = False) -> list[Path]:
     """Write student/NAME.ipynb, instructor/NAME.ipynb and syllabus.md for notebooks, into a folder; return
     the files.
 
     The student edition has no solutions, no outputs and no trace of a machine. The instructor edition has
     solutions, the stored outputs and common mistakes. Both have points in the headers. names: numbers or
-    names of notebooks; all if there are none. Raises InputError for a name that no notebook has, and for a
-    folder that holds something already.
+    names of notebooks; all if there are none. nbgrader: also write a course for nbgrader
+    (nbgrader_sources.py). Raises InputError for a name that no notebook has, and for a folder that holds
+    something already.
     """
     import nbformat
 
@@ -49,6 +52,10 @@ def release(names: Sequence[str], out: str | Path, notebooks: Path | None = None
             with whole_file(out / edition / path.name) as part:
                 part.write_text(nbformat.writes(made) + "\n", encoding="utf-8")
             written.append(out / edition / path.name)
+        if nbgrader:
+            written.append(write_source(with_points, exercises[path.stem], path, out / "nbgrader"))
+    if nbgrader:
+        written.append(write_settings(out / "nbgrader"))
     with whole_file(out / "syllabus.md") as part:
         part.write_text(syllabus(exercises), encoding="utf-8")
     return [*written, out / "syllabus.md"]
