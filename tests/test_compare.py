@@ -112,6 +112,46 @@ def test_an_experiment_can_be_done_in_several_sittings(phantoms, tmp_path, monke
         compare(plan, progress=False)
 
 
+def test_a_run_that_fails_stops_no_other(phantoms, tmp_path, monkeypatch, capsys):
+    from csam_lite.experiments.parts import compare_part
+    from csam_lite.training import trainer as training
+
+    plan = tmp_path / "plan.toml"
+    plan.write_text(f"""
+        data = "{phantoms}"
+        out = "{tmp_path / 'out'}"
+        [options]
+        pixels = 32
+        levels = 3
+        base_channels = 4
+        epochs = 5
+        test = 3
+        val = 0
+        [networks.wild]
+        learning_rate = 1e30
+        [networks.plain]
+        attention = "none"
+        """, encoding="utf-8")
+    failure = r"1 of 2 runs failed: wild-seed0-fold0 \(.*diverged in epoch .*\); the same command starts them again"
+    with pytest.raises(InputError, match=failure) as caught:
+        compare(plan, progress=False)
+    assert "\n" not in str(caught.value) and not (tmp_path / "out" / "compare.md").exists()
+    assert (tmp_path / "out" / "plain-seed0-fold0" / "held_out.csv").exists()  # it came after the one that failed
+    trained, real = [], training.train
+
+    def train(config, **options):
+        trained.append(config.out)
+        if len(trained) == 1:
+            raise RuntimeError("a fault that nobody foresaw\nin two lines")
+        return real(config, **options)
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(InputError, match=r"1 of 2 runs failed: wild-seed0-fold0 \(a fault that nobody foresaw"):
+        compare_part(plan, "1/1", out=str(tmp_path / "part"), progress=False)
+    assert "Traceback" in capsys.readouterr().err and len(trained) == 2
+    assert (tmp_path / "part" / "plain-seed0-fold0" / "held_out.csv").exists()
+
+
 def test_two_processes_share_the_runs(phantoms, tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""), encoding="utf-8")

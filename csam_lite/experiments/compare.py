@@ -12,12 +12,13 @@ runs and `collect` joins the parts (parts.py).
 """
 
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, first_line
 from csam_lite.common.files import whole_file
 from csam_lite.common.tables import finite_mean, markdown, read_csv, write_csv
 from csam_lite.experiments.held_out import HeldOut, is_done, measure_held_out, patient_rows, read_held_out
@@ -37,8 +38,8 @@ def compare(path: str | Path, data: str | None = None, out: str | None = None, h
     """Do, or finish, the experiment described in the TOML file `path`, or in the shipped plan of that name.
 
     data, out, hours: in place of the plan's. Returns the tables of `write_tables`. Raises InputError for a
-    file that does not describe an experiment, for data that has changed since its first run, and as `train`
-    and `evaluate` do.
+    file that does not describe an experiment, for data that has changed since its first run, and at the end,
+    where runs failed.
     """
     plan = read_plan(path, data, out, hours)
     folder, digest = Path(plan["out"]), data_digest(plan["data"])
@@ -108,18 +109,42 @@ def shipped_differences(name: str) -> list[dict]:
     return [row | {"patients": int(row["patients"])} for row in read_csv(path)]
 
 
-def do_run(config: Config, progress: bool = True) -> None:
-    """Train, or go on training, the run that `config` describes, and measure its held-out patients. Raises
-    InputError as `train` does."""
+def do_run(config: Config, progress: bool = True) -> str:
+    """Train, or go on training, the run that `config` describes, and measure its held-out patients.
+
+    Returns why it failed, "" where it did not: an error, for example of a training that diverges, must not
+    stop the other runs of an experiment.
+    """
     from csam_lite.training.trainer import train
 
-    train(config, resume=(Path(config.out) / "config.json").exists(), progress=progress)
-    measure_held_out(config.out, progress)
+    try:
+        train(config, resume=(Path(config.out) / "config.json").exists(), progress=progress)
+        measure_held_out(config.out, progress)
+    except Exception as error:
+        if not isinstance(error, InputError):  # nobody foresaw it
+            traceback.print_exc()
+        if progress:
+            print(f"{Path(config.out).name} failed; going on with the other runs", flush=True)
+        return first_line(error)
+    return ""
+
+
+def check_failures(failed: dict[str, str], count: int) -> None:
+    """Raises InputError where some of `count` runs failed. failed: {name of the run: why}."""
+    if failed:
+        reasons = ", ".join(f"{name} ({reason})" for name, reason in failed.items())
+        raise InputError(
+            f"{len(failed)} of {count} runs failed: {reasons}; the same command starts them again where they "
+            "stopped; to begin a run anew, delete its folder"
+        )
 
 
 def _run_all(planned: list[Config], progress: bool) -> None:
-    """Do every run that no other process has done or is doing; return when all are done."""
-    waiting, announced = list(planned), None
+    """Do every run that no other process has done or is doing; return when all are done.
+
+    Raises InputError where runs failed, after all others.
+    """
+    waiting, announced, failed = list(planned), None, {}
     while waiting:
         busy = []
         for config in waiting:
@@ -130,7 +155,8 @@ def _run_all(planned: list[Config], progress: bool) -> None:
                         continue
                     if progress:
                         print(f"[{planned.index(config) + 1}/{len(planned)}] {folder.name}", flush=True)
-                    do_run(config, progress)
+                    if reason := do_run(config, progress):
+                        failed[folder.name] = reason
             except Timeout:
                 busy.append(config)
         if busy and busy != announced and progress:
@@ -140,6 +166,7 @@ def _run_all(planned: list[Config], progress: bool) -> None:
             )
         time.sleep(2 if busy else 0)
         waiting = announced = busy
+    check_failures(failed, len(planned))
 
 
 def _score(network: str, rows: list[dict], folder: Path) -> dict:

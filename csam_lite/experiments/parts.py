@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 
 from csam_lite.common.errors import InputError
-from csam_lite.experiments.compare import Tables, do_run, write_tables
+from csam_lite.experiments.compare import Tables, check_failures, do_run, write_tables
 from csam_lite.experiments.held_out import is_done, write_json
 from csam_lite.experiments.plan import configs, data_digest, read_plan
 from csam_lite.experiments.record import join_records, keep_record
@@ -41,11 +41,15 @@ def compare_part(path: str | Path, part: str, data: str | None = None, out: str 
     keep_record(
         plan, digest, folder / f"experiment-{number}of{count}.json", timed=number == 1, progress=progress
     )
+    failed = {}
     for done, config in enumerate(mine, 1):
         if not is_done(config):
+            name = Path(config.out).name
             if progress:
-                print(f"[{done}/{len(mine)} of part {part}] {Path(config.out).name}", flush=True)
-            do_run(config, progress)
+                print(f"[{done}/{len(mine)} of part {part}] {name}", flush=True)
+            if reason := do_run(config, progress):
+                failed[name] = reason
+    check_failures(failed, len(mine))
     return [Path(config.out) for config in mine]
 
 
