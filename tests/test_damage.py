@@ -154,3 +154,48 @@ def test_a_pair_is_read_to_its_checksum(tmp_path):
     content[len(content) // 2] ^= 4
     (tmp_path / "x.img.gz").write_bytes(content)
     assert refusal(tmp_path / "x.img.gz")
+
+
+LYING = {
+    "x.mha": b"ObjectType = Image\nNDims = 3\nDimSize = %d %d %d\nElementType = MET_SHORT\nElementSpacing = 1 1 3\nElementDataFile = LOCAL\n",
+    "x.mhd": b"ObjectType = Image\nNDims = 3\nDimSize = %d %d %d\nElementType = MET_SHORT\nElementSpacing = 1 1 3\nElementDataFile = x.raw\n",
+    "y.mha": b"ObjectType = Image\nNDims = 3\nCompressedData = True\nDimSize = %d %d %d\nElementType = MET_DOUBLE\nElementDataFile = LOCAL\n",
+    "x.nrrd": b"NRRD0004\ntype: short\ndimension: 3\nsizes: %d %d %d\nencoding: raw\nendian: little\nspacings: 1 1 3\n\n",
+    "x.nhdr": b"NRRD0004\ntype: short\ndimension: 3\nsizes: %d %d %d\nencoding: raw\nendian: little\nspacings: 1 1 3\ndata file: x.raw\n",
+    "y.nrrd": b"NRRD0004\ntype: double\ndimension: 3\nsizes: %d %d %d\nencoding: gzip\nendian: little\nspacings: 1 1 3\n\n"}
+
+
+@pytest.mark.parametrize("name", LYING)
+def test_reliability_10_a_lying_header_of_another_format_takes_no_memory(name, tmp_path):
+    pytest.importorskip("SimpleITK")
+    import resource
+
+    (tmp_path / "x.raw").write_bytes(bytes(73_728))
+    for shape in ((1000, 1000, 1000), (10**5, 10**5, 10**4), (10**9, 10**9, 10**9), (10**30, 1, 1), (-5, 4, 4), (0, 4, 4)):
+        (tmp_path / name).write_bytes(LYING[name] % shape + bytes(73_728))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert refusal(tmp_path / name)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def test_reliability_10_a_lying_dicom_folder_takes_no_memory(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    (tmp_path / "dicom").mkdir()
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for number in range(3):
+        slice_ = sitk.GetImageFromArray(np.full((24, 20), number, np.int16))
+        tags = {"0020|000e": "1.2.3", "0020|000d": "1.2", "0008|0018": f"1.2.3.{number}", "0020|0013": str(number), "0008|0060": "MR",
+                "0020|0032": f"0\\0\\{3 * number}", "0020|0037": "1\\0\\0\\0\\1\\0"}
+        for key, value in tags.items():
+            slice_.SetMetaData(key, value)
+        writer.SetFileName(str(tmp_path / "dicom" / f"{number}.dcm"))
+        writer.Execute(slice_)
+    assert read_nifti(tmp_path / "dicom")[1].shape == (20, 24, 3)
+    for path in (tmp_path / "dicom").iterdir():
+        content = path.read_bytes()
+        for tag in (b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x11\x00US\x02\x00"):  # rows and columns
+            at = content.index(tag) + len(tag)
+            content = content[:at] + b"\xff\xff" + content[at + 2:]
+        path.write_bytes(content)
+    assert refusal(tmp_path / "dicom")

@@ -255,12 +255,9 @@ def test_tar_cut_or_damaged_in_a_header(tmp_path, damage):
 def test_a_server_that_lets_us_start_anew_for_ever_is_given_up(tmp_path, monkeypatch):
     requests = []
 
-    def receive(url, part, room, timeout):
+    def receive(url, part, room, timeout, pace):
         requests.append(url)
-        if part.exists():  # 416 for each continuation, so the part is deleted and grows again
-            part.unlink()
-        else:
-            part.write_bytes(bytes(1000))
+        part.write_bytes(b"" if part.stat().st_size else bytes(1000))  # 416 for each continuation: it grows again
         raise module._Cut("cut")
 
     monkeypatch.setattr(module, "_receive", receive)
@@ -647,3 +644,158 @@ def test_phantom(tmp_path):
     assert code == 0 and "Traceback" not in err and len(listed(tmp_path / "p")) == 1
     code, _, err = run("make_phantom.py", "--out", tmp_path / "q", "--volumes", -1)
     assert code == 2 and err.splitlines()[-1].startswith("error: ") and "Traceback" not in err
+
+
+# rude servers: each is given up in one line
+
+
+class Rude(BaseHTTPRequestHandler):
+    """Answers as server.behave(handler) does; what it waits, it waits in its own thread."""
+
+    def do_GET(self):
+        self.server.asked.append(self.headers.get("Range"))
+        self.server.behave(self)
+
+    def log_message(self, *_):
+        pass
+
+    def handle(self):
+        try:
+            super().handle()
+        except OSError:
+            self.close_connection = True  # the client has gone
+
+
+def send(handler, body=b"", status=200, length=None, headers=(), pause=0.0):
+    """Send a response, its body byte by byte with a pause after each if one is given."""
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
+    for name, value in headers:
+        handler.send_header(name, value)
+    handler.end_headers()
+    for piece in ([body] if not pause else [body[i:i + 1] for i in range(len(body))]):
+        handler.wfile.write(piece)
+        handler.wfile.flush()
+        if pause:
+            handler.server.stopped.wait(pause)
+
+
+def raw(content):
+    return lambda handler: handler.wfile.write(content)
+
+
+def drip_headers(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    while not handler.server.stopped.wait(0.05):
+        handler.wfile.write(b"x")
+
+
+def byte_a_connection(handler):
+    start = int((handler.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+    send(handler, DATA[start:start + 1], 206, len(DATA) - start, [("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")])
+    handler.close_connection = True
+
+
+def silent(handler):
+    handler.server.stopped.wait(20)
+
+
+RUDE = {
+    "a byte now and then": (partial(send, body=DATA, pause=0.02), "sends only .* bytes a second"),
+    "a byte a connection": (byte_a_connection, "sends only .* bytes a second|the download failed"),
+    "headers byte by byte": (drip_headers, "no answer within"),
+    "no answer": (silent, "timed out|no answer"),
+    "an answer that ends at once": (lambda handler: None, "the download failed"),
+    "a garbage status line": (raw(b"SPAM\r\nmore\r\n\r\n"), "the download failed"),
+    "half a status line": (raw(b"HTTP/1.1 2"), "the download failed"),
+    "headers without end": (raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500), "the download failed"),
+    "a header line of 100 kB": (raw(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n"), "the download failed"),
+    "less than promised": (partial(send, body=b"x", length=10**6), "cut after|the download failed"),
+    "a length of 400 digits": (partial(send, body=b"x", length="9" * 400), "md5"),
+    "a length of 5,000 digits": (partial(send, body=b"x", length="9" * 5000), "md5"),
+    "a length that is no number": (partial(send, body=b"x", length="abc"), "md5"),
+    "a length below zero": (partial(send, body=b"x", length=-5), "md5"),
+    "more than the disk holds": (partial(send, body=b"x", length=10**14), "are missing"),
+    "an HTML page": (partial(send, body=b"<html>"), "md5"),
+    "nothing": (partial(send, body=b""), "md5"),
+    "redirects in a circle": (partial(send, status=302, headers=[("Location", "/a")]), "302|redirect|the download failed"),
+    "a redirect to a file": (partial(send, status=302, headers=[("Location", "file:///etc/passwd")]), "302|the download failed"),
+    "a redirect to data": (partial(send, status=302, headers=[("Location", "data:,x")]), "302|the download failed"),
+    "a redirect to nowhere": (partial(send, status=302, headers=[("Location", "http://")]), "is no address|302|the download failed"),
+    "403": (partial(send, status=403), "answers 403"),
+    "416 for ever": (partial(send, status=416), "the download failed"),
+    "429": (partial(send, status=429), "the download failed"),
+    "500": (partial(send, status=500), "the download failed"),
+    "206 that was not asked for": (partial(send, body=b"x", status=206), "md5"),
+    "204": (partial(send, status=204), "md5"),
+    "a chunk that lies": (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx"), "the download failed"),
+    "a chunk that is cut": (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nx"), "the download failed"),
+}
+
+
+@pytest.fixture
+def rude(monkeypatch):
+    """A server whose answers are bad in the way that `behave` says."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(module, "SLOW_SECONDS", 1.0)
+    monkeypatch.setattr(module, "LEAST_RATE", 10_000)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Rude)
+    server.daemon_threads, server.asked, server.stopped = True, [], threading.Event()
+    server.handle_error = lambda *_: None
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True).start()
+    yield server
+    server.stopped.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", RUDE)
+def test_reliability_6_and_22_rude_servers_are_given_up_in_one_line(name, rude, tmp_path, capsys):
+    rude.behave, says = RUDE[name]
+    with pytest.raises(InputError, match=says) as caught:
+        download(f"{rude.url}/a", tmp_path / "a", md5(DATA), timeout=10 if name == "a byte now and then" else 0.5)
+    assert "\n" not in str(caught.value)
+    assert set(names(tmp_path)) <= {"a.part"} and all((tmp_path / part).stat().st_size for part in names(tmp_path))
+    rude.behave = partial(send, body=DATA)  # the server has come to its senses: the next run works
+    if name != "less than promised":
+        assert download(f"{rude.url}/a", tmp_path / "a", md5(DATA)).read_bytes() == DATA
+    assert not [thread for thread in threading.enumerate() if "download" in thread.name]
+
+
+@pytest.mark.parametrize("answer", [b"", b"[" * 100_000, b'{"files": [{"key": "x", "checksum": 5}]}', b'{"files": 5}', b"null", b"\xff"])
+def test_reliability_22_zenodo_answers_that_are_none(answer, rude):
+    rude.behave = partial(send, body=answer)
+    with pytest.raises(InputError, match="--md5") as caught:
+        zenodo_md5("7", "x", rude.url)
+    assert "\n" not in str(caught.value)
+
+
+BESIDE = """
+import sys, time
+from csam_lite.data import download as module
+from csam_lite.common.errors import InputError
+stop = getattr(module, sys.argv[1])
+def slow(*arguments, **options):
+    print("writing", flush=True)
+    time.sleep(60)
+setattr(module, sys.argv[1], slow)
+getattr(module, sys.argv[2])(*sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize("what, target", [("extract", "out"), ("download", "out")])
+def test_reliability_23_a_second_process_is_told_of_the_first(what, target, server, tmp_path):
+    source = str(make_tar(tmp_path / "a.tar", FILES)) if what == "extract" else f"{server.url}/a"
+    stop = "_write" if what == "extract" else "_receive"
+    first = subprocess.Popen([sys.executable, "-c", BESIDE, stop, what, source, str(tmp_path / target)], cwd=ROOT,
+                             stdout=subprocess.PIPE, encoding="utf-8")
+    try:
+        assert first.stdout.readline() == "writing\n"
+        with pytest.raises(InputError, match=f"{target}: another process is .*; wait for it, or choose another folder"):
+            getattr(module, what)(source, tmp_path / target)
+    finally:
+        first.kill()
+        first.wait()
+    getattr(module, what)(source, tmp_path / target)
+    assert names(tmp_path) == (["a.tar", "out"] if what == "extract" else ["out"])

@@ -276,7 +276,7 @@ def test_self_attention_is_no_gate_and_trains_at_the_full_rate():
 
 def test_a_second_training_into_the_same_folder_is_refused(phantoms, tmp_path):
     script = ("import sys, time\nfrom csam_lite.common.locks import only_process\n"
-              "with only_process(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)\n")
+              "with only_process(sys.argv[1], 'busy'):\n    print('held', flush=True)\n    time.sleep(60)\n")
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "run")], stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert other.stdout.readline() == "held\n"

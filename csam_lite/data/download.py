@@ -12,6 +12,7 @@ import lzma
 import shutil
 import stat
 import tarfile
+import threading
 import time
 import zipfile
 import zlib
@@ -24,14 +25,38 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from csam_lite.common.errors import InputError
+from csam_lite.common.locks import only_process
 from csam_lite.common.progress import progress_bar, terminal_bar
 
 AGAIN = "run again, it resumes; or give a copy that you have (--archive FILE, in Python archive=FILE)"
-CHUNK = 1 << 18  # bytes read at a time
+CHUNK = 1 << 18       # bytes read at a time
+LEAST_RATE = 1000     # bytes a second, on average over SLOW_SECONDS, below which we do not wait for a server
+SLOW_SECONDS = 60.0
 
 
 class _Cut(Exception):
     """The connection failed or ended early; another try may help."""
+
+
+class _Pace:
+    """Watches that a download comes at LEAST_RATE, over all its connections."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.start, self.bytes = url, time.monotonic(), 0
+
+    def add(self, count: int) -> None:
+        """So many bytes have come. Raises InputError where the last SLOW_SECONDS brought too few."""
+        self.bytes += count
+        seconds = time.monotonic() - self.start
+        if self.is_slow():
+            raise InputError(f"{self.url}: sends only {self.bytes / seconds:.0f} bytes a second; {AGAIN}")
+        if seconds > SLOW_SECONDS:
+            self.start, self.bytes = time.monotonic(), 0
+
+    def is_slow(self) -> bool:
+        """Whether SLOW_SECONDS are over and have brought too few bytes."""
+        seconds = time.monotonic() - self.start
+        return seconds > SLOW_SECONDS and self.bytes < LEAST_RATE * seconds
 
 
 def download(url: str, path: str | Path, md5: str | None = None, room: float = 1.0, timeout: float = 30,
@@ -42,7 +67,8 @@ def download(url: str, path: str | Path, md5: str | None = None, room: float = 1
     A cut download stays beside the target as `NAME.part`, and the next try asks for the missing bytes only
     (HTTP Range). `timeout` is in seconds; `tries` counts failures in a row in which the part did not grow
     beyond its longest so far. `room` is the space for unpacking, in archive sizes. Raises InputError: no
-    connection, server error, wrong md5 (the bad file is removed), not enough disk space.
+    connection, server error, a server that sends next to nothing, wrong md5 (the bad file is removed), not
+    enough disk space, another process that downloads to the same path.
     """
     path = Path(path)
     if path.exists():
@@ -52,30 +78,40 @@ def download(url: str, path: str | Path, md5: str | None = None, room: float = 1
     part = path.with_name(path.name + ".part")
     with _writing(part):
         path.parent.mkdir(parents=True, exist_ok=True)
-    failures, longest = 0, _size(part)
+    busy = f"{path}: another process is downloading this file; wait for it, or choose another folder"
+    with only_process(part, busy, is_file=True):
+        try:
+            _fill(url, part, room, timeout, tries)
+            if md5 and (actual := md5_of(part)) != md5:
+                part.unlink()
+                raise InputError(
+                    f"{path}: the md5 of {url} is {actual}, not {md5}; the file was removed: run again or "
+                    "use another --url"
+                )
+            with _writing(path):
+                part.replace(path)
+        finally:
+            if part.exists() and not _size(part):
+                part.unlink()
+    return path
+
+
+def _fill(url: str, part: Path, room: float, timeout: float, tries: int) -> None:
+    """Bring `part` up to the whole file in as many requests as it takes. Raises InputError."""
+    failures, longest, pace = 0, _size(part), _Pace(url)
     while True:
         try:
-            _receive(url, part, room, timeout)
-            break
+            return _receive(url, part, room, timeout, pace)
         except _Cut as error:
             failures = 1 if _size(part) > longest else failures + 1
             longest = max(
                 longest, _size(part)
             )  # a server that lets us start anew each time makes no progress
-            if failures == tries:
+            if failures == tries or pace.is_slow():
                 raise InputError(
                     f"{url}: the download failed ({' '.join(str(error).split())}); {AGAIN}"
                 ) from error
             time.sleep(failures)
-    if md5 and (actual := md5_of(part)) != md5:
-        part.unlink()
-        raise InputError(
-            f"{path}: the md5 of {url} is {actual}, not {md5}; the file was removed: run again or use "
-            "another --url"
-        )
-    with _writing(path):
-        part.replace(path)
-    return path
 
 
 def fetch(archive: str | Path | None, url: str, path: str | Path, md5: str, room: float = 1.0) -> Path:
@@ -115,11 +151,13 @@ def zenodo_md5(record: str, name: str, api: str = "https://zenodo.org/api/record
     learnt."""
     url = f"{api}/{record}"
     try:
-        with urlopen(Request(url, headers={"User-Agent": "csam_lite"}), timeout=30) as response:
-            return {file["key"]: file["checksum"] for file in json.load(response)["files"]}[
-                name
-            ].removeprefix("md5:")
+        with _opened(Request(url, headers={"User-Agent": "csam_lite"}), timeout=30) as response:
+            content = b"".join(_body(response, _Pace(url)))
+        return {file["key"]: file["checksum"] for file in json.loads(content)["files"]}[name].removeprefix(
+            "md5:"
+        )
     except (
+        _Cut,
         OSError,
         HTTPException,
         ValueError,
@@ -167,43 +205,80 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     """Yield a new temporary folder beside `folder`; rename it to `folder` if the block succeeds, remove it if
     not.
 
-    Raises InputError where `folder` holds something already, and where the disk is full or cannot be written.
+    Raises InputError where `folder` holds something already, where another process is filling it, and where
+    the disk is full or cannot be written.
     """
     folder = Path(folder).absolute()
     part = folder.with_name(f".part-{folder.name}")
+    busy = f"{folder}: another process is writing this folder; wait for it, or choose another folder (--out)"
+    _check_empty(folder)
+    with only_process(part, busy):
+        try:
+            _check_empty(folder)  # what the other process made meanwhile
+            shutil.rmtree(part / "new", ignore_errors=True)  # left by a run that was killed
+            (part / "new").mkdir(parents=True)
+            yield part / "new"
+            if folder.exists():
+                folder.rmdir()
+            (part / "new").rename(folder)
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another "
+                "folder"
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_empty(folder: Path) -> None:
+    """Raises InputError where a folder holds something, or where it is none."""
     try:
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder}: is not empty; delete it or choose another folder (--out)")
-        shutil.rmtree(part, ignore_errors=True)  # left by a run that was killed
-        part.mkdir(parents=True)
-        yield part
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
     except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); free some space or choose another "
-            "folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
 
 
-def _receive(url: str, part: Path, room: float, timeout: float) -> None:
+def _opened(request: Request, timeout: float) -> HTTPResponse:
+    """The answer of a server, as soon as its headers are there.
+
+    `timeout` bounds each wait for a byte; where headers come byte by byte, twice `timeout` bounds them all.
+    """
+    answers: list[HTTPResponse | BaseException] = []
+
+    def ask() -> None:
+        try:
+            answers.append(urlopen(request, timeout=timeout))
+        except BaseException as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * timeout)
+    if not answers:
+        raise _Cut(f"no answer within {2 * timeout:g} s")
+    if isinstance(answers[0], BaseException):
+        raise answers[0]
+    return answers[0]
+
+
+def _receive(url: str, part: Path, room: float, timeout: float, pace: _Pace) -> None:
     """Bring `part` up to the whole file in one request, or raise _Cut."""
     have = _size(part)
     headers = {"User-Agent": "csam_lite"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urlopen(Request(url, headers=headers), timeout=timeout)
+        response = _opened(Request(url, headers=headers), timeout)
     except HTTPError as error:
         if error.code == 416:  # nothing after `have`: the part is whole, or it belongs to another file
             if error.headers.get("Content-Range") == f"bytes */{have}":
                 return
-            part.unlink(missing_ok=True)
+            with _writing(part):
+                open(part, "wb").close()
         if error.code in (408, 416, 429) or error.code >= 500:
             raise _Cut(error) from error
+        reason = " ".join(str(error.reason).split())
         raise InputError(
-            f"{url}: the server answers {error.code} {error.reason}; correct the address (--url) or use "
+            f"{url}: the server answers {error.code} {reason}; correct the address (--url) or use "
             "--archive"
         ) from error
     except ValueError as error:
@@ -220,7 +295,7 @@ def _receive(url: str, part: Path, room: float, timeout: float) -> None:
         if length:
             _room(part.parent, length + room * (have + length))
         with _bar(have + length if length else None, part.stem, have) as bar:
-            _write(part, "ab" if resumed else "wb", _body(response), bar)
+            _write(part, "ab" if resumed else "wb", _body(response, pace), bar)
     if length and _size(part) != have + length:
         raise _Cut(f"cut after {_size(part)} of {have + length} bytes")
 
@@ -230,9 +305,10 @@ def _length(header: str | None) -> int:
     return int(header) if header and len(header) < 16 and header.isascii() and header.isdigit() else 0
 
 
-def _body(response: HTTPResponse) -> Iterator[bytes]:
+def _body(response: HTTPResponse, pace: _Pace) -> Iterator[bytes]:
     try:
-        while chunk := response.read(CHUNK):
+        while chunk := response.read1(CHUNK):  # what has come so far: read() would wait for the whole chunk
+            pace.add(len(chunk))
             yield chunk
     except (OSError, HTTPException) as error:
         raise _Cut(error) from error

@@ -72,6 +72,8 @@ def read_nifti(path: str | Path) -> tuple[Geometry, np.ndarray]:
     else:
         raise InputError(f"{path}: is a folder; give one NIfTI file" if path.is_dir() else
                          f"{path}: no such file; check the name")
+    if not voxels.size:
+        raise InputError(f"{path}: is empty, shape {voxels.shape}; export it again")
     if voxels.ndim == 5 and voxels.shape[3] == 1:
         voxels = voxels[:, :, :, 0]  # NIfTI's vector images keep the fourth axis for time
     while voxels.ndim > 3 and voxels.shape[-1] == 1:

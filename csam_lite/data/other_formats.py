@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from SimpleITK import Image
 
 OTHER_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+MOST_COMPRESSED = 1032  # no deflated data unpack to more than this many times their size
+_BODY = re.compile(rb"(?im)^(?:ElementDataFile|data ?file)[ \t]*[=:][ \t]*([^\r\n]*)")
+_COMPRESSED = re.compile(rb"(?im)^(?:CompressedData[ \t]*=[ \t]*True|encoding:[ \t]*(?:gz|bz))")
 
 
 def is_dicom_folder(folder: Path) -> bool:
@@ -46,15 +51,49 @@ def with_simpleitk(path: Path) -> Nifti1Image:
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         if path.is_dir():
-            return as_nifti(SimpleITK.ReadImage(_series(path)))
+            files = _series(path)
+            stored = sum(Path(file).stat().st_size for file in files)
+            _check_promise(path, "GDCMImageIO", files[0], len(files), stored * MOST_COMPRESSED)
+            return as_nifti(SimpleITK.ReadImage(files))
+        # SimpleITK by itself knows suffixes in lower case only
         kind = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
-        return as_nifti(
-            SimpleITK.ReadImage(str(path), imageIO=kind)
-        )  # by itself it knows lower-case suffixes only
-    except RuntimeError as error:  # SimpleITK's own message has many lines
+        _check_promise(path, kind, str(path), 1, _most_bytes(path))
+        return as_nifti(SimpleITK.ReadImage(str(path), imageIO=kind))
+    except (RuntimeError, OSError, ValueError, OverflowError) as error:  # SimpleITK's message has many lines
         raise InputError(
             f"{path}: SimpleITK cannot read it, truncated or damaged; copy or export it again"
         ) from error
+
+
+def _check_promise(path: Path, kind: str, file: str, count: int, most: int) -> None:
+    """Raise InputError where `count` files with the header of `file` would fill more than `most` bytes."""
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO(kind)
+    reader.SetFileName(file)
+    reader.ReadImageInformation()
+    bits = re.search(r"(\d+)-bit", SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()))
+    width = int(bits[1]) // 8 if bits else 4
+    promised = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * width * count
+    if promised > most:
+        raise InputError(f"{path}: its header promises {promised} bytes, which its file cannot hold; it is "
+                         "truncated or damaged; copy or export it again")
+
+
+def _most_bytes(path: Path) -> int:
+    """How many bytes of voxels a MetaImage or NRRD file, or the file that it names, can hold."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 16)
+    named = _BODY.search(head)
+    body = path.parent / named[1].decode("utf-8", "replace").strip() if named else path
+    if named and named[1].strip().upper() == b"LOCAL":
+        body = path
+    if body.is_file():
+        stored = body.stat().st_size
+    else:  # a list or a pattern of files
+        stored = sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
+    return stored * (MOST_COMPRESSED if _COMPRESSED.search(head) else 1)
 
 
 def as_nifti(volume: Image) -> Nifti1Image:

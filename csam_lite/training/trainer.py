@@ -153,8 +153,11 @@ class Trainer:
         main = self.accelerator.is_main_process
         self.started = time.monotonic()
         per_epoch = len(self.batches)
+        busy = (
+            f"{self.out}: another process is training into this folder; wait for it, or choose another --out"
+        )
         with (
-            only_process(self.out if main else None),
+            only_process(self.out if main else None, busy),
             progress_bar(
                 total=self.config.epochs * per_epoch, desc="training", unit="step", disable=not self.progress
             ) as bar,
