@@ -14,7 +14,7 @@ from scipy.stats import wilcoxon
 
 from csam_lite import UNet
 from csam_lite.common.errors import InputError
-from csam_lite.experiments.compare import RESULTS, compare, differences_of_patients, shipped_differences
+from csam_lite.experiments.compare import RESULTS, compare, differences_of_patients, shipped_differences, shipped_patients
 from csam_lite.experiments.plan import PLANS, affordable_epochs, configs, read_plan
 from csam_lite.metrics.statistics import holm, paired_differences, per_patient
 from csam_lite.training.baselines import NeighbourChannels
@@ -206,6 +206,19 @@ def test_neighbours_as_channels():
     assert moved.tolist() == [False, True, True, True, True, True]  # two slices on either side, no further
 
 
+def test_the_rows_of_patients_that_ship_give_the_stored_differences():
+    names = [path.stem for path in (RESULTS / "patients").glob("*.csv")]
+    assert names
+    for name in names:
+        rows = shipped_patients(name)
+        reference = next(row["network"] for row in rows if row["network"].startswith("plain"))
+        for ours, stored in zip(differences_of_patients(rows, reference), shipped_differences(name), strict=True):
+            assert all(ours[key] == pytest.approx(stored[key], abs=2e-4) if isinstance(ours[key], float) else ours[key] == stored[key]
+                       for key in ours), (name, ours, stored)
+    with pytest.raises(InputError, match="moon: no such result ships; choose from"):
+        shipped_patients("moon")
+
+
 def test_every_experiment_that_ships_is_a_plan():
     plans = sorted(PLANS.glob("*.toml"))
     assert plans
@@ -219,7 +232,7 @@ def test_every_experiment_that_ships_is_a_plan():
 def test_every_result_that_ships_is_of_a_plan_and_in_its_readme():
     readme = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
     for path in RESULTS.glob("*.csv"):
-        plan = read_plan(path.stem.replace("control", "phantom"), data="scans", out="runs")
+        plan = read_plan(path.stem.removesuffix("_v2").replace("control", "phantom"), data="scans", out="runs")
         rows = shipped_differences(path.stem)
         assert {row["network"] for row in rows} == set(plan["networks"]) - {plan["reference"]}
         told = ("dice", "dice_apex", "dice_mid", "dice_base") if path.stem.startswith(("phantom", "control")) else ("dice",)

@@ -95,6 +95,16 @@ def over_all_classes(differences: list[dict]) -> list[dict]:
     return [row for row in differences if " " not in row["metric"]]
 
 
+def shipped_patients(name: str) -> list[dict]:
+    """The rows of patients.csv, one for each network, seed, fold, patient and class, of a comparison whose rows
+    ship with the package, for example "phantom_v2".
+
+    `differences_of_patients` computes the stored differences from them. Raises InputError for a name that has
+    none.
+    """
+    return read_csv(_stored_file(RESULTS / "patients", name))
+
+
 def shipped_differences(name: str) -> list[dict]:
     """The rows of differences that `python -m csam_lite compare NAME` left for the page of results: hours of
     computing, stored.
@@ -102,11 +112,15 @@ def shipped_differences(name: str) -> list[dict]:
     "control" and "control_long" are the plans `phantom` and `phantom_long` on the control phantoms. Raises
     InputError for a name that has none.
     """
-    path = RESULTS / f"{name}.csv"
+    return [row | {"patients": int(row["patients"])} for row in read_csv(_stored_file(RESULTS, name))]
+
+
+def _stored_file(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.csv"
     if not path.is_file():
-        names = ", ".join(sorted(path.stem for path in RESULTS.glob("*.csv")))
+        names = ", ".join(sorted(path.stem for path in folder.glob("*.csv")))
         raise InputError(f"{name}: no such result ships; choose from {names}")
-    return [row | {"patients": int(row["patients"])} for row in read_csv(path)]
+    return path
 
 
 def do_run(config: Config, progress: bool = True) -> str:

@@ -64,6 +64,10 @@ def _stored(name: str) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+def _p_value(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.0005 else "<0.001"
+
+
 def _with_differences(row: dict, name: str | None, metrics: list[str]) -> dict:
     """A row of scores with the differences of its network from the reference, as far as they were stored."""
     if name is None:
@@ -73,5 +77,5 @@ def _with_differences(row: dict, name: str | None, metrics: list[str]) -> dict:
         difference = differences.get((row.get("network", "CSAM"), metric))
         row[f"{metric.replace('_', ' ')} minus reference"] = with_interval(difference) if difference else ""
         if metric == metrics[0]:
-            row["p"] = f"{difference['p']:.3f}" if difference else ""
+            row["p"] = _p_value(difference["p"]) if difference else ""
     return row
