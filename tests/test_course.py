@@ -266,13 +266,14 @@ def test_the_notebook_is_as_the_others(path):
     parts = [rf"# {number} ",
              re.escape(f"/github/{ADDRESS.repository}/blob/{ADDRESS.tag}/notebooks/{path.name})"),
              r"\*\*You will be able to\*\*", r"\*\*You need\*\*",
-             r"\*\*Minutes\*\*: read \S+ / CPU \S+ / T4 \S+"]
+             r"\*\*Minutes\*\*: read \S+ / (do \S+ / run|CPU \S+ / T4) \S+"]
     at = [match.start() if (match := re.search(part, first)) else -1 for part in parts]
     lacking = [part for part, place in zip(parts, at) if place < 0]
     hold(not lacking and at == sorted(at), f"the first cell lacks, or has in another order: {lacking or at}")
     hold(tagged(cells[1], "setup") and cells[1].source.strip() == SETUP, "the second cell is no setup cell")
     names = re.findall(r"^(\w+) =", cells[2].source, re.MULTILINE)
-    hold(tagged(cells[2], "parameters") and names == ["DATA", "QUICK", "SEED"],
+    more = ["MY_SCAN", "MY_MASK", "MY_CLASSES"] if number == "09" else []
+    hold(tagged(cells[2], "parameters") and names == ["DATA", "QUICK", "SEED", *more],
          "the third cell is not that of the parameters")
     problems += _exercise_problems(cells, number)
     hold(any("interact(" in cell.source for cell in code), "no knob: interact(")

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,8 @@ class Outcome:
 
 def run_course(data: str = "phantom", out: str | Path = "course_run", names: Sequence[str] = (),
                full: bool = False, learner: bool = False, write: bool = False, timeout: float = 0.0,
-               seed: int = 0, notebooks: Path | None = None) -> list[Outcome]:
+               seed: int = 0, notebooks: Path | None = None,
+               more: Mapping[str, object] | None = None) -> list[Outcome]:
     """Execute notebooks in the folder `out`, which then holds NAME.ipynb, NAME.html and what the notebooks
     made.
 
@@ -52,6 +53,7 @@ def run_course(data: str = "phantom", out: str | Path = "course_run", names: Seq
     full: QUICK = False. learner: without the solutions, as a learner first sees them; each exercise must then
     say what to do. write: save each notebook that ran well, with its outputs, in place. timeout: seconds a
     notebook may take; 0 means 300, or 7200 if `full`. notebooks: their folder, if not that of the repository.
+    more: further parameters of the chosen notebooks, such as {"MY_SCAN": "scan.nii.gz"} of notebook 09.
     Raises InputError for arguments that cannot be used, and, after all have run, if a notebook failed.
     """
     if write and (data != "phantom" or full or learner):
@@ -59,7 +61,7 @@ def run_course(data: str = "phantom", out: str | Path = "course_run", names: Seq
     chosen = choose(notebooks or find_notebooks(), names)
     if data not in ("phantom", "msd"):
         data = str(find_dataset(Path(data).resolve(), labelled=True).root)
-    parameters = {} if write else {"DATA": data, "QUICK": not full, "SEED": seed}
+    parameters = {} if write else {"DATA": data, "QUICK": not full, "SEED": seed, **(more or {})}
     timeout = timeout or (7200.0 if full else 300.0)
     out = _empty_folder(Path(out))
     outcomes = [_run_one(path, out, parameters, learner, write, timeout) for path in chosen]

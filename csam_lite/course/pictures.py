@@ -1,0 +1,141 @@
+"""Pictures of the notebooks whose code would hide the lesson."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csam_lite.course.drawing import COLOUR_OF
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from csam_lite.data.scan import Scan
+
+WINDOW = (1, 99)   # percentiles of the intensities that are drawn black and white
+MARGIN_MM = 20     # of the picture around a mask
+LABEL = "#0072B2"  # what a network should find; the three gates have COLOUR_OF
+GATE = "YlOrBr"    # the map of a slice gate, 0 to 1
+
+
+def plot_doubt(scan: Scan, mask: np.ndarray, doubt: np.ndarray) -> Figure:
+    """The lowest, the middle and the highest slice of a mask (S, H, W), with `doubt` (S, H, W), 0 to 1, in
+    colour over the image; cut to the mask and MARGIN_MM around it."""
+    import matplotlib.pyplot as plt
+
+    organ = mask > 0
+    where = organ if organ.any() else np.ones_like(organ)
+    slices = np.flatnonzero(where.any((1, 2)))
+    extent = (0, mask.shape[2] * scan.spacing[2], mask.shape[1] * scan.spacing[1], 0)
+    low, high = np.percentile(scan.image[:, 0], WINDOW)
+    figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.7), sharex=True, sharey=True, layout="constrained")
+    for axis, s in zip(axes, slices[[0, len(slices) // 2, -1]]):
+        axis.imshow(scan.image[s, 0], cmap="gray", vmin=low, vmax=high, extent=extent)
+        drawn = axis.imshow(np.ma.masked_less(doubt[s], 0.05), cmap="plasma", vmin=0, vmax=1, alpha=0.7,
+                            extent=extent, interpolation="nearest")
+        if organ[s].any():
+            axis.contour(organ[s], [0.5], colors="white", linewidths=1.2, extent=extent, origin="upper")
+        axis.set_title(f"slice {s + 1} of {len(mask)}", fontsize=11)
+        axis.set_xlabel("W (mm)")
+    (top, bottom), (left, right) = (
+        np.flatnonzero(where.any((0, 2 - axis)))[[0, -1]] * scan.spacing[1 + axis] for axis in (0, 1))
+    axes[0].set(xlim=(left - MARGIN_MM, right + MARGIN_MM), ylim=(bottom + MARGIN_MM, top - MARGIN_MM),
+                ylabel="H (mm)")
+    figure.colorbar(drawn, ax=axes, label="entropy", shrink=0.85)
+    return figure
+
+
+def plot_toy_stack(x: np.ndarray, label: np.ndarray) -> Figure:
+    """A toy stack x (S, H, W) in two rows of slices, counted from 1, with the label (S, H, W) outlined."""
+    import matplotlib.pyplot as plt
+
+    S = len(x)
+    across = -(-S // 2)
+    figure, axes = plt.subplots(2, across, figsize=(6.4, 2.9), layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for s, axis in zip(range(S), axes.flat):
+        axis.imshow(x[s], cmap="gray", vmin=0, vmax=2)
+        if label[s].any():
+            axis.contour(label[s], [0.5], colors=LABEL, linewidths=2)
+        axis.set_title(f"slice {s + 1}", fontsize=11)
+    return figure
+
+
+def plot_depth(pooled: dict[str, np.ndarray], label: np.ndarray, lines: dict[str, np.ndarray],
+               begins: int) -> Figure:
+    """What a slice gate reads, above, and what it makes of it, below, along the slices, counted from 1.
+
+    pooled, lines: {name: values (S,)}, of which the line "gate" has the colour of the slice gate. label:
+    (S,), 1 where a slice is labelled. begins: the slice that a vertical line marks.
+    """
+    import matplotlib.pyplot as plt
+
+    numbers = np.arange(1, len(label) + 1)
+    figure, (top, axis) = plt.subplots(2, 1, figsize=(6.4, 5.4), sharex=True, layout="constrained")
+    for (name, values), style in zip(pooled.items(), ("s-", "^--")):
+        top.plot(numbers, values, style, color="black", label=name)
+    top.set(ylabel="what the gate reads", ylim=(-0.1, 2.5))
+    axis.bar(numbers, label, color="#dddddd", width=1, label="labelled")
+    for (name, values), colour in zip(lines.items(), ("#777777", LABEL)):
+        if name != "gate":
+            axis.plot(numbers, values, "o-", color=colour, label=name)
+    axis.plot(numbers, lines["gate"], "d-", color=COLOUR_OF["slice"], label="gate")
+    axis.set(xlabel=f"slice (the band begins in slice {begins})", ylabel="gate, probability",
+             ylim=(-0.02, 1.05), xticks=numbers)
+    for panel in (top, axis):
+        panel.axvline(begins - 0.5, color="black", linewidth=0.8)
+        panel.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+    return figure
+
+
+def plot_one_draw(noise: np.ndarray, mu: float, sigma: float) -> Figure:
+    """How noise (N,) becomes the draws mu + sigma * noise: a line from each number to its draw."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6.2, 2.6), layout="constrained")
+    draws = mu + sigma * noise
+    for start, end in zip(noise, draws):
+        axis.plot([start, end], [1, 0], color="#bbbbbb", linewidth=1)
+    axis.plot(noise, np.ones_like(noise), "o", color="black")
+    axis.plot(draws, np.zeros_like(draws), "o", color=COLOUR_OF["slice"])
+    axis.plot([mu, mu], [-0.12, 0.12], color=COLOUR_OF["slice"])
+    axis.set(xlim=(-6, 6), ylim=(-0.3, 1.3), xlabel="value", yticks=[0, 1],
+             yticklabels=["$s = \\mu + \\sigma\\varepsilon$", "noise $\\varepsilon$"])
+    axis.tick_params(axis="y", labelsize=12)
+    return figure
+
+
+def plot_drawn_stacks(mean: np.ndarray, diag: np.ndarray, factor: np.ndarray, seed: int = 0) -> Figure:
+    """One draw of the normal as stacks of slices: mean (S,), each pattern of the factor (S, R) with its
+    random strength, the noise of each slice alone with variances diag (S,), their sum, and the gate; below
+    it the covariance (S, S)."""
+    import matplotlib.pyplot as plt
+
+    random = np.random.default_rng(seed)
+    S, R = factor.shape
+    strengths = random.normal(size=R)
+    parts = [mean, *(factor * strengths).T, np.sqrt(diag) * random.normal(size=S)]
+    patterns = [f"$W_{r + 1} \\times$\n{strength:+.1f}" for r, strength in enumerate(strengths)]
+    titles = ["$\\mu$", *patterns, "$\\sqrt{d}\\,\\varepsilon$", "sum $s$", "gate"]
+    logits = np.sum(parts, axis=0)
+    stacks = [*parts, logits, 1 / (1 + np.exp(-logits))]
+    most = max(np.abs(stack).max() for stack in stacks)
+    figure, axes = plt.subplots(1, len(stacks) + 1, figsize=(6.6, 3.4), layout="constrained",
+                                width_ratios=[1] * len(stacks) + [5])
+    for axis, stack, title in zip(axes, stacks, titles):
+        colours, low, high = (GATE, 0, 1) if title == "gate" else ("PuOr", -most, most)
+        axis.imshow(stack[:, None], colours, vmin=low, vmax=high, origin="lower",
+                    extent=(0, 1, 0.5, S + 0.5), aspect="auto")
+        axis.set_title(title, fontsize=11)
+        axis.set(xticks=[], yticks=[])
+    axes[0].set(ylabel="slice", yticks=range(1, S + 1))
+    covariance, axis = factor @ factor.T + np.diag(diag), axes[-1]
+    highest = np.abs(covariance).max()
+    drawn = axis.imshow(covariance, origin="lower", extent=(0.5, S + 0.5) * 2, cmap="PuOr", vmin=-highest,
+                        vmax=highest)
+    axis.set(xlabel="slice", xticks=range(1, S + 1, 3), yticks=range(1, S + 1, 3))
+    axis.set_title("covariance of $s$", fontsize=11)
+    figure.colorbar(drawn, ax=axis, shrink=0.7)
+    return figure
