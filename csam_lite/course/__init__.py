@@ -21,10 +21,10 @@ from csam_lite.course.pictures import (
     plot_one_draw,
     plot_toy_stack,
 )
-from csam_lite.course.readers_scan import MyScan, my_scan, network_for, read_mine
+from csam_lite.course.readers_scan import MyScan, fine_tune, my_scan, network_for, read_mine
 
 __all__ = [
-    "CourseScan", "MyScan", "data_folder", "draw_stack", "load_dataset", "load_network", "load_scan",
-    "match_channels", "my_scan", "network_for", "network_input", "plot_depth", "plot_doubt",
+    "CourseScan", "MyScan", "data_folder", "draw_stack", "fine_tune", "load_dataset", "load_network",
+    "load_scan", "match_channels", "my_scan", "network_for", "network_input", "plot_depth", "plot_doubt",
     "plot_drawn_stacks", "plot_one_draw", "plot_toy_stack", "read_mine",
 ]

@@ -25,6 +25,7 @@ from csam_lite.data.nifti import stem_of, volumes_in
 from csam_lite.data.other_formats import is_dicom_folder
 from csam_lite.data.scan import mask_values, read_scan
 from csam_lite.training.run import PRETRAINED, Run, pretrained
+from csam_lite.training.transfer import LAYOUT
 
 FEWEST_PATIENTS = 3  # with masks, so that a small network can be trained on two and tested on one
 
@@ -120,6 +121,22 @@ def read_mine(mine: MyScan, run: Run) -> CourseScan:
     return match_channels(run, scan)
 
 
+def fine_tune(mine: MyScan, quick: bool = True, seed: int = 0) -> Run | None:
+    """The network that ships, trained further on the masks of at most half of the reader's patients; the
+    others are held out. None where there are fewer than FEWEST_PATIENTS. The next call returns the same run.
+    """
+    patients = len({case.patient for case in mine.labelled})
+    if patients < FEWEST_PATIENTS:
+        return None
+    dataset, ships = replace(mine.dataset, cases=mine.labelled), pretrained()
+    if set(ships.facts.channels) <= set(dataset.channels):
+        dataset = dataset.only_channels(ships.facts.channels)
+    layout = {name: getattr(ships.config, name) for name in LAYOUT}
+    few = max(2, min(4, patients // 2))
+    return load_network(dataset, quick, seed, train=True, start_from="pretrained", **layout,
+                        test=patients - few, epochs=8 if quick else 60, minutes=0.0, learning_rate=0.001)
+
+
 def _shown(mine: MyScan, run: Run) -> Case:
     cases = mine.dataset.cases
     trained = set() if run.folder == PRETRAINED else set(run.facts.split["train"])
@@ -153,10 +170,9 @@ def _fit(run: Run, scan: CourseScan) -> list[str]:
         spacing += (" Your voxels are nearly cubes. CSAM is made for thick slices, and a 3D network may do "
                     "better.")
     plane = f"Plane: your slices are {scan.plane}."
-    if run.folder == PRETRAINED:
-        plane += (" So were all that the network saw." if scan.plane == "axial" else
-                  " The network saw axial slices only: its mask means nothing here.")
-    return [channels, spacing, plane]
+    if run.facts.planes == [scan.plane]:
+        plane += " So were all that the network was trained on."
+    return [channels, spacing, plane, *run.facts.remarks_on(scan)]
 
 
 def _one_volume(image: Path, mask: str) -> Dataset:
