@@ -12,6 +12,7 @@ lives as long as its notebook runs.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import io
 import linecache
@@ -35,17 +36,20 @@ Formula = Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
 _answers: dict[str, Callable] = {}  # of this process, by check
 
 
-def yours_or_ours(mine: Callable | None, check: Check, ours: Callable | None = None) -> Callable | None:
+def yours_or_ours(
+    mine: Callable | None, check: Check, ours: Callable | None = None, tensors: bool = False
+) -> Callable | None:
     """The reader's function `mine` if it passes the check, else `ours`; one printed line says which.
 
     A function that passed is kept for later notebooks. Where it raises an error outside of its check, the
-    function that is returned goes on with `ours`.
+    function that is returned goes on with `ours`. With `tensors`, what the reader's function returns becomes a
+    tensor (float32), because a check accepts an array or a list, too.
     """
     name = getattr(mine, "__name__", type(mine).__name__)
     if _passes(mine, check):
         _keep(mine, check)
         print(f"Your {name} passed its check, so that your code works here.")
-        return _guarded(mine, ours)
+        return _guarded(_as_tensor(mine) if tensors else mine, ours)
     print(f"The library's code works here, until your {name} passes its check.")
     return ours
 
@@ -125,7 +129,9 @@ def _written(attention: type[Attention], formula: Formula) -> type[Attention]:
             A = (gated * F).sum(self.pooled, keepdim=True) / squares.clamp(min=torch.finfo(F.dtype).tiny)
             return self.gate(A)
 
-        def gate_from(self, m: torch.Tensor, a: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        def gate_from(
+            self, m: torch.Tensor, a: torch.Tensor, mask: torch.Tensor | None = None
+        ) -> torch.Tensor:
             raise NotImplementedError("a reader's formula starts from the features, not from their pooling")
 
         def by_formula(self, F: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -162,6 +168,13 @@ def _passes(mine: Callable | None, check: Check) -> bool:
     """Whether the answer passes, without a word and without a change of the random numbers of torch."""
     with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng(devices=[]):
         return check.__wrapped__(mine) is True
+
+
+def _as_tensor(mine: Callable) -> Callable:
+    @functools.wraps(mine)
+    def converted(*inputs: Any) -> torch.Tensor:
+        return checks.numbers(mine(*inputs), "these inputs").float()
+    return converted
 
 
 def _guarded(mine: Callable, ours: Callable | None) -> Callable:
