@@ -42,8 +42,8 @@ def yours_or_ours(
     """The reader's function `mine` if it passes the check, else `ours`; one printed line says which.
 
     A function that passed is kept for later notebooks. Where it raises an error outside of its check, the
-    function that is returned goes on with `ours`. With `tensors`, what the reader's function returns becomes a
-    tensor (float32), because a check accepts an array or a list, too.
+    function that is returned goes on with `ours`. With `tensors`, what the reader's function returns becomes
+    a tensor (float32), because a check accepts an array or a list, too.
     """
     name = getattr(mine, "__name__", type(mine).__name__)
     if _passes(mine, check):
