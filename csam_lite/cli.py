@@ -176,6 +176,16 @@ def run_export(arguments: argparse.Namespace) -> None:
     print(f"{path}: the network, for onnxruntime; {description} says what it reads and answers")
 
 
+def run_page(arguments: argparse.Namespace) -> None:
+    from csam_lite.explorer.drop_page import write_drop_page
+    from csam_lite.training.run import load_run
+
+    is_file = str(arguments.folder).endswith(".onnx")
+    network = arguments.folder if is_file else load_run(arguments.folder, arguments.weights)
+    write_drop_page(network, arguments.out, arguments.runtime)
+    print(f"{arguments.out}: open it in a browser and drop a scan on it; it needs no network and no Python")
+
+
 def run_compare(arguments: argparse.Namespace) -> None:
     from csam_lite.common.tables import markdown
     from csam_lite.experiments.compare import compare, over_all_classes
@@ -398,11 +408,18 @@ def _add_use_of_a_run(command: Command) -> None:
         "write a trained network as ONNX, with every gate replaceable, and its description",
     )
 
+    page = command(
+        run_page,
+        "page",
+        "write a page with a trained network inside: drop a scan on it, see its mask, change gates; it opens "
+        "offline",
+    )
+
     for added in (evaluate, explore, gates, export):
         added.add_argument("folder", metavar="RUN", help="folder of the run")
     for added in (evaluate, gates):
         added.add_argument("--data", help="folder of the scans, if not where they were in training")
-    for added in (evaluate, predict, explore, gates, export):
+    for added in (evaluate, predict, explore, gates, export, page):
         added.add_argument(
             "--weights",
             choices=("best", "last"),
@@ -428,13 +445,15 @@ def _add_use_of_a_run(command: Command) -> None:
 
     predict.add_argument("image", metavar="IN", help="NIfTI scan")
     predict.add_argument("mask", metavar="OUT", help="NIfTI mask to write")
-    predict.add_argument(
-        "--run",
-        dest="folder",
-        metavar="RUN",
-        default=PRETRAINED,
-        help="folder of the run (default: the network that ships, for T2 prostate scans, made from phantoms)",
-    )
+    for added in (predict, page):
+        added.add_argument(
+            "--run",
+            dest="folder",
+            metavar="RUN",
+            default=PRETRAINED,
+            help="folder of the run (default: the network that ships, for T2 prostate scans, made from "
+            "phantoms)",
+        )
     predict.add_argument(
         "--uncertainty", metavar="MAP", help="also write a map of how much repeated draws disagree"
     )
@@ -456,6 +475,15 @@ def _add_use_of_a_run(command: Command) -> None:
     gates.add_argument("--csv", help="also write the table there")
 
     export.add_argument("out", metavar="OUT.onnx", help="file to write; OUT.json beside it describes it")
+
+    page.add_argument(
+        "out", metavar="OUT.html", help="page to write; --run may also name an exported OUT.onnx"
+    )
+    page.add_argument(
+        "--runtime",
+        metavar="FILE",
+        help="package of onnxruntime-web, as `npm pack` brings it, if it cannot be downloaded",
+    )
 
 
 def _add_experiments(command: Command) -> None:

@@ -1,6 +1,7 @@
 """Fixtures. Tests on the released modules or on real scans skip, with the reason, where the folder `../shared` is missing."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,14 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def seed():
+    """Another one each time, printed where a test fails; CSAM_LITE_TEST_SEED repeats it."""
+    seed = int(os.environ.get("CSAM_LITE_TEST_SEED", np.random.SeedSequence().entropy % 10**6))
+    print(f"seed {seed}: repeat with CSAM_LITE_TEST_SEED={seed}")
+    return seed
+
+
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory):
     """Six phantoms in the Decathlon layout."""
@@ -47,6 +56,16 @@ def run(phantoms, tmp_path_factory):
 
     options = dict(uncertain=True, prior=False)  # from the classes' frequencies a training as short as this would see background only
     return train(Config(str(phantoms), str(tmp_path_factory.mktemp("run") / "run"), **options, **TINY), progress=False)
+
+
+@pytest.fixture(scope="session")
+def shipped_network(tmp_path_factory):
+    """The network that ships, as an ONNX file with its description."""
+    pytest.importorskip("onnxscript", reason="no onnxscript: pip install -e '.[web]'")
+    from csam_lite.inference.export import export
+    from csam_lite.training.run import pretrained
+
+    return export(pretrained(), tmp_path_factory.mktemp("shipped") / "network.onnx")[0]
 
 
 def write_nifti(path, voxels, affine=None):

@@ -269,17 +269,20 @@ def test_plots_of_a_run_without_a_gate_of_the_channels():
         plot_channels(examine(network(attention="slice"), X), "csam.0")
 
 
-def test_the_script_joins_every_file_in_the_order_of_its_imports():
-    from csam_lite.explorer import widget
+def test_the_scripts_join_every_file_in_the_order_of_its_imports():
+    from csam_lite.explorer import drop_page, live, widget
 
-    files = {path.name: path.read_text(encoding="utf-8") for path in widget._PAGE_FOLDER.glob("*.js")}
-    assert sorted(files) == sorted(widget._SCRIPTS)
-    for position, name in enumerate(widget._SCRIPTS):
-        imported = re.findall(r'from "\./(.+)"', files[name])
-        assert set(imported) <= set(widget._SCRIPTS[:position]), name
-    script = widget.page_script()
-    assert not re.search(r"^import ", script, re.MULTILINE)
-    assert re.findall(r"^export .*", script, re.MULTILINE) == ["export async function openPage() {", "export default {"]
+    files = {path.name: path.read_text(encoding="utf-8") for path in widget.PAGE_FOLDER.glob("*.js")}
+    scripts = {names: widget.joined_script(names) for names in (widget.EXPLORER, live.WORKER, drop_page.DROP)}
+    assert sorted(files) == sorted({name for names in scripts for name in names})
+    for names, script in scripts.items():
+        for position, name in enumerate(names):
+            imported = re.findall(r'from "\./(.+)"', files[name])
+            assert set(imported) <= set(names[:position]), name
+        assert not re.search(r"^import ", script, re.MULTILINE)
+    exports = [re.findall(r"^export .*", script, re.MULTILINE) for script in scripts.values()]
+    assert exports == [["export class Explorer {", "export async function openPage() {", "export default {"], [],
+                       ["export function openDropPage() {"]]
 
 
 X = torch.randn(4, 1, 16, 16)

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from csam_lite.training.run import Run
 
-_PAGE_FOLDER = Path(__file__).parent / "page"
-# The files of the script. Each imports only from those before it.
-_SCRIPTS = ("data.js", "canvas.js", "state.js", "outline.js", "slice.js", "cuts.js", "gates.js", "maps.js",
+PAGE_FOLDER = Path(__file__).parent / "page"
+# The files of the explorer's script. Each imports only from those before it.
+EXPLORER = ("data.js", "canvas.js", "state.js", "outline.js", "slice.js", "cuts.js", "gates.js", "maps.js",
             "bars.js", "kernel.js", "change.js", "explorer.js")
 _MOST_WORDS = 8_000_000  # voxels up to which intensities keep 16 bits; above, 8 bits keep a page small
 
@@ -84,12 +84,13 @@ def explore(run_or_network: "Run | torch.nn.Module", volume: object, label: obje
     return explorer
 
 
-def page_script() -> str:
-    """The files of the page as the one script that anywidget and the saved page need: without imports, and
-    with the exports of the last file only. (The files are modules, so that an editor and node can follow
-    them; a bundler would need npm.)"""
-    parts = [(_PAGE_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS]
+def joined_script(names: Sequence[str]) -> str:
+    """Files of the page as one script, which anywidget and pages of one file need: without imports, and with
+    the exports of the last file only. (The files are modules, so that an editor and node can follow them; a
+    bundler would need npm.)"""
+    parts = [(PAGE_FOLDER / name).read_text(encoding="utf-8") for name in names]
     parts = [re.sub(r'(?m)^import \{[^}]*\} from "\./\w+\.js";\n', "", part) for part in parts]
+    parts[:-1] = [re.sub(r"(?m)^export default ", "void ", part) for part in parts[:-1]]
     parts[:-1] = [re.sub(r"(?m)^export ", "", part) for part in parts[:-1]]
     return "\n".join(parts)
 
@@ -98,8 +99,8 @@ class Explorer(anywidget.AnyWidget):
     """The widget over an Examination. In a notebook it answers interventions; where no script runs, a reader
     sees its picture."""
 
-    _esm = page_script()
-    _css = _PAGE_FOLDER / "explorer.css"
+    _esm = joined_script(EXPLORER)
+    _css = PAGE_FOLDER / "explorer.css"
     packed = traitlets.Bytes().tag(sync=True)
     _ipython_display_ = None  # ipywidgets 7 would show the widget without the picture of _repr_mimebundle_
 
@@ -113,7 +114,7 @@ class Explorer(anywidget.AnyWidget):
         with whole_file(path) as part:
             page = _PAGE.format(
                 title=html.escape(f"Attention on {self.examination.title}"),
-                css=(_PAGE_FOLDER / "explorer.css").read_text(encoding="utf-8"), js=page_script(),
+                css=(PAGE_FOLDER / "explorer.css").read_text(encoding="utf-8"), js=joined_script(EXPLORER),
                 png=base64.b64encode(self._png).decode(), packed=base64.b64encode(self.packed).decode())
             part.write_text(page, encoding="utf-8")
 
@@ -160,7 +161,7 @@ def description(examination: Examination) -> tuple[dict, dict[str, np.ndarray]]:
     """All that the page shows: (a description for JSON, {name: array}). The head of page/data.js lists the
     arrays."""
     view, answer = examination, examination.as_trained
-    arrays = {"prediction": answer.mask} | gate_arrays(view, answer) | _colour_maps()
+    arrays = {"prediction": answer.mask} | gate_arrays(view, answer) | colour_maps()
     arrays["image"], channels = _stored(view.image)
     if view.label is not None:
         arrays["label"] = view.label
@@ -253,7 +254,7 @@ def _stored(image: np.ndarray) -> tuple[np.ndarray, list[dict[str, float]]]:
     return np.stack(stored), channels
 
 
-def _colour_maps() -> dict[str, np.ndarray]:
+def colour_maps() -> dict[str, np.ndarray]:
     """Matplotlib's own tables (256, 3), so that the page and the figures agree: both are safe for
     colour-blind readers."""
     import matplotlib

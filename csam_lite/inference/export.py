@@ -1,8 +1,8 @@
 """A trained network as an ONNX file, for programs without Python: a page in a browser, another language, a
 phone.
 
-OUT.onnx reads one volume on the network's grid, and answers class probabilities and gates. Each gate has two
-inputs, so that a program can replace it:
+OUT.onnx reads one volume on the network's grid, and answers class probabilities, gates, and the feature maps
+that each CSAM reads. Each gate has two inputs, so that a program can replace it:
 
     gate <- gate * factor + offset          factor 1, offset 0: as computed;  factor 0, offset v: v instead
 
@@ -57,7 +57,8 @@ class ReplaceableGates(nn.Module):
     """A network whose gates are outputs and can be replaced through inputs.
 
     forward: x (1, S, Cin, H, W), then the factor and the offset of each gate, in the gate's own shape, for
-    example (S,) -> probabilities (S, K, H, W), then each gate as the network used it, in its own shape
+    example (S,) -> probabilities (S, K, H, W), then each gate as the network used it, in its own shape, then
+    what each CSAM reads, (S, C, h, w)
     """
 
     def __init__(self, network: nn.Module, gates: list[Gate]) -> None:
@@ -65,7 +66,7 @@ class ReplaceableGates(nn.Module):
         self.network, self.gates = network, gates
 
     def forward(self, x: torch.Tensor, *controls: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        used = {}  # gates
+        used, read = {}, {}  # gates; features by the name of their CSAM
 
         def replace_by(gate: Gate, attention: Attention, factor: torch.Tensor,
                        offset: torch.Tensor) -> Callable:
@@ -77,7 +78,15 @@ class ReplaceableGates(nn.Module):
                 return replaced
             return hook
 
+        def keep(csam: str) -> Callable:
+            def hook(module, inputs):
+                read[csam] = inputs[0][0]
+            return hook
+
         with ExitStack() as hooks:
+            for csam in _csams(self.gates):
+                hook = self.network.get_submodule(csam).register_forward_pre_hook(keep(csam))
+                hooks.callback(hook.remove)
             for gate, factor, offset in zip(self.gates, controls[::2], controls[1::2]):
                 csam = self.network.get_submodule(gate.csam)
                 attention = next(module for module in csam.attentions if module.name == gate.name)
@@ -85,7 +94,8 @@ class ReplaceableGates(nn.Module):
                 hook = attention.gate.register_forward_hook(replace)
                 hooks.callback(hook.remove)
             probabilities = self.network(x).softmax(2)[0]
-        return probabilities, *(used[gate] for gate in self.gates)
+        gates, features = (used[gate] for gate in self.gates), (read[csam] for csam in _csams(self.gates))
+        return probabilities, *gates, *features
 
 
 def export(run: Run, path: str | Path) -> tuple[Path, Path]:
@@ -122,10 +132,11 @@ def export(run: Run, path: str | Path) -> tuple[Path, Path]:
                  for gate in gates for _ in gate.inputs)
     shapes = ({1: slices}, free) if gates else ({1: slices},)
     names = [name for gate in gates for name in gate.inputs]
+    outputs = ["probabilities", *(gate.output for gate in gates), *map(_features, _csams(gates))]
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             ReplaceableGates(network, gates), (x, *controls), dynamo=True, verbose=False, opset_version=OPSET,
-            input_names=["x", *names], output_names=["probabilities", *(gate.output for gate in gates)],
+            input_names=["x", *names], output_names=outputs,
             dynamic_shapes=shapes if S > 1 else None)
     described = path.with_suffix(".json")
     with whole_file(path) as network_part, whole_file(described) as json_part:
@@ -160,7 +171,18 @@ def description(run: Run, gates: list[Gate]) -> dict:
             "percentiles": [0.5, 99.5]},
         "input": {"name": "x", "axes": "BSCHW", "shape": [1, "S", len(run.facts.channels), P, P]},
         "output": {"name": "probabilities", "axes": "SKHW", "shape": ["S", K, P, P]},
-        "gates": [_gate(gate) for gate in gates]}
+        "gates": [_gate(gate) for gate in gates],
+        "features": [{"csam": csam, "axes": "SCHW", "output": _features(csam)} for csam in _csams(gates)]}
+
+
+def _csams(gates: list[Gate]) -> list[str]:
+    """The names of the CSAMs that have gates, each once, in the order in which they act."""
+    return list(dict.fromkeys(gate.csam for gate in gates))
+
+
+def _features(csam: str) -> str:
+    """The name of what a CSAM reads, among the outputs."""
+    return f"{csam}/features"
 
 
 def _gate(gate: Gate) -> dict:

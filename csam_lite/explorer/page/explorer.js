@@ -22,7 +22,7 @@ function gatePanel(state, gate) {
   return gate.axes.endsWith("HW") ? new MapPanel(state, gate) : new TablePanel(state, gate);
 }
 
-class Explorer {
+export class Explorer {
   /**
    * root: an empty element. data: from `unpack`. engine: answers interventions, see ChangePanel; null where
    * there is none.

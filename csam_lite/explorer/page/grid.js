@@ -1,0 +1,145 @@
+// From a scan to the network's input and back: what csam_lite/data/grid.py does in Python, and `restore` of
+// csam_lite/inference/predict.py. P: pixels of a side of the network's grid; K: classes with background.
+
+/**
+ * How n samples become m: of each new one the first old one and the weights from there on (bilinear). With
+ * `antialias` a new sample far wider than the old ones is their mean, as torch's `interpolate` makes it.
+ */
+export function weights(n, m, antialias = false) {
+  const scale = n / m, support = antialias ? Math.max(1, scale) : 1;
+  return Array.from({ length: m }, (_, i) => {
+    const centre = (i + 0.5) * scale;
+    const first = Math.max(Math.floor(centre - support + 0.5), 0);
+    const stop = Math.min(Math.floor(centre + support + 0.5), n);
+    const parts = [];
+    for (let j = first; j < stop; j++) parts.push(Math.max(1 - Math.abs((j - centre + 0.5) / support), 0));
+    const sum = parts.reduce((a, b) => a + b, 0);
+    return { first, parts: parts.map((part) => part / sum) };
+  });
+}
+
+/** A volume (S, H, W) in another in-plane size (S, h, w), antialiased. */
+export function resize(values, [S, H, W], [h, w]) {
+  const down = weights(H, h, true), across = weights(W, w, true);
+  const narrow = new Float32Array(S * H * w), out = new Float32Array(S * h * w);
+  for (let row = 0; row < S * H; row++)
+    for (let x = 0; x < w; x++) {
+      const { first, parts } = across[x];
+      let sum = 0;
+      for (let j = 0; j < parts.length; j++) sum += parts[j] * values[row * W + first + j];
+      narrow[row * w + x] = sum;
+    }
+  for (let s = 0; s < S; s++)
+    for (let y = 0; y < h; y++) {
+      const { first, parts } = down[y];
+      for (let x = 0; x < w; x++) {
+        let sum = 0;
+        for (let j = 0; j < parts.length; j++) sum += parts[j] * narrow[(s * H + first + j) * w + x];
+        out[(s * h + y) * w + x] = sum;
+      }
+    }
+  return out;
+}
+
+/** To the nearest whole number, a half to the even one, as Python rounds. */
+export function round(value) {
+  const low = Math.floor(value), rest = value - low;
+  return rest > 0.5 || (rest === 0.5 && low % 2 !== 0) ? low + 1 : low;
+}
+
+/** The share q of sorted values, between two of them in proportion, as numpy's percentile. */
+export function quantile(sorted, q) {
+  const place = q * (sorted.length - 1), i = Math.floor(place), next = sorted[Math.min(i + 1, sorted.length - 1)];
+  return sorted[i] + (place - i) * (next - sorted[i]);
+}
+
+export class Grid {
+  /** pixels: P. spacing: in mm, of the network's grid. H, W and [, row, column] distances in mm: of the scan. */
+  constructor(pixels, spacing, { H, W, spacing: [, high, wide] }) {
+    Object.assign(this, { P: pixels, H, W });
+    [this.h, this.w] = [[H, high], [W, wide]].map(([n, mm]) => Math.max(1, round((n * mm) / spacing)));
+    [this.top, this.left] = [this.h, this.w].map((n) => Math.floor((pixels - n) / 2)); // negative: cropped
+  }
+
+  /** [left, top, right, bottom] of the network's grid in pixels of the image. */
+  get field() {
+    const { P, H, W, h, w, left, top } = this;
+    return [(-left * W) / w, (-top * H) / h, ((P - left) * W) / w, ((P - top) * H) / h];
+  }
+
+  /** Channels of (S, H, W) -> the network's input (S, C, P, P), normalised. */
+  image(channels, S) {
+    const { P, H, W, h, w, top, left } = this, C = channels.length, out = new Float32Array(S * C * P * P);
+    const [y0, y1, x0, x1] = [Math.max(top, 0), Math.min(top + h, P), Math.max(left, 0), Math.min(left + w, P)];
+    channels.forEach((channel, c) => {
+      const small = h === H && w === W ? channel : resize(channel, [S, H, W], [h, w]);
+      const seen = new Float32Array(S * (y1 - y0) * (x1 - x0));
+      let count = 0;
+      for (let s = 0; s < S; s++)
+        for (let y = y0; y < y1; y++) {
+          const start = (s * h + y - top) * w + x0 - left;
+          seen.set(small.subarray(start, start + x1 - x0), count);
+          count += x1 - x0;
+        }
+      const sorted = seen.slice().sort(), low = quantile(sorted, 0.005), high = quantile(sorted, 0.995);
+      let sum = 0, squares = 0;
+      for (let i = 0; i < count; i++) sum += seen[i] = Math.min(Math.max(seen[i], low), high);
+      const mean = sum / count;
+      for (let i = 0; i < count; i++) squares += (seen[i] - mean) ** 2;
+      const deviation = Math.max(Math.sqrt(squares / (count - 1)), 1e-6);
+      const outside = (low - mean) / deviation;
+      for (let s = 0, i = 0; s < S; s++) {
+        const start = (s * C + c) * P * P;
+        out.fill(outside, start, start + P * P);
+        for (let y = y0; y < y1; y++)
+          for (let x = x0; x < x1; x++) out[start + y * P + x] = (seen[i++] - mean) / deviation;
+      }
+    });
+    return out;
+  }
+
+  /** Probabilities (S, K, P, P) -> the most probable class on the scan's own grid, (S, H, W) uint8. */
+  mask(probabilities, S, K) {
+    const { P, H, W, h, w, top, left } = this, out = new Uint8Array(S * H * W);
+    const down = weights(h, H).map((weight) => onGrid(weight, top, P));
+    const across = weights(w, W).map((weight) => onGrid(weight, left, P));
+    const rows = [], columns = [];
+    down.forEach(({ inside }, y) => inside > 0 && rows.push(y));
+    across.forEach(({ inside }, x) => inside > 0 && columns.push(x));
+    const wide = columns.length, narrow = new Float32Array(K * P * wide);
+    for (let s = 0; s < S; s++) {
+      for (let k = 0, at = 0; k < K; k++)
+        for (let y = 0; y < P; y++) {
+          const row = ((s * K + k) * P + y) * P;
+          for (const x of columns) {
+            const { i, j, a, b } = across[x];
+            narrow[at++] = a * probabilities[row + i] + b * probabilities[row + j];
+          }
+        }
+      for (const y of rows) {
+        const { i, j, a, b, inside } = down[y];
+        for (let x = 0; x < wide; x++) {
+          if (inside * across[columns[x]].inside < 0.5) continue; // beyond the grid: background
+          let best = 0, highest = -1;
+          for (let k = 0; k < K; k++) {
+            const value = Math.fround(a * narrow[(k * P + i) * wide + x] + b * narrow[(k * P + j) * wide + x]);
+            if (value > highest) { highest = value; best = k; }
+          }
+          out[(s * H + y) * W + columns[x]] = best;
+        }
+      }
+    }
+    return out;
+  }
+}
+
+/**
+ * The two samples of a weight that lie on the grid of P samples, which begins at -start: a * sample i + b * sample j;
+ * `inside` is their share, 1 where both lie on the grid.
+ */
+function onGrid({ first, parts }, start, P) {
+  const places = parts.map((_, n) => first + n + start), on = places.map((place) => place >= 0 && place < P);
+  const [a = 0, b = 0] = parts.map((part, n) => (on[n] ? part : 0));
+  const [i = 0, j = 0] = places.map((place, n) => (on[n] ? place : 0));
+  return { i, j, a, b, inside: a + b };
+}

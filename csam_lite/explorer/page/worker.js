@@ -1,0 +1,98 @@
+// The worker: reads a scan, runs the network and writes the mask, so that the page never waits. Messages come as
+// {id, kind, ...} and are answered by {id, result} or {id, error}; between them {id, progress: a line}.
+//
+// The page puts onnxruntime-web before this script, as `ort` (csam_lite/explorer/runtime.py).
+
+import { answerArrays, describe } from "./describe.js";
+import { Grid } from "./grid.js";
+import { Network } from "./network.js";
+import { InputError, readNifti } from "./nifti.js";
+import { Scan } from "./scan.js";
+
+let network = null;   // a promise of the Network
+let file = null;      // {header, voxels} of the last scan that was read
+let shown = null;     // {scan, grid, x, probabilities}: of the scan whose mask is seen
+
+const jobs = {
+  /** Bring up the network. wasm, onnx: gzip files in base64. facts: the description of the network. */
+  start({ wasm, onnx, facts }) {
+    network = (async () => {
+      ort.env.logLevel = "error";
+      ort.env.wasm.numThreads = 1; // threads need headers that a page from disk cannot have
+      ort.env.wasm.wasmBinary = (await unpacked(wasm)).buffer;
+      return new Network(ort, await ort.InferenceSession.create(await unpacked(onnx)), facts);
+    })();
+    return network.then(() => null);
+  },
+
+  /** Read a file: the number of its {channels}. */
+  async read({ file: given }) {
+    file = null;
+    file = await readNifti(given);
+    return { channels: file.header.channels };
+  },
+
+  /** The mask of the file that was read: {description, arrays, remarks}. channels: which of the file. */
+  async segment({ channels, colours }, progress) {
+    const { header, voxels } = file, scan = new Scan(header, voxels, channels);
+    progress("preparing the network");
+    const { facts, answer } = await runner();
+    const grid = new Grid(facts.pixels, facts.spacing, scan);
+    const x = grid.image(scan.channels, scan.S);
+    progress("the network looks at the scan");
+    const first = await answer(x, scan.S, {}, { features: true,
+      progress: (done, count) => count > 1 && progress(`the network looks at the scan: window ${done} of ${count}`) });
+    const mask = grid.mask(first.probabilities, scan.S, facts.output.shape[1]);
+    const shows = describe(scan, grid, first, mask, facts, colours, header.name);
+    scan.channels = file = null; // the largest arrays, which are not needed from here on
+    shown = { scan, grid, x, probabilities: first.probabilities };
+    return { ...shows, remarks: scan.remarks };
+  },
+
+  /** What the network answers with these gates replaced (see `Network.answer`): {description, arrays}. */
+  async ask({ gates }) {
+    const { facts, answer } = await runner(), { scan, grid, x } = shown;
+    const again = await answer(x, scan.S, gates);
+    const mask = grid.mask(again.probabilities, scan.S, facts.output.shape[1]);
+    shown.probabilities = again.probabilities;
+    return { description: {}, arrays: answerArrays(again, mask, scan, facts) };
+  },
+
+  /** A mask (S, H, W) of classes as a NIfTI file in the label values of the training data: {bytes, name}. */
+  async save({ mask }) {
+    const { facts } = await network, values = [0, ...Object.keys(facts.labels).map(Number)];
+    const plain = shown.scan.maskFile(mask.map((k) => values[k]));
+    const stream = new Blob([plain]).stream().pipeThrough(new CompressionStream("gzip"));
+    const name = shown.scan.header.name.replace(/\.nii(\.gz)?$/i, "");
+    return { bytes: new Uint8Array(await new Response(stream).arrayBuffer()), name: `${name}_mask.nii.gz` };
+  },
+
+  /** Probabilities (S, K, P, P) of the last answer, for the tests. */
+  async probabilities() { return { data: shown.probabilities }; },
+};
+
+/** The network's facts and its `answer`. */
+async function runner() {
+  const ready = await network;
+  return { facts: ready.facts, answer: (...question) => ready.answer(...question) };
+}
+
+/** The bytes of a gzip file in base64. */
+async function unpacked(text) {
+  const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+let turn = Promise.resolve(); // one job at a time
+
+self.onmessage = ({ data: { id, kind, ...given } }) => {
+  turn = turn.then(async () => {
+    try {
+      self.postMessage({ id, result: await jobs[kind](given, (line) => self.postMessage({ id, progress: line })) });
+    } catch (error) {
+      const ours = error instanceof InputError;
+      self.postMessage({ id, error: ours ? error.message : `unexpected: ${error?.message || error}` });
+    }
+  });
+};
