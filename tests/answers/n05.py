@@ -1,5 +1,7 @@
 """Answers to the exercises of 05_csam_unet: wrong ones to reject, unusual right ones to accept."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -29,6 +31,10 @@ LEVEL_WRONG = {
     "gradient cut": lambda f, csam, S: level_right(f, csam, S).detach(),
     "gated twice": lambda f, csam, S: level_right(level_right(f, csam, S), csam, S),
     "four axes in": lambda f, csam, S: csam(f),
+    "S is always 4": lambda f, csam, S: level_right(f, csam, 4),
+    "S from csam": lambda f, csam, S: level_right(f, csam, csam.slice.num_slices),
+    "the gradient of the features cut": lambda f, csam, S: level_right(f.detach(), csam, S),
+    "half of the gradient": lambda f, csam, S: level_right(0.5 * f + 0.5 * f.detach(), csam, S),
 }
 
 
@@ -43,7 +49,16 @@ def count_by_modules(D, C):
             for gate in ("semantic", "positional", "slice")}
 
 
+def count_with_hidden(hidden):
+    def count(D, C):
+        return count_by_formula(D, C) | {"semantic": 2 * C * hidden(C) + hidden(C) + C}
+    return count
+
+
 COUNT_WRONG = {
+    "not rounded": count_with_hidden(lambda C: max(C / 16, 1)),
+    "rounded up": count_with_hidden(lambda C: max(-(-C // 16), 1)),
+    "rounded to the nearest": count_with_hidden(lambda C: max(round(C / 16), 1)),
     "no biases": lambda D, C: {"semantic": 2 * C * max(C // 16, 1), "positional": 98, "slice": 8 * D * D},
     "no hidden unit below 16 channels": lambda D, C: count_by_formula(D, C) | {
         "semantic": 2 * C * (C // 16) + C // 16 + C},
@@ -80,7 +95,41 @@ class Behind(nn.Module):
 
 
 def plug_in_place(network, layer, csam, S):
-    setattr(network, layer, Behind(getattr(network, layer), csam, S))
+    outer, _, name = layer.rpartition(".")
+    module = network.get_submodule(outer)
+    setattr(module, name, Behind(getattr(module, name), csam, S))
+    return network
+
+
+def plug_in_copy(network, layer, csam, S):
+    changed = copy.deepcopy(network)
+    changed.set_submodule(layer, Behind(changed.get_submodule(layer), csam, S))
+    return changed
+
+
+def plug_top_level_only(network, layer, csam, S):
+    setattr(network, layer, Behind(network.get_submodule(layer), csam, S))
+    return network
+
+
+def frozen(network, layer, csam, S):
+    return plug_in_place(network.requires_grad_(False), layer, csam, S)
+
+
+def detached(network, layer, csam, S):
+    part = network.get_submodule(layer)
+    part.csam = csam
+    part.register_forward_hook(lambda module, inputs, y: level_right(y.detach(), csam, S))
+    return network
+
+
+def hook_without_return(network, layer, csam, S):
+    part = network.get_submodule(layer)
+    part.csam = csam
+
+    def hook(module, inputs, y):
+        level_right(y, csam, S)
+    part.register_forward_hook(hook)
     return network
 
 
@@ -122,6 +171,10 @@ PLUG_WRONG = {
     "gradient cut": no_grad,
     "slices taken one by one": lambda network, layer, csam, S: into_conv(network, layer, csam, 1),
     "a CSAM of its own": lambda network, layer, csam, S: into_conv(network, layer, CSAM(S, 6), S),
+    "only layers that are not nested": plug_top_level_only,
+    "the rest frozen": frozen,
+    "the layers before it cut": detached,
+    "a hook that returns nothing": hook_without_return,
     "csam behind the whole network": lambda network, layer, csam, S: nn.Sequential(network, csam),
 }
 
@@ -135,11 +188,28 @@ RIGHT = {
     "parameters": {
         "count_by_formula": count_by_formula,
         "count_by_modules": count_by_modules,
+        "tensors": lambda D, C: {gate: torch.tensor(n) for gate, n in count_by_formula(D, C).items()},
     },
     "plug": {
         "into_conv": into_conv,
         "into_network": into_network,
         "plug_in_place": plug_in_place,
+        "plug_in_copy": plug_in_copy,
         "Around": Around,
+    },
+}
+
+EQUIVALENT = {
+    "gate_level": {"csam(volume[None])[«-1»]": "the batch has one volume"},
+    "parameters": {
+        "«max(1, C // 16)»": "max does not depend on the order",
+        "«p.detach()».numel()": "only the size is used here",
+        "for gate in «('positional', 'semantic', 'slice')»": "a dict may have any order",
+        "for gate in «('semantic', 'slice', 'positional')»": "a dict may have any order",
+        "{gate: «n» for": "a number instead of a tensor of one number",
+    },
+    "plug": {
+        "«def __init__(": "building a module needs no gradient",
+        "Behind(«network».get_submodule(layer)": "the layer of the original network is a layer as good as its copy",
     },
 }

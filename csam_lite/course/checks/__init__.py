@@ -12,19 +12,25 @@ for the way in which they were computed, so that functions, modules, loops and e
 
 Random inputs are the same for every reader. A lab is graded with other inputs: the environment variable
 CSAM_LITE_SEED chooses them, so that an answer which returns remembered values fails.
+
+In a notebook the verdict is kept for the table of exercises (progress.py). An answer whose name ends with
+`_solution` is not the reader's: its line says so, and nothing is kept.
 """
 
+import functools
 import importlib
 import os
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from csam_lite.common.errors import InputError
+from csam_lite.course.progress import remember
 
 if TYPE_CHECKING:  # torch takes seconds to load, and the names of the checks are asked for without it
     import numpy as np
@@ -33,8 +39,9 @@ if TYPE_CHECKING:  # torch takes seconds to load, and the names of the checks ar
 __all__ = sorted(path.stem for path in Path(__file__).parent.glob("n[0-9][0-9].py"))
 
 Answer = Callable[..., Any] | None  # what a reader writes; None or Ellipsis while it is not there
-Property = Callable[[], None]       # returns if it holds, and raises Wrong if it does not
-Verdict = bool | None               # what a check returns
+Property = Callable[[], None]  # returns if it holds, and raises Wrong if it does not
+Verdict = bool | None  # what a check returns
+_whose = ContextVar("whose", default="")  # "solution of " while a solution is checked
 Item = TypeVar("Item")
 CUT = "is there a no_grad(), a detach(), or a new tensor made from values?"
 
@@ -48,11 +55,41 @@ class Wrong(Exception):
     it."""
 
 
+class Check(Protocol):
+    """A check of an exercise; `key` is its name, such as "n02.statistics"."""
+
+    key: str
+    __wrapped__: Callable[[Answer], Verdict]
+
+    def __call__(self, answer: Answer) -> Verdict: ...
+
+
+def exercise(check: Callable[[Answer], Verdict]) -> Check:
+    """Decorate a check: it then has a `key`, and remembers its verdicts on a reader's answers."""
+    key = f"{check.__module__.rpartition('.')[2]}.{check.__name__}"
+
+    @functools.wraps(check)
+    def checked(answer: Answer) -> Verdict:
+        is_solution = getattr(answer, "__name__", "").endswith("_solution")
+        before = _whose.set("solution of " if is_solution else "")
+        try:
+            verdict = check(answer)
+        finally:
+            _whose.reset(before)
+        if not is_solution:
+            remember(key, verdict)
+        return verdict
+    checked.key = key
+    return checked
+
+
 def states(statement: str) -> Callable[[Property], Property]:
     """Decorate a property with its statement in words, which `verify` prints where the property fails."""
+
     def give(trial: Property) -> Property:
         trial.statement = statement
         return trial
+
     return give
 
 
@@ -63,6 +100,7 @@ def verify(name: str, *properties: Property) -> Verdict:
     A property is a function without arguments. It raises Wrong where it does not hold, or Untouched. Any
     other error comes from the reader's code and is shown too.
     """
+    name = _whose.get() + name
     for trial in properties:
         try:
             trial()
@@ -159,6 +197,34 @@ def parts(result: Any, names: Sequence[str]) -> list:
     return [answer(lambda part=part: part) for part in result]
 
 
+def numbers(result: Any, on: str) -> "torch.Tensor":
+    """The numbers of an answer as a tensor (float64), whether it is a tensor, an array, a number or a list.
+
+    Raises Wrong where it is something else; `on` says for which input.
+    """
+    import torch
+
+    if isinstance(result, (list, tuple, Iterator)):
+        members = [numbers(member, on) for member in result]
+        if len({member.shape for member in members}) != 1:
+            raise Wrong(
+                f"on {on}: expected numbers, found a {type(result).__name__} of unlike or no entries"
+            )
+        return torch.stack(members)
+    try:
+        return torch.as_tensor(result).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError):
+        raise Wrong(f"on {on}: expected numbers, found {type(result).__name__}") from None
+
+
+def number(result: Any, on: str) -> float:
+    """The number of an answer, which may be a tensor or an array of one number. Raises Wrong otherwise."""
+    values = numbers(result, on)
+    if values.numel() != 1:
+        raise Wrong(f"on {on}: expected one number, found the shape {tuple(values.shape)}")
+    return values.item()
+
+
 def same_shape(result: Any, expected: Iterable[int], on: str) -> None:
     """Raise Wrong unless `result` is a tensor of the shape `expected`; `on` says for which input."""
     shape = tuple(getattr(result, "shape", ()))
@@ -179,12 +245,19 @@ def same_values(
     apart = (values - expected).abs()
     if not bool((apart <= tolerance * (float(expected.abs().max()) or 1.0)).all()):  # NaN fails too
         at = tuple(int(i) for i in torch.unravel_index(apart.nan_to_num(torch.inf).argmax(), apart.shape))
-        raise Wrong(f"on {on}: at {at} expected {float(expected[at]):.4g}, found {float(values[at]):.4g}"
-                    + (f"; {hint}" if hint else ""))
+        raise Wrong(
+            f"on {on}: at {at} expected {float(expected[at]):.4g}, found {float(values[at]):.4g}"
+            + (f"; {hint}" if hint else "")
+        )
 
 
-def same_gradients(theirs: Callable, ours: Callable, *inputs: "torch.Tensor", names: Sequence[str],
-                   part: "torch.nn.Module | None" = None) -> None:
+def same_gradients(
+    theirs: Callable,
+    ours: Callable,
+    *inputs: "torch.Tensor",
+    names: Sequence[str],
+    part: "torch.nn.Module | None" = None,
+) -> None:
     """Raise Wrong unless the gradients of theirs(*inputs) and ours(*inputs) agree: in the inputs, which
     `names` names, and in the parameters of `part`. Each function returns a tensor or a tuple of tensors."""
     import torch
@@ -206,9 +279,13 @@ def same_gradients(theirs: Callable, ours: Callable, *inputs: "torch.Tensor", na
             if result is None and expected is not None:
                 raise Wrong(f"no gradient reaches {name}; {CUT}")
             if expected is not None:
-                same_values(result, expected, f"the gradient in {name}",
-                            "where the graph is cut, the values can agree while the gradients do not",
-                            tolerance=1e-3)  # sums in another order, of terms that nearly cancel
+                same_values(
+                    result,
+                    expected,
+                    f"the gradient in {name}",
+                    "where the graph is cut, the values can agree while the gradients do not",
+                    tolerance=1e-3,  # sums in another order, of terms that nearly cancel
+                )
 
 
 def __getattr__(name: str) -> ModuleType:

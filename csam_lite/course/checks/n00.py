@@ -17,6 +17,7 @@ from csam_lite.course.checks import (
     Verdict,
     Wrong,
     answer,
+    exercise,
     numpy_generator,
     same_values,
     states,
@@ -121,6 +122,7 @@ def _weights() -> Line:
     return True, f"shipped weights: {parameters:,} parameters", ""
 
 
+@exercise
 def gate_shapes(function: Answer) -> Verdict:
     """function(B, S, C, H, W) -> {"semantic": shape, "positional": shape, "slice": shape} of the three
     gates."""
@@ -153,6 +155,7 @@ def gate_shapes(function: Answer) -> Verdict:
     )
 
 
+@exercise
 def slice_gate(function: Answer) -> Verdict:
     """function(F, gate): F (B, S, C, H, W), gate (B, S) -> F with each slice multiplied by its gate."""
     generator = torch_generator(0)
@@ -184,6 +187,7 @@ def slice_gate(function: Answer) -> Verdict:
                   passes_gradients(function, ours, F=F, gate=gate))
 
 
+@exercise
 def dice(function: Answer) -> Verdict:
     """function(a, b): two boolean masks (S, H, W) -> 2 |a and b| / (|a| + |b|), one number for the volume."""
 

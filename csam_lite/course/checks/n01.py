@@ -11,6 +11,7 @@ from csam_lite.course.checks import (
     Verdict,
     Wrong,
     answer,
+    exercise,
     numpy_generator,
     same_values,
     states,
@@ -19,6 +20,7 @@ from csam_lite.course.checks import (
 )
 
 
+@exercise
 def spacing(function: Answer) -> Verdict:
     """function(affine): affine (4, 4), from voxel numbers to mm -> the distance in mm between neighbouring
     voxels on each of the three axes."""
@@ -76,6 +78,7 @@ def spacing(function: Answer) -> Verdict:
     return verify("spacing", straight, positive, moved, in_order, tilted, sagittal)
 
 
+@exercise
 def slice_axis(function: Answer) -> Verdict:
     """function(shape, spacing): three voxel numbers, three distances in mm -> the axis across the slices: 0,
     1 or 2."""
@@ -126,6 +129,7 @@ def slice_axis(function: Answer) -> Verdict:
     return verify("slice_axis", usual, first_or_middle, not_the_shape, three_spacings)
 
 
+@exercise
 def thick_slices(function: Answer) -> Verdict:
     """function(fine, factor): fine (Z, H, W) numpy array -> (Z // factor, H, W), each slice the mean of
     `factor` neighbouring planes."""
@@ -168,6 +172,7 @@ def thick_slices(function: Answer) -> Verdict:
     return verify("thick_slices", by_hand, in_plane, neighbours, left_over, whole_numbers)
 
 
+@exercise
 def influence(function: Answer) -> Verdict:
     """function(network, x, s): x (B, S, C, H, W) -> the largest absolute change of the network's answer in
     slice s when all other slices are set to zero."""

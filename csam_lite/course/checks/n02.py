@@ -9,6 +9,7 @@ from csam_lite.course.checks import (
     Verdict,
     Wrong,
     answer,
+    exercise,
     parts,
     same_shape,
     same_values,
@@ -21,6 +22,7 @@ PAIR = ("the maximum", "the mean")
 WEIGHTS = {"W1": (2, 2), "b1": (2,), "W2": (2, 2), "b2": (2,)}
 
 
+@exercise
 def statistics(function: Answer) -> Verdict:
     """function(x): the maximum and the mean of each channel of x (B, S, C, H, W) in its whole volume, (B, C)
     each."""
@@ -47,6 +49,7 @@ def statistics(function: Answer) -> Verdict:
     )
 
 
+@exercise
 def semantic_attention(function: Answer) -> Verdict:
     """function(x, mlp): x times its semantic gate, as SemanticAttention; `mlp` is a module (B, C) -> (B,
     C)."""
@@ -63,6 +66,7 @@ def semantic_attention(function: Answer) -> Verdict:
     )
 
 
+@exercise
 def by_hand(function: Answer) -> Verdict:
     """function(): W1 (2, 2), b1 (2,), W2 (2, 2), b2 (2,) of an MLP that opens the channel with the higher
     maximum and shuts the other one."""
@@ -103,6 +107,7 @@ def by_hand(function: Answer) -> Verdict:
     return verify("by_hand", shapes, opens)
 
 
+@exercise
 def masked_statistics(function: Answer) -> Verdict:
     """function(x, mask): maximum and mean (B, C) of the real slices alone; mask (B, S) is True where a slice
     is real."""

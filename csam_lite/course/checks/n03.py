@@ -9,6 +9,7 @@ from csam_lite.course.checks import (
     Verdict,
     Wrong,
     answer,
+    exercise,
     parts,
     same_shape,
     same_values,
@@ -20,6 +21,7 @@ from csam_lite.course.checks._tensors import features, leaves_inputs, passes_gra
 from csam_lite.course.toys import one_stays
 
 
+@exercise
 def maps(function: Answer) -> Verdict:
     """function(x): the maximum and the mean of x (B, S, C, H, W) over slices and channels, in this order (B,
     2, H, W)."""
@@ -42,6 +44,7 @@ def maps(function: Answer) -> Verdict:
     return verify("maps", by_hand, batch, leaves_inputs(function, x=x), passes_gradients(function, ours, x=x))
 
 
+@exercise
 def positional_attention(function: Answer) -> Verdict:
     """function(x, conv): x times its positional gate, as PositionalAttention; `conv` maps (B, 2, H, W) to (B,
     1, H, W)."""
@@ -57,6 +60,7 @@ def positional_attention(function: Answer) -> Verdict:
     )
 
 
+@exercise
 def by_hand(function: Answer) -> Verdict:
     """function(): a weight (1, 2, 7, 7) and a bias (1,) whose gate is open on the disc that stays, and shut
     on discs that jump."""

@@ -16,6 +16,7 @@ from csam_lite.course.checks import (
     Verdict,
     Wrong,
     answer,
+    exercise,
     same_gradients,
     same_shape,
     same_values,
@@ -30,6 +31,7 @@ from csam_lite.course.checks._tensors import leaves_inputs
 DRAWS = 20000
 
 
+@exercise
 def slice_gate(gate: Answer) -> Verdict:
     """gate(x, mlp) -> A_sl (B, S, 1, 1, 1) of x (B, S, C, H, W), whose S slices fill all D slots; mlp: (B, D)
     -> (B, D)."""
@@ -67,6 +69,7 @@ def slice_gate(gate: Answer) -> Verdict:
     return verify("slice gate", shape, values, alone, leaves_inputs(theirs, x=x), gradients)
 
 
+@exercise
 def draw(sample: Answer) -> Verdict:
     """sample(mean, diag, factor) -> one draw (B, S) of Normal(mean, factor factor^T + diag(diag)), with
     gradients to all three."""
@@ -160,6 +163,7 @@ def draw(sample: Answer) -> Verdict:
     return verify("the draw", shape, random, centre, spread, bell, each_volume, gradients)
 
 
+@exercise
 def finds_cut(arrives: Answer) -> Verdict:
     """arrives(module) -> True if every parameter of `module`, which reads x (2, 6, 4, 8, 8), gets a gradient
     that is not zero."""
@@ -199,6 +203,7 @@ def finds_cut(arrives: Answer) -> Verdict:
     return verify("your test of the gradient", *trials)
 
 
+@exercise
 def slots(place: Answer) -> Verdict:
     """place(mask, D) -> the slot (B, S), a whole number, of every slice whose mask (B, S) is True; other
     entries do not matter."""

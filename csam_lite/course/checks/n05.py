@@ -11,14 +11,19 @@ from csam_lite.core.attention import CSAM, PositionalAttention, SemanticAttentio
 from csam_lite.course.checks import (
     Wrong,
     answer,
+    exercise,
+    number,
     numpy_generator,
+    same_gradients,
     same_shape,
     same_values,
     seed_of,
+    states,
     verify,
 )
 
 
+@exercise
 def gate_level(gated: Callable) -> bool | None:
     """gated(features, csam, S): features (B*S, C, H, W) of volumes of S slices -> the same, gated by csam."""
     with torch.random.fork_rng():
@@ -26,34 +31,52 @@ def gate_level(gated: Callable) -> bool | None:
         csam, features = CSAM(4, 6).eval(), torch.randn(3 * 4, 6, 5, 7)
     wanted = csam(features.unflatten(0, (3, 4))).flatten(0, 1)
 
+    @states("The result has the axes (B*S, C, H, W)")
     def shape() -> None:
-        """the result has the axes (B*S, C, H, W)"""
-        same_shape(answer(gated, features, csam, 4), features.shape, "3 volumes of 4 slices, 6 channels, 5 x "
-                                                                     "7 pixels")
+        same_shape(
+            answer(gated, features, csam, 4),
+            features.shape,
+            "3 volumes of 4 slices, 6 channels, 5 x 7 pixels",
+        )
 
+    @states("The result is what csam gives for x (B, S, C, H, W)")
     def values() -> None:
-        """the result is what csam gives for x (B, S, C, H, W)"""
-        same_values(answer(gated, features, csam, 4), wanted, "3 volumes of 4 slices",
-                    "is the first axis split into (B, S) with the volumes first? does csam see 5 axes?")
+        same_values(
+            answer(gated, features, csam, 4),
+            wanted,
+            "3 volumes of 4 slices",
+            "is the first axis split into (B, S) with the volumes first? does csam see 5 axes?",
+        )
 
+    @states("A volume is gated in the same way, whatever else is in its batch")
     def apart() -> None:
-        """a volume is gated in the same way, whatever else is in its batch"""
-        same_values(answer(gated, features[:4], csam, 4), wanted[:4], "the first volume alone",
-                    "do not pool over the volumes of the batch")
+        same_values(
+            answer(gated, features[:4], csam, 4),
+            wanted[:4],
+            "the first volume alone",
+            "do not pool over the volumes of the batch",
+        )
 
+    @states("Volumes of S slices are gated, also where csam is made for more")
+    def fewer_slices() -> None:
+        fewer = csam(features.unflatten(0, (4, 3))).flatten(0, 1)
+        on = "4 volumes of 3 slices, csam made for 4 slices"
+        same_values(answer(gated, features, csam, 3), fewer, on, "take the number of slices from S")
+
+    @states("Gradients reach the features and the gates")
     def gradients() -> None:
-        """gradients reach the features and the gates"""
-        leaf = features.clone().requires_grad_()
-        csam.zero_grad(set_to_none=True)
-        result = answer(gated, leaf, csam, 4)
-        if result.requires_grad:
-            result.square().sum().backward()
-        if leaf.grad is None or any(parameter.grad is None for parameter in csam.parameters()):
-            raise Wrong("a gradient is missing; is there a .detach(), a .data or a torch.no_grad()?")
+        same_gradients(
+            lambda given: answer(gated, given, csam, 4),
+            lambda given: csam(given.unflatten(0, (3, 4))).flatten(0, 1),
+            features,
+            names=["features"],
+            part=csam,
+        )
 
-    return verify("gate a level", shape, values, apart, gradients)
+    return verify("gate a level", shape, values, apart, fewer_slices, gradients)
 
 
+@exercise
 def parameters(count: Callable) -> bool | None:
     """count(D, C) -> {"semantic": n, "positional": n, "slice": n}: parameters for D slices and C channels."""
 
@@ -63,81 +86,111 @@ def parameters(count: Callable) -> bool | None:
 
     def compare(gate: str, D: int, C: int, make: Callable[[], nn.Module]) -> None:
         counted = answer(count, D, C)
-        if gate not in counted:
-            raise Wrong(f"for D = {D}, C = {C}: there is no entry {gate!r}, only {sorted(counted)}")
+        if not isinstance(counted, dict) or gate not in counted:
+            found = sorted(counted, key=str) if isinstance(counted, dict) else type(counted).__name__
+            raise Wrong(f"for D = {D}, C = {C}: expected a dict with the entry {gate!r}, found {found}")
         wanted = sum(parameter.numel() for parameter in make().parameters())
-        if int(counted[gate]) != wanted:
-            raise Wrong(f"for D = {D}, C = {C}: expected {wanted}, found {counted[gate]}; "
-                        "a Linear or Conv2d has weights and biases")
+        result = number(answer(lambda: counted[gate]), f"D = {D}, C = {C}")
+        if result != wanted:
+            raise Wrong(
+                f"for D = {D}, C = {C}: expected {wanted} for {gate!r}, found {result:g}; "
+                "a Linear or Conv2d has weights and biases"
+            )
 
+    @states("The semantic gate's MLP goes C -> C // 16 -> C")
     def semantic() -> None:
-        """the semantic gate's MLP goes C -> C // 16 -> C"""
         for C in (16, 64, 512, *drawn_channels):
             compare("semantic", 20, C, lambda C=C: SemanticAttention(C))
 
-    def thin() -> None:
-        """below 16 channels the hidden layer has one unit"""
-        compare("semantic", 20, 8, lambda: SemanticAttention(8))
+    @states("Where 16 does not divide C, the hidden layer is rounded down")
+    def rounded_down() -> None:
+        for C in (24, 40, 31, 47):
+            compare("semantic", 20, C, lambda C=C: SemanticAttention(C))
 
+    @states("Below 16 channels the hidden layer has one unit")
+    def thin() -> None:
+        for C in (8, 15, 1):
+            compare("semantic", 20, C, lambda C=C: SemanticAttention(C))
+
+    @states("The positional gate is one 7 x 7 convolution from 2 maps to 1, for any D and C")
     def positional() -> None:
-        """the positional gate is one 7 x 7 convolution from 2 maps to 1, for any D and C"""
         for D, C in ((20, 64), (6, 512), *zip(drawn_slices, drawn_channels)):
             compare("positional", D, C, PositionalAttention)
 
+    @states("The slice gate's MLP goes D -> 4 D -> D, for any C")
     def slice_() -> None:
-        """the slice gate's MLP goes D -> 4 D -> D, for any C"""
         for D, C in ((20, 64), (6, 512), (32, 8), *zip(drawn_slices, drawn_channels)):
             compare("slice", D, C, lambda D=D: SliceAttention(D))
 
-    return verify("parameters of the gates", semantic, thin, positional, slice_)
+    return verify("parameters of the gates", semantic, rounded_down, thin, positional, slice_)
 
 
+@exercise
 def plug(plugged: Callable) -> bool | None:
     """plugged(network, layer, csam, S) -> a network like `network`; csam gates what the layer returns."""
 
-    def parts() -> tuple[nn.Module, CSAM, torch.Tensor]:
+    def parts() -> tuple[_Layers, CSAM, torch.Tensor]:
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(8))
-            network = _Layers()
-            return network, CSAM(4, 6).eval(), torch.randn(2 * 4, 1, 8, 8)
+            return _Layers(), CSAM(4, 6).eval(), torch.randn(2 * 4, 1, 8, 8)
 
-    def expected(network: nn.Module, csam: CSAM, x: torch.Tensor) -> torch.Tensor:
-        y = network.middle(network.first(x))
-        return network.last(csam(y.unflatten(0, (-1, 4))).flatten(0, 1))
+    def gates(layer: str, hint: str) -> None:
+        network, csam, x = parts()
+        plain, wanted = network(x).detach(), network(x, layer, csam).detach()
+        result = answer(plugged, network, layer, csam, 4)(x)
+        if tuple(result.shape) == tuple(plain.shape) and torch.allclose(result, plain):
+            raise Wrong(f"layer {layer!r}: the output is that of the network without csam; {hint}")
+        same_values(result, wanted, f"layer {layer!r}, 2 volumes of 4 slices", hint)
 
+    @states("The network gives what it gives with csam behind the layer")
     def values() -> None:
-        """the network gives what it gives with csam behind the layer"""
-        network, csam, x = parts()
-        wanted = expected(network, csam, x).detach()
-        same_values(answer(plugged, network, "middle", csam, 4)(x), wanted, 'layer "middle", 2 volumes of 4 '
-                                                                            'slices',
-                    "csam takes (B, S, C, H, W), the layer gives (B*S, C, H, W)")
+        gates(
+            "middle",
+            "a hook must return the new output, and csam takes (B, S, C, H, W) where the layer gives "
+            "(B*S, C, H, W)",
+        )
 
+    @states("Csam gates the layer that was named")
     def any_layer() -> None:
-        """csam gates the layer that was named"""
-        network, csam, x = parts()
-        y = csam(network.first(x).unflatten(0, (-1, 4))).flatten(0, 1)
-        wanted = network.last(network.middle(y)).detach()
-        same_values(answer(plugged, network, "first", csam, 4)(x), wanted, 'layer "first"',
-                    "is the layer's name written into your code?")
+        gates("first", "is the layer's name written into your code?")
 
+    @states("Csam gates a layer inside another one")
+    def nested() -> None:
+        gates(
+            "block.conv",
+            "setattr does not look inside a layer; split the name at its last dot, or use "
+            "network.get_submodule(name) and network.set_submodule(name, new)",
+        )
+
+    @states("An optimiser that gets network.parameters() trains csam and all other layers")
     def learns() -> None:
-        """an optimiser that gets network.parameters() trains csam, and a gradient reaches csam"""
-        network, csam, x = parts()
-        # with some weights, a part of csam gets a gradient of zero from any network
-        wanted = torch.autograd.grad(expected(network, csam, x).square().sum(), tuple(csam.parameters()))
-        result = answer(plugged, network, "middle", csam, 4)
-        known = {id(parameter) for parameter in result.parameters()}
-        if any(id(parameter) not in known for parameter in csam.parameters()):
-            raise Wrong("csam's parameters are not among network.parameters(); "
-                        "make csam an attribute of a module of the network")
-        result(x).square().sum().backward()
-        if any(parameter.grad is None or bool(gradient.any()) and not bool(parameter.grad.any())
-               for parameter, gradient in zip(csam.parameters(), wanted)):
-            raise Wrong("a parameter of csam got no gradient")
+        for layer in ("first", "block.conv"):
+            network, csam, x = parts()
+            # with some weights, a part of csam gets a gradient of zero from any network
+            loss = network(x, layer, csam).square().sum()
+            wanted = torch.autograd.grad(loss, tuple(csam.parameters()))
+            result, x = answer(plugged, network, layer, csam, 4), x.requires_grad_()
+            known = {id(parameter) for parameter in result.parameters()}
+            if any(id(parameter) not in known for parameter in csam.parameters()):
+                raise Wrong(
+                    "csam's parameters are not among network.parameters(); "
+                    "make csam an attribute of a module of the network"
+                )
+            result(x).square().sum().backward()
+            if any(
+                parameter.grad is None or bool(gradient.any()) and not bool(parameter.grad.any())
+                for parameter, gradient in zip(csam.parameters(), wanted)
+            ):
+                raise Wrong("a parameter of csam got no gradient")
+            silent = [name for name, parameter in result.named_parameters() if parameter.grad is None]
+            if silent or x.grad is None:
+                raise Wrong(
+                    f"{[*silent, 'the input'][0]} got no gradient; is there a detach(), a no_grad() "
+                    "or a requires_grad_(False)?"
+                )
 
+    @states("A changed slice changes the other slices of its volume, and no slice of another volume")
     def crosses() -> None:
-        """a changed slice changes the other slices of its volume, and no slice of another volume"""
         network, csam, x = parts()
         result = answer(plugged, network, "middle", csam, 4)
         changed = x.clone()
@@ -148,16 +201,29 @@ def plug(plugged: Callable) -> bool | None:
             moved = [round(float(value), 4) for value in change]
             raise Wrong(f"slice 1 of volume 0 was changed; the outputs of the 8 slices moved by {moved}")
 
-    return verify("plug in a CSAM", values, any_layer, learns, crosses)
+    return verify("plug in a CSAM", values, any_layer, nested, learns, crosses)
 
 
 class _Layers(nn.Module):
-    """Three layers. It is no nn.Sequential, because there `network.csam = csam` would add a fourth layer."""
+    """Four layers, of which one is nested. It is no nn.Sequential, because there `network.csam = csam` would
+    add a layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.middle = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.block = nn.ModuleDict({"conv": nn.Conv2d(6, 6, 3, padding=1)})
         self.last = nn.Conv2d(6, 2, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.middle(self.first(x)))
+    def forward(self, x: torch.Tensor, layer: str = "", csam: CSAM | None = None) -> torch.Tensor:
+        """x (B*S, 1, H, W) -> (B*S, 2, H, W); csam gates what the layer of this name returns."""
+        layers = {
+            "first": self.first,
+            "middle": self.middle,
+            "block.conv": self.block["conv"],
+            "last": self.last,
+        }
+        for name, module in layers.items():
+            x = module(x)
+            if name == layer:
+                x = csam(x.unflatten(0, (-1, 4))).flatten(0, 1)
+        return x

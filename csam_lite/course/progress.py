@@ -1,0 +1,93 @@
+"""What a reader has done: the verdict of each exercise, kept between visits on the reader's own disk.
+
+    course.show_exercises("02")  # at the end of notebook 02: its exercises, solved, tried or open
+    course.show_exercises()      # in notebook 00: how many of each notebook
+
+The checks call `remember`, which keeps a verdict in a notebook only, so that tests and the grading of a lab
+leave no trace. Where the disk cannot be written, nothing is kept and nothing fails.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from csam_lite.common.errors import InputError
+from csam_lite.common.files import whole_file
+from csam_lite.course.lab.exercises import read_exercises
+from csam_lite.course.lessons import data_folder
+from csam_lite.course.notebooks import choose, find_notebooks
+
+STATES = ("solved", "tried", "open")
+
+
+def remember(check: str, verdict: bool | None) -> None:
+    """Keep the verdict on an exercise, such as "n02.statistics": True solves it for good, False is a try."""
+    before = verdicts()
+    after = "solved" if verdict or before.get(check) == "solved" else "tried"
+    if verdict is None or before.get(check) == after or not in_notebook():
+        return
+    try:
+        with whole_file(_file()) as part:
+            part.write_text(json.dumps(before | {check: after}, indent=1), encoding="utf-8")
+    except (OSError, InputError):
+        pass  # a disk that cannot be written keeps nothing
+
+
+def verdicts() -> dict[str, str]:
+    """{check: "solved" or "tried"} of all exercises that the reader has worked on; {} where none is kept."""
+    try:
+        kept = json.loads(_file().read_text(encoding="utf-8"))
+        return {str(check): state for check, state in kept.items() if state in STATES}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def in_notebook() -> bool:
+    """Whether this is the process of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
+def show_exercises(notebook: str = "") -> Table:
+    """The table of the exercises of one notebook, such as "02", or of all notebooks in short."""
+    import nbformat
+
+    kept, rows = verdicts(), []
+    for path in choose(find_notebooks(), [notebook] if notebook else []):
+        exercises = read_exercises(nbformat.read(path, as_version=4), path)
+        states = [kept.get(exercise.check, "open") for exercise in exercises]
+        if notebook:
+            rows += [(exercise.number, exercise.title, state) for exercise, state in zip(exercises, states)]
+        else:
+            count = Counter(states)
+            title = path.stem[3:].replace("_", " ")
+            rows.append((path.stem[:2], title, *(str(count[state]) for state in STATES)))
+    return Table(("exercise", "title", "state") if notebook else ("notebook", "title", *STATES), rows)
+
+
+@dataclass
+class Table:
+    """Rows of text with a line of headers, which a notebook shows as HTML and a terminal as text."""
+
+    headers: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def __repr__(self) -> str:
+        lines = [self.headers, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        def line(cells: tuple[str, ...], tag: str) -> str:
+            return "<tr>" + "".join(
+                f'<{tag} style="text-align:left">{html.escape(cell)}</{tag}>' for cell in cells) + "</tr>"
+        return f"<table>{line(self.headers, 'th')}{''.join(line(row, 'td') for row in self.rows)}</table>"
+
+
+def _file() -> Path:
+    return data_folder() / "exercises.json"
