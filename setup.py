@@ -1,10 +1,16 @@
-"""Puts the notebooks, without outputs, into the wheel; everything else is said in pyproject.toml."""
+"""Puts the notebooks, without outputs, into the wheel, and builds a source archive whose bytes depend on the
+sources alone. Everything else is said in pyproject.toml.
+"""
 
+import gzip
 import json
+import os
+import tarfile
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 
 class BuildWithNotebooks(build_py):
@@ -25,4 +31,25 @@ class BuildWithNotebooks(build_py):
             (target / path.name).write_text(text, encoding="utf-8")
 
 
-setup(cmdclass={"build_py": BuildWithNotebooks})
+class ReproducibleArchive(sdist):
+    """With SOURCE_DATE_EPOCH set, as for wheels: files have that time and no owner, in the order of names."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        moment = os.environ.get("SOURCE_DATE_EPOCH")
+        if not moment or format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+
+        def plain(member):
+            member.mtime, member.uid, member.gid, member.uname, member.gname = int(moment), 0, 0, "", ""
+            member.mode = 0o755 if member.isdir() else 0o644
+            return member
+
+        target = f"{base_name}.tar.gz"
+        with (open(target, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, int(moment)) as packed,
+              tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive):
+            for path in sorted(Path(base_dir).rglob("*")):
+                archive.add(path, recursive=False, filter=plain)
+        return target
+
+
+setup(cmdclass={"build_py": BuildWithNotebooks, "sdist": ReproducibleArchive})

@@ -298,6 +298,14 @@ def run_course(arguments: argparse.Namespace) -> None:
         print(f"{arguments.copy}: {len(copied)} notebooks; open them with: jupyter lab {arguments.copy}")
         return
     _need_course()
+    if arguments.new_exercise:
+        from csam_lite.course.new_exercise import new_exercise
+
+        changed = new_exercise(arguments.new_exercise, PACKAGE.parent, arguments.name)
+        print("\n".join([f"{path}: changed" for path in changed]))
+        write = f"python -m csam_lite course --write {arguments.new_exercise}"
+        print(f"next, as CONTRIBUTING.md says: ruff check --fix csam_lite; {write}")
+        return
     from csam_lite.course.execute import run_course
 
     run_course(
@@ -624,6 +632,12 @@ def _add_course(command: Command) -> None:
         metavar="OWNER/REPO@TAG",
         help="only write this address into badges, setup cells and pyproject.toml (for a fork)",
     )
+    course.add_argument(
+        "--new-exercise",
+        metavar="NN",
+        help="only write the cells, the check and the answers of a new exercise into this notebook",
+    )
+    course.add_argument("--name", default="", help="of the function in the new exercise")
 
     lab = command(None, "lab", "hand out exercises of the course, and grade what comes back")
     lab_commands = lab.add_subparsers(required=True, metavar="COMMAND")

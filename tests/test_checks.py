@@ -39,13 +39,17 @@ def test_a_slice_that_is_left_empty_is_wrong_whatever_lies_in_the_memory():
 
 def test_every_check_that_a_notebook_calls_has_answers():
     called = {found for path in NOTEBOOKS.glob("*.ipynb") for found in re.findall(r"checks\.(n\d\d)\.(\w+)\(", path.read_text(encoding="utf-8"))}
-    assert called - {("n00", "machine")} == set(CHECKS)  # machine() asks the machine, not the reader: test_machine.py
+    called -= {("n00", "machine")}  # it asks the machine, not the reader: test_machine.py
+    for module, name in called ^ set(CHECKS):
+        where = f"tests/answers/{module}.py: add" if (module, name) in called else f"notebooks/{module[1:]}_*.ipynb: call"
+        pytest.fail(f"{where} checks.{module}.{name} (CONTRIBUTING.md, An exercise)", pytrace=False)
 
 
 @pytest.mark.parametrize("module, name", CHECKS)
 def test_there_are_enough_answers(module, name):
     by_value = [what for what in ANSWERS[module].WRONG[name] if f"{module}.{name}: {what}" not in RAISES]
-    assert len(by_value) >= 4 and len(ANSWERS[module].RIGHT[name]) >= 2
+    assert len(by_value) >= 4, f"tests/answers/{module}.py: WRONG[{name!r}] needs four answers that the values give away"
+    assert len(ANSWERS[module].RIGHT[name]) >= 2, f"tests/answers/{module}.py: RIGHT[{name!r}] needs two answers"
 
 
 @pytest.mark.parametrize("one, answer", cases("WRONG"))

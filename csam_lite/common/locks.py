@@ -10,7 +10,7 @@ from csam_lite.common.errors import InputError
 try:
     import fcntl
 except ImportError:  # Windows has no locks on folders
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager

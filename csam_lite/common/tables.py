@@ -4,10 +4,11 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from csam_lite.common.files import whole_file
 
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 TEXT_COLUMNS = ("case", "patient", "class", "network", "against", "reference", "metric")
 
 

@@ -72,12 +72,12 @@ def _through_channel_maps(attentions: Sequence[Gate], F: torch.Tensor,
                           mask: torch.Tensor | None) -> torch.Tensor:
     """Fact 1: pool F over channels once, then work on the two maps."""
     highest, mean = MaxAndMeanOverChannels.apply(F)  # (B, S, 1, H, W) each
-    product = 1.0
+    product: torch.Tensor | None = None
     for attention in attentions:
         rest = tuple(dim for dim in attention.pooled if dim not in CHANNELS)
         A = attention.gate_from(max_over(highest, rest, mask), mean_over(mean, rest, mask), mask)
-        highest, mean, product = highest * A, mean * A, product * A
-    return F * product.to(F.dtype)
+        highest, mean, product = highest * A, mean * A, A if product is None else product * A
+    return F if product is None else F * product.to(F.dtype)
 
 
 class MaxAndMeanOverVolume(torch.autograd.Function):

@@ -20,7 +20,7 @@ class NamedArray(NamedTuple):
     T is the second slice axis of a covariance.
     """
 
-    values: "numpy.ndarray"  # noqa: F821, numpy comes with torch; the core does not import it
+    values: "numpy.ndarray"  # type: ignore[name-defined]  # noqa: F821, numpy comes with torch; no import here
     axes: tuple[str, ...]
 
 
@@ -40,7 +40,8 @@ def record_gates(network: nn.Module) -> Iterator[dict[str, dict[str, NamedArray]
     one left. A bare CSAM has the name "". Give the network itself, not what torch.compile made of it, because
     compiled code may not call hooks.
     """
-    record, hooks = {}, []
+    record: dict[str, dict[str, NamedArray]] = {}
+    hooks = []
 
     def keep(csam_name: str, gate: str, axes: str, read: Callable) -> Callable:
         def hook(module, inputs, output):

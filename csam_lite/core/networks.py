@@ -65,7 +65,7 @@ class SliceNetwork(nn.Module):
         if mask is not None:
             x = x.masked_fill(~mask.bool()[:, :, None, None, None], 0)  # padding may hold anything, even NaN
         x = x.flatten(0, 1)  # (B*S, C, H, W)
-        features = []
+        features: list[torch.Tensor] = []
         for block in blocks:
             features.append(block(F.max_pool2d(features[-1], 2) if features else x))
         gated = [module(f.unflatten(0, (B, S)), mask).flatten(0, 1)

@@ -40,5 +40,6 @@ def organ_box(*masks: np.ndarray) -> tuple[slice, slice, slice]:
     """
     foreground = np.any([mask > 0 for mask in masks], axis=0)
     if not foreground.any():
-        return (slice(None),) * 3
-    return tuple(slice(where.min(), where.max() + 1) for where in np.nonzero(foreground))
+        return slice(None), slice(None), slice(None)
+    S, H, W = (slice(where.min(), where.max() + 1) for where in np.nonzero(foreground))
+    return S, H, W

@@ -26,7 +26,7 @@ class Experiment:
     def draw(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Differences (P, T) whose true mean is zero, and the fold (P,) of each patient."""
         P, T = self.patients, self.trainings
-        folds = np.arange(P) % self.folds
+        folds: np.ndarray = np.arange(P) % self.folds
         luck = random.normal(0, self.training, (self.folds, T)) + random.normal(0, self.fold, (self.folds, 1))
         patients = random.normal(0, self.patient, (P, 1)) + random.normal(0, self.rest, (P, T))
         return patients + luck[folds], folds

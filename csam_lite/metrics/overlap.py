@@ -76,7 +76,8 @@ def thirds(reference: np.ndarray) -> tuple[slice, slice, slice]:
     if len(held):
         first, count = int(held[0]), int(held[-1] + 1 - held[0])
         cuts[1:3] = first + round(count / 3), first + round(2 * count / 3)
-    return tuple(slice(start, end) for start, end in zip(cuts, cuts[1:]))
+    bottom, middle, top = (slice(start, end) for start, end in zip(cuts, cuts[1:]))
+    return bottom, middle, top
 
 
 def dice(p: np.ndarray, r: np.ndarray) -> float:
