@@ -63,7 +63,11 @@ def load_dataset(data: str = "phantom", quick: bool = True, seed: int = 0) -> Da
     elif data == "msd":
         folder = data_folder() / "Task05_Prostate"
         with _lock(folder):
-            get_msd_prostate(folder, one_zone="remap")
+            try:
+                get_msd_prostate(folder, one_zone="remap")
+            except InputError as error:  # its advice is for the script, whose options a notebook lacks
+                cure = f"put Task05_Prostate.tar into the folder {data_folder()} and run the cell again"
+                raise InputError(f'{error}. In a notebook: {cure}, or choose DATA = "phantom"') from error
     else:
         folder = Path(data)
     return find_dataset(folder, labelled=True)
