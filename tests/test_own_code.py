@@ -252,6 +252,16 @@ def test_a_solution_says_so_and_counts_for_nothing(notebook, capsys):
     assert progress.verdicts() == {}
 
 
+def test_a_solution_is_known_by_its_cell_too(notebook, capsys):
+    shell = sys.modules["IPython"].get_ipython()
+    shell.user_ns = {"In": ["", "#@title Solution\ndef f(x): ..."]}
+    assert checks.n02.statistics(lambda x: (x.amax((1, 3, 4)), x.mean((1, 3, 4))))
+    assert "[OK] solution of" in capsys.readouterr().out and progress.verdicts() == {}
+    shell.user_ns["In"].append("def mine(x): ...")
+    assert checks.n02.statistics(lambda x: (x.amax((1, 3, 4)), x.mean((1, 3, 4))))
+    assert progress.verdicts() == {"n02.statistics": "solved"}
+
+
 def test_outside_of_a_notebook_nothing_is_kept(disk):
     checks.n02.statistics(lambda x: (x, x))
     assert not disk.exists()

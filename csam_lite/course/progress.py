@@ -49,8 +49,20 @@ def verdicts() -> dict[str, str]:
 
 def in_notebook() -> bool:
     """Whether this is the process of a notebook."""
+    return _shell() is not None
+
+
+def in_solution_cell() -> bool:
+    """Whether the cell that runs is the solution of an exercise, as its first line says."""
+    cells = getattr(_shell(), "user_ns", {}).get("In") or [""]
+    return cells[-1].startswith("#@title Solution")
+
+
+def _shell() -> object | None:
+    """IPython's shell in the process of a notebook, else None."""
     ipython = sys.modules.get("IPython")
-    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+    shell = ipython.get_ipython() if ipython else None
+    return shell if getattr(shell, "kernel", None) is not None else None
 
 
 def show_exercises(notebook: str = "") -> Table:

@@ -13,8 +13,9 @@ for the way in which they were computed, so that functions, modules, loops and e
 Random inputs are the same for every reader. A lab is graded with other inputs: the environment variable
 CSAM_LITE_SEED chooses them, so that an answer which returns remembered values fails.
 
-In a notebook the verdict is kept for the table of exercises (progress.py). An answer whose name ends with
-`_solution` is not the reader's: its line says so, and nothing is kept.
+In a notebook the verdict is kept for the table of exercises (progress.py). An answer in a cell that begins
+with `#@title Solution`, or whose name ends with `_solution`, is not the reader's: its line says so, and
+nothing is kept.
 """
 
 import functools
@@ -30,7 +31,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from csam_lite.common.errors import InputError
-from csam_lite.course.progress import remember
+from csam_lite.course.progress import in_solution_cell, remember
 
 if TYPE_CHECKING:  # torch takes seconds to load, and the names of the checks are asked for without it
     import numpy as np
@@ -70,7 +71,7 @@ def exercise(check: Callable[[Answer], Verdict]) -> Check:
 
     @functools.wraps(check)
     def checked(answer: Answer) -> Verdict:
-        is_solution = getattr(answer, "__name__", "").endswith("_solution")
+        is_solution = getattr(answer, "__name__", "").endswith("_solution") or in_solution_cell()
         before = _whose.set("solution of " if is_solution else "")
         try:
             verdict = check(answer)
