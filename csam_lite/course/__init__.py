@@ -21,6 +21,7 @@ from csam_lite.course.pictures import (
     plot_drawn_stacks,
     plot_one_draw,
     plot_toy_stack,
+    plot_trainings,
 )
 from csam_lite.course.progress import show_exercises
 from csam_lite.course.readers_scan import MyScan, fine_tune, my_scan, network_for, read_mine
@@ -29,5 +30,5 @@ __all__ = [
     "CourseScan", "MyScan", "data_folder", "draw_stack", "fine_tune", "kept_or_ours", "load_dataset",
     "load_network", "load_scan", "match_channels", "my_csam", "my_formulas", "my_scan", "network_for",
     "network_input", "plot_depth", "plot_doubt", "plot_drawn_stacks", "plot_one_draw", "plot_toy_stack",
-    "read_mine", "run_formula", "show_exercises", "yours_or_ours",
+    "plot_trainings", "read_mine", "run_formula", "show_exercises", "yours_or_ours",
 ]

@@ -139,3 +139,19 @@ def plot_drawn_stacks(mean: np.ndarray, diag: np.ndarray, factor: np.ndarray, se
     axis.set_title("covariance of $s$", fontsize=11)
     figure.colorbar(drawn, ax=axis, shrink=0.7)
     return figure
+
+
+def plot_trainings(d: np.ndarray) -> Figure:
+    """Differences d (P, T) of P patients in T trainings: a column for each training, with its mean."""
+    import matplotlib.pyplot as plt
+
+    P, T = d.shape
+    figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
+    axis.axhline(0, color="gray", linewidth=0.8)
+    for patient in d:
+        axis.plot(range(1, T + 1), patient, ".-", color="#bbbbbb", linewidth=0.8)
+    axis.plot(range(1, T + 1), d.mean(0), "D", color=LABEL, markersize=8, label="mean of a training")
+    axis.plot([], [], ".-", color="#bbbbbb", label="one patient")
+    axis.set(xlabel="training", xticks=range(1, T + 1), ylabel="Dice of CSAM minus plain")
+    axis.legend(frameon=False)
+    return figure

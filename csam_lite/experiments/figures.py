@@ -24,7 +24,7 @@ def plot_differences(differences: list[dict], reference: str, metrics: list[str]
     networks = list(dict.fromkeys(row["network"] for row in differences))
     size = (1.5 + 2.6 * len(metrics), 1.2 + 0.35 * len(networks))
     figure, axes = plt.subplots(
-        1, len(metrics), figsize=size, squeeze=False, sharey=True, layout="constrained"
+        1, len(metrics), figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
     )
     for axis, metric in zip(axes[0], metrics):
         axis.axvline(0, color="gray", linewidth=0.8)
