@@ -147,3 +147,10 @@ def test_rubbish_is_refused_in_one_line(tmp_path, seed):
         assert page["kind"] == "InputError" and page["error"].startswith(f"{name}: ") and "\n" not in page["error"], page
         with pytest.raises(InputError):
             read_scan(tmp_path / name)
+
+
+def test_plain_functions_of_the_network_in_the_page():
+    if (node := shutil.which("node")) is None:
+        pytest.skip("no node: apt-get install nodejs")
+    done = subprocess.run([node, "--test", str(Path(__file__).with_name("page_network.test.mjs"))], capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,5 +1,5 @@
-// What the explorer shows of a scan and of an answer of the network: the same description and arrays that widget.py
-// packs in Python (the head of data.js lists them).
+// What the explorer shows of a scan and of an answer of the network: the same description and arrays that
+// widget.py packs in Python (the head of data.js lists them).
 
 const MAP_PIXELS = 64;       // longest side of the feature maps that are kept
 const MAP_VALUES = 1000000;  // how many values of the feature maps of one CSAM are kept
@@ -26,8 +26,8 @@ export function describe(scan, grid, answer, mask, facts, colours, title) {
     title, spacing: scan.spacing, unit: "mm", directions: scan.directions, field: grid.field,
     channels: stored.map(({ numbers, ...channel }, c) => ({ name: facts.channels[c], ...channel })),
     classes: Object.values(facts.labels).map((name, k) => ({ name, colour: colours[k % colours.length] })),
-    windows: answer.windows.map(({ start, stop }) => [start, stop]), levels, draws: 0, uncertainty: null, dice: null,
-    start: busiestSlice(mask, S, H * W),
+    windows: answer.windows.map(({ start, stop }) => [start, stop]), levels,
+    draws: 0, uncertainty: null, dice: null, start: busiestSlice(mask, S, H * W),
   };
   return { description, arrays };
 }
@@ -41,7 +41,10 @@ export function answerArrays({ windows }, mask, { S, H, W }, { gates }) {
   return arrays;
 }
 
-/** Intensities as whole numbers, and how to read them: offset + factor * number; from `dark` to `bright` at first. */
+/**
+ * Intensities as whole numbers, and how to read them: offset + factor * number; from `dark` to `bright` at
+ * first.
+ */
 function store(values, channels) {
   const kind = values.length * channels <= MOST_WORDS ? Uint16Array : Uint8Array;
   const most = kind === Uint16Array ? 65535 : 255;
@@ -76,11 +79,15 @@ function busiestSlice(mask, S, size) {
   return most ? areas.indexOf(most) : Math.floor(S / 2);
 }
 
-/** What a CSAM reads, made smaller and 0..255 for each channel: values (S, C, h, w), low and high (C,), size [H, W]. */
+/**
+ * What a CSAM reads, made smaller and 0..255 for each channel: values (S, C, h, w), low and high (C,), size
+ * [H, W].
+ */
 function featureMaps(windows, output, S) {
   const [, C, H, W] = windows[0].outputs[output].shape;
   let [h, w] = [H, W].map((n) => Math.min(n, MAP_PIXELS)), values = new Float32Array(S * C * h * w);
-  for (const { start, outputs } of windows) values.set(pooled(outputs[output].data, H, W, h, w), start * C * h * w);
+  for (const { start, outputs } of windows)
+    values.set(pooled(outputs[output].data, H, W, h, w), start * C * h * w);
   if (values.length > MAP_VALUES) {
     const [half, narrow] = [h, w].map((n) => Math.max(Math.floor(n / 2), 1));
     if (values.length <= 4 * MAP_VALUES) [values, h, w] = [pooled(values, h, w, half, narrow), half, narrow];
@@ -107,7 +114,8 @@ function featureMaps(windows, output, S) {
 /** Maps of H x W as maps of h x w: each new pixel is the mean of the old ones that it touches. */
 function pooled(values, H, W, h, w) {
   if (h === H && w === W) return values;
-  const reach = (n, m) => Array.from({ length: m }, (_, i) => [Math.floor((i * n) / m), Math.ceil(((i + 1) * n) / m)]);
+  const reach = (n, m) => Array.from({ length: m }, (_, i) =>
+    [Math.floor((i * n) / m), Math.ceil(((i + 1) * n) / m)]);
   const down = reach(H, h), across = reach(W, w), count = values.length / (H * W);
   const out = new Float32Array(count * h * w);
   for (let n = 0, at = 0; n < count; n++)

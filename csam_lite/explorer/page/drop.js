@@ -1,5 +1,5 @@
-// The page to drop a scan on: takes a NIfTI file, shows its mask in the explorer, saves the mask. The scan stays on
-// the reader's computer: the page's rules (Content-Security-Policy) allow no request.
+// The page to drop a scan on: takes a NIfTI file, shows its mask in the explorer, saves the mask. The scan
+// stays on the reader's computer: the page's rules (Content-Security-Policy) allow no request.
 
 import { make } from "./canvas.js";
 import { plain } from "./data.js";
@@ -13,11 +13,13 @@ class DropPage {
     this.turn = 0; // a file that is dropped later overtakes
     const input = make("input", { type: "file", accept: ".nii,.gz", "data-part": "file" });
     input.addEventListener("change", () => { this.take(input.files[0]); input.value = ""; });
-    const { channels, labels } = this.facts, wants = channels.join(" + "), classes = Object.values(labels).join(", ");
+    const { channels, labels } = this.facts, wants = channels.join(" + ");
+    const classes = Object.values(labels).join(", ");
     this.zone = make("label", { className: "zone", "data-part": "zone" },
       make("strong", {}, "Drop a scan here, or choose a file"),
       make("span", {}, `NIfTI (.nii or .nii.gz), ${wants}. The network marks ${classes}.`), input);
-    this.status = make("p", { className: "status", role: "status", "aria-live": "polite", "data-part": "progress" });
+    const live = { className: "status", role: "status", "aria-live": "polite", "data-part": "progress" };
+    this.status = make("p", live);
     this.choice = make("div", { className: "controls", hidden: true, "data-part": "choice" });
     this.volumes = make("span", { "data-part": "volumes" });
     this.save = make("button", { type: "button", "data-part": "save" }, "save the mask as NIfTI");
@@ -65,7 +67,8 @@ class DropPage {
 
   /** Ask which channels of the file are those of the network. */
   ask(name, count) {
-    const options = () => Array.from({ length: count }, (_, value) => make("option", { value }, `channel ${value + 1}`));
+    const options = () => Array.from({ length: count }, (_, value) =>
+      make("option", { value }, `channel ${value + 1}`));
     const selects = this.facts.channels.map((channel, i) => {
       const select = make("select", { "data-part": `choose-${i}` }, ...options());
       select.selectedIndex = i;
@@ -85,7 +88,8 @@ class DropPage {
 
   async segment(channels, start, progress, current) {
     const { engine, facts } = this;
-    const { description, arrays, remarks } = await engine.ask("segment", { channels, colours: facts.colours }, progress);
+    const question = { channels, colours: facts.colours };
+    const { description, arrays, remarks } = await engine.ask("segment", question, progress);
     if (!current()) return;
     for (const [name, rows] of Object.entries(facts.tables))
       arrays[name] = { data: Uint8Array.from(rows), shape: [256, 3] };
@@ -103,12 +107,14 @@ class DropPage {
     const { arrays: { prediction }, spacing, classes } = this.explorer.explorer.state;
     const voxel = spacing.reduce((product, mm) => product * mm, 1) / 1000, counts = new Uint32Array(256);
     for (const k of prediction.data) counts[k]++;
-    this.volumes.textContent = classes.map(({ name }, k) => `${name} ${plain(counts[k + 1] * voxel)} ml`).join(", ");
+    const each = classes.map(({ name }, k) => `${name} ${plain(counts[k + 1] * voxel)} ml`);
+    this.volumes.textContent = each.join(", ");
   }
 
   saveMask() {
     return this.run(async () => {
-      const { bytes, name } = await this.engine.ask("save", { mask: this.explorer.explorer.state.arrays.prediction.data });
+      const mask = this.explorer.explorer.state.arrays.prediction.data;
+      const { bytes, name } = await this.engine.ask("save", { mask });
       const link = make("a", { href: URL.createObjectURL(new Blob([bytes])), download: name });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60000);
@@ -123,7 +129,8 @@ export function openDropPage() {
   try {
     root.page = new DropPage(root);
   } catch (error) {
-    root.textContent = `The page could not open: ${error.message || error}. It needs a browser of 2023 or newer.`;
+    root.textContent = `The page could not open: ${error.message || error}. `
+      + "It needs a browser of 2023 or newer.";
     console.error(error);
   }
 }

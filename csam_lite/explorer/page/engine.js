@@ -17,7 +17,10 @@ export class Engine {
     this.ready.catch((error) => this.fail(error.message)).finally(() => URL.revokeObjectURL(url));
   }
 
-  /** A promise of the worker's result of this job, rejected with a line for the reader. progress(line): meanwhile. */
+  /**
+   * A promise of the worker's result of this job, rejected with a line for the reader. progress(line):
+   * meanwhile.
+   */
   ask(kind, given = {}, progress = () => {}) {
     if (this.broken) return Promise.reject(new Error(this.broken));
     const id = ++this.asked;

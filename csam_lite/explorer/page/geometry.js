@@ -1,5 +1,5 @@
-// Where the voxels of a NIfTI file lie, in mm. What csam_lite/data/geometry.py says of the two forms of a header
-// holds here too; the tests hold both to the same answers. Matrices are lists of rows.
+// Where the voxels of a NIfTI file lie, in mm. What csam_lite/data/geometry.py says of the two forms of a
+// header holds here too; the tests hold both to the same answers. Matrices are lists of rows.
 
 import { InputError, damaged } from "./nifti.js";
 
@@ -9,8 +9,8 @@ const KNOWN = new Set([1, 2, 3, 4, 5]); // codes of a form that is given
 const MILLIMETRES = { 1: 1000, 3: 0.001 }; // of one unit, by NIfTI's codes for metre and micron
 
 /**
- * {affine (4 rows, voxel to world, mm), spacing [x, y, z] in mm, remarks}: of two forms that contradict each other,
- * the believable one. Raises InputError where none can be believed, or for impossible voxels.
+ * {affine (4 rows, voxel to world, mm), spacing [x, y, z] in mm, remarks}: of two forms that contradict each
+ * other, the believable one. Raises InputError where none can be believed, or for impossible voxels.
  */
 export function geometryOf(header) {
   const { name } = header, unit = MILLIMETRES[header.get("xyzt_units") & 7] ?? 1;
@@ -20,7 +20,8 @@ export function geometryOf(header) {
   const sform = header.get("sform_code") > 0 ? valid([...rows, [0, 0, 0, 1]]) : null;
   const qform = header.get("qform_code") > 0 && hasSizes ? qformOf(header, sizes) : null;
   const [believed, remarks] = choose(sform, qform, sizes, hasSizes, header);
-  if (unit !== 1) remarks.push(`Its unit is the ${unit > 1 ? "metre" : "micron"}; lengths were converted to mm.`);
+  if (unit !== 1)
+    remarks.push(`Its unit is the ${unit > 1 ? "metre" : "micron"}; lengths were converted to mm.`);
   const affine = believed.map((row, i) => (i < 3 ? row.map((value) => value * unit) : row));
   const spacing = lengthsOf(affine);
   if (!spacing.every((size) => size >= SMALLEST && size <= LARGEST))
@@ -30,14 +31,15 @@ export function geometryOf(header) {
 }
 
 /**
- * Of each voxel axis [nearest world axis, direction 1 or -1]: nibabel's io_orientation, from the rotation that is
- * nearest to the matrix.
+ * Of each voxel axis [nearest world axis, direction 1 or -1]: nibabel's io_orientation, from the rotation
+ * that is nearest to the matrix.
  */
 export function orientationOf(affine) {
   const lengths = lengthsOf(affine);
   const R = rotationOf([0, 1, 2].map((r) => [0, 1, 2].map((c) => affine[r][c] / lengths[c])));
   const strength = [0, 1, 2].map((c) => Math.max(...R.map((row) => row[c] ** 2)));
-  const order = [0, 1, 2].sort((a, b) => strength[b] - strength[a] || a - b); // the clearest axis chooses first
+  // the clearest axis chooses first
+  const order = [0, 1, 2].sort((a, b) => strength[b] - strength[a] || a - b);
   const orientation = [], left = new Set([0, 1, 2]);
   for (const c of order) {
     let out = -1;
@@ -74,17 +76,19 @@ function choose(sform, qform, sizes, hasSizes, header) {
   }
   if (!sform) return [qform, []];
   const lengths = lengthsOf(sform);
-  if (hasSizes && lengths.every((length, i) => Math.abs(length / sizes[i] - 1) <= TOLERANCE)) return [sform, []];
+  const agrees = (length, i) => Math.abs(length / sizes[i] - 1) <= TOLERANCE;
+  if (hasSizes && lengths.every(agrees)) return [sform, []];
   const contradiction = `ts sform gives voxels of ${product(lengths)}, its pixdim ${product(sizes)}`;
   if (!hasSizes || (ones(sizes) && !qform)) return [sform, [`I${contradiction}; the sform was used.`]];
   if (qform && !ones(sizes))
     return [qform, [`I${contradiction}; the qform was used, because it agrees with pixdim.`]];
   if (ones(lengths)) {
-    const scaled = sform.map((row, r) => row.map((v, c) => (r < 3 && c < 3 ? (v * sizes[c]) / lengths[c] : v)));
+    const scaled = sform.map((row, r) =>
+      row.map((v, c) => (r < 3 && c < 3 ? (v * sizes[c]) / lengths[c] : v)));
     return [scaled, [`I${contradiction}; the sizes of pixdim were used.`]];
   }
-  throw new InputError(`${name}: i${contradiction}; correct the one that is wrong, or export the file again with its `
-    + "geometry");
+  throw new InputError(`${name}: i${contradiction}; correct the one that is wrong, or export the file again `
+    + "with its geometry");
 }
 
 /** The qform, or null where its quaternion is no rotation. */

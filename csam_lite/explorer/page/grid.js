@@ -49,12 +49,15 @@ export function round(value) {
 
 /** The share q of sorted values, between two of them in proportion, as numpy's percentile. */
 export function quantile(sorted, q) {
-  const place = q * (sorted.length - 1), i = Math.floor(place), next = sorted[Math.min(i + 1, sorted.length - 1)];
+  const last = sorted.length - 1, place = q * last, i = Math.floor(place);
+  const next = sorted[Math.min(i + 1, last)];
   return sorted[i] + (place - i) * (next - sorted[i]);
 }
 
 export class Grid {
-  /** pixels: P. spacing: in mm, of the network's grid. H, W and [, row, column] distances in mm: of the scan. */
+  /**
+   * pixels: P. spacing: in mm, of the network's grid. H, W and [, row, column] distances in mm: of the scan.
+   */
   constructor(pixels, spacing, { H, W, spacing: [, high, wide] }) {
     Object.assign(this, { P: pixels, H, W });
     [this.h, this.w] = [[H, high], [W, wide]].map(([n, mm]) => Math.max(1, round((n * mm) / spacing)));
@@ -70,7 +73,8 @@ export class Grid {
   /** Channels of (S, H, W) -> the network's input (S, C, P, P), normalised. */
   image(channels, S) {
     const { P, H, W, h, w, top, left } = this, C = channels.length, out = new Float32Array(S * C * P * P);
-    const [y0, y1, x0, x1] = [Math.max(top, 0), Math.min(top + h, P), Math.max(left, 0), Math.min(left + w, P)];
+    const [y0, y1] = [Math.max(top, 0), Math.min(top + h, P)];
+    const [x0, x1] = [Math.max(left, 0), Math.min(left + w, P)];
     channels.forEach((channel, c) => {
       const small = h === H && w === W ? channel : resize(channel, [S, H, W], [h, w]);
       const seen = new Float32Array(S * (y1 - y0) * (x1 - x0));
@@ -122,7 +126,8 @@ export class Grid {
           if (inside * across[columns[x]].inside < 0.5) continue; // beyond the grid: background
           let best = 0, highest = -1;
           for (let k = 0; k < K; k++) {
-            const value = Math.fround(a * narrow[(k * P + i) * wide + x] + b * narrow[(k * P + j) * wide + x]);
+            const above = narrow[(k * P + i) * wide + x], below = narrow[(k * P + j) * wide + x];
+            const value = Math.fround(a * above + b * below);
             if (value > highest) { highest = value; best = k; }
           }
           out[(s * H + y) * W + columns[x]] = best;
@@ -134,8 +139,8 @@ export class Grid {
 }
 
 /**
- * The two samples of a weight that lie on the grid of P samples, which begins at -start: a * sample i + b * sample j;
- * `inside` is their share, 1 where both lie on the grid.
+ * The two samples of a weight that lie on the grid of P samples, which begins at -start: a * sample i + b *
+ * sample j; `inside` is their share, 1 where both lie on the grid.
  */
 function onGrid({ first, parts }, start, P) {
   const places = parts.map((_, n) => first + n + start), on = places.map((place) => place >= 0 && place < P);

@@ -1,5 +1,6 @@
 // The network in the page: an ONNX file of csam_lite/inference/export.py, run over a whole volume as
-// csam_lite/core/windows.py does in Python. S slices, K classes, P pixels of a side, D slices at once at most.
+// csam_lite/core/windows.py does in Python. S slices, K classes, P pixels of a side, D slices at once at
+// most.
 
 import { round } from "./grid.js";
 import { InputError } from "./nifti.js";
@@ -7,10 +8,11 @@ import { InputError } from "./nifti.js";
 /** The windows [start, stop) that cover S slices, at most D at once; they overlap by half or more. */
 export function windowsOf(S, D) {
   if (S <= D) return [[0, S]];
-  const step = Math.max(Math.floor(D / 2), 1), count = 1 + Math.ceil((S - D) / step), last = S - D;
+  const last = S - D, count = 1 + Math.ceil(last / Math.max(Math.floor(D / 2), 1));
   return Array.from({ length: count }, (_, i) => {
     // torch's linspace counts the second half from the end
-    const start = round(i < count / 2 ? (i * last) / (count - 1) : last - ((count - 1 - i) * last) / (count - 1));
+    const step = last / (count - 1), early = i < Math.floor(count / 2);
+    const start = round(early ? i * step : last - (count - 1 - i) * step);
     return [start, start + D];
   });
 }
@@ -26,10 +28,12 @@ export class Network {
 
   /**
    * The answer for a volume x (S, C, P, P) float32: probabilities (S, K, P, P) float32, and of each window
-   * [start, stop) an object of its gates, and of its features where they are wanted, by their names in `facts`.
+   * [start, stop) an object of its gates, and of its features where they are wanted, by their names in
+   * `facts`.
    *
-   * changes: name of the CSAM -> name of the gate -> "one", "zero", "mean", or a list in the gate's own shape with
-   * null where the gate stays; a list for an axis S spans the whole volume. progress(done, count): after each window.
+   * changes: name of the CSAM -> name of the gate -> "one", "zero", "mean", or a list in the gate's own
+   * shape with null where the gate stays; a list for an axis S spans the whole volume. progress(done,
+   * count): after each window.
    */
   async answer(x, S, changes = {}, { features = false, progress = () => {} } = {}) {
     const { facts } = this, [, K, P] = facts.output.shape, C = facts.channels.length, D = facts.slices.most;
@@ -54,8 +58,8 @@ export class Network {
   }
 
   /**
-   * {name: {data, shape}} of the slices start to stop - 1. The mean of a gate is that of the gate as the network
-   * computes it under all changes before it, so that each "mean" needs a pass of its own.
+   * {name: {data, shape}} of the slices start to stop - 1. The mean of a gate is that of the gate as the
+   * network computes it under all changes before it, so that each "mean" needs a pass of its own.
    */
   async window(x, start, stop, changes, features) {
     const { gates, output, features: read } = this.facts, feeds = this.neutral(x, stop - start), waiting = [];

@@ -1,7 +1,10 @@
-// A NIfTI file in the browser: its header, its voxels, and a mask with the same header. What csam_lite/data/nifti.py
-// does in Python; the tests hold both to the same answers.
+// A NIfTI file in the browser: its header, its voxels, and a mask with the same header. What
+// csam_lite/data/nifti.py does in Python; the tests hold both to the same answers.
 
-/** Something that a reader gave cannot be used. The message is one line: what is wrong, where, and what to do. */
+/**
+ * Something that a reader gave cannot be used. The message is one line: what is wrong, where, and what to
+ * do.
+ */
 export class InputError extends Error {}
 
 export const damaged = (name, reason) => new InputError(
@@ -11,16 +14,20 @@ const PLACES = { // of each field in the two versions of the header: [byte, kind
   1: {
     dim_info: [39, "Uint8"], dim: [40, "Int16"], intent_p: [56, "Float32"], intent_code: [68, "Int16"],
     datatype: [70, "Int16"], bitpix: [72, "Int16"], pixdim: [76, "Float32"], vox_offset: [108, "Float32"],
-    scl_slope: [112, "Float32"], scl_inter: [116, "Float32"], xyzt_units: [123, "Uint8"], cal: [124, "Float32"],
-    qform_code: [252, "Int16"], sform_code: [254, "Int16"], quatern: [256, "Float32"], qoffset: [268, "Float32"],
+    scl_slope: [112, "Float32"], scl_inter: [116, "Float32"],
+    xyzt_units: [123, "Uint8"], cal: [124, "Float32"],
+    qform_code: [252, "Int16"], sform_code: [254, "Int16"],
+    quatern: [256, "Float32"], qoffset: [268, "Float32"],
     srow: [280, "Float32"], intent_name: [328, "Uint8"], magic: [344, "Uint8"],
   },
   2: {
     magic: [4, "Uint8"], datatype: [12, "Int16"], bitpix: [14, "Int16"], dim: [16, "BigInt64"],
     intent_p: [80, "Float64"], pixdim: [104, "Float64"], vox_offset: [168, "BigInt64"],
-    scl_slope: [176, "Float64"], scl_inter: [184, "Float64"], cal: [192, "Float64"], qform_code: [344, "Int32"],
+    scl_slope: [176, "Float64"], scl_inter: [184, "Float64"],
+    cal: [192, "Float64"], qform_code: [344, "Int32"],
     sform_code: [348, "Int32"], quatern: [352, "Float64"], qoffset: [376, "Float64"], srow: [400, "Float64"],
-    xyzt_units: [500, "Int32"], intent_code: [504, "Int32"], intent_name: [508, "Uint8"], dim_info: [524, "Uint8"],
+    xyzt_units: [500, "Int32"], intent_code: [504, "Int32"],
+    intent_name: [508, "Uint8"], dim_info: [524, "Uint8"],
   },
 };
 const KINDS = { // of voxels, by NIfTI's code
@@ -73,13 +80,16 @@ export class Header {
 
   /** Lengths of the axes: (X, Y, Z), or (X, Y, Z, C). Raises InputError for anything but a volume. */
   get shape() {
-    const { name } = this, count = this.get("dim"), shape = this.list("dim", Math.min(Math.max(count, 0), 7), 1);
+    const { name } = this, count = this.get("dim");
+    const shape = this.list("dim", Math.min(Math.max(count, 0), 7), 1);
     const text = `(${shape.join(", ")})`;
     if (count < 0 || count > 7 || shape.some((n) => n < 0))
-      throw new InputError(`${name}: its header gives the shape ${text}, which is impossible; export it again`);
+      throw new InputError(`${name}: its header gives the shape ${text}, which is impossible; `
+        + "export it again");
     if (!shape.length || shape.includes(0))
       throw new InputError(`${name}: is empty, shape ${text}; export it again`);
-    if (shape.length === 5 && shape[3] === 1) shape.splice(3, 1); // vector images keep the fourth axis for time
+    // vector images keep the fourth axis for time
+    if (shape.length === 5 && shape[3] === 1) shape.splice(3, 1);
     while (shape.length > 3 && shape.at(-1) === 1) shape.pop();
     if (shape.length !== 3 && shape.length !== 4)
       throw new InputError(`${name}: shape ${text} is not a volume (X, Y, Z) or (X, Y, Z, channels); `
@@ -94,7 +104,9 @@ export class Header {
     const code = this.get("datatype"), kind = KINDS[code];
     if (kind) return kind;
     const held = { 32: "complex numbers", 1792: "complex numbers", 128: "colours", 2304: "colours" }[code];
-    if (held) throw new InputError(`${this.name}: holds ${held}, not grey values; export the scan as plain intensities`);
+    if (held)
+      throw new InputError(`${this.name}: holds ${held}, not grey values; `
+        + "export the scan as plain intensities");
     throw new InputError(`${this.name}: has voxels of the type ${code}, which this page does not read; `
       + "save it as 16-bit or 32-bit numbers");
   }
@@ -118,8 +130,9 @@ export class Header {
 }
 
 /**
- * The header and the bytes of the voxels of a File. Reads a compressed file to its end, where gzip compares the
- * checksum, so that damage anywhere is found. Raises InputError before it takes more memory than the file can fill.
+ * The header and the bytes of the voxels of a File. Reads a compressed file to its end, where gzip compares
+ * the checksum, so that damage anywhere is found. Raises InputError before it takes more memory than the
+ * file can fill.
  */
 export async function readNifti(file) {
   const { name, size } = file;
@@ -129,7 +142,8 @@ export async function readNifti(file) {
     throw new InputError(`${name}: cannot be read as NIfTI, truncated or damaged (it is ${zipped
       ? "a gzip file, but its name does not end in .gz" : "no gzip file, though its name ends in .gz"}); `
       + "copy it again, or correct its name");
-  const reader = (zipped ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream()).getReader();
+  const stream = file.stream();
+  const reader = (zipped ? stream.pipeThrough(new DecompressionStream("gzip")) : stream).getReader();
   try {
     let head = new Uint8Array(0);
     while (head.length < 540) {
@@ -177,8 +191,8 @@ export function intensities(header, voxels, channel) {
 }
 
 /**
- * A NIfTI file, not compressed, of `mask` (uint8, in the order of the file) that opens where the file of `header`
- * opens: as `like` in csam_lite/data/geometry.py, byte by byte.
+ * A NIfTI file, not compressed, of `mask` (uint8, in the order of the file) that opens where the file of
+ * `header` opens: as `like` in csam_lite/data/geometry.py, byte by byte.
  */
 export function maskFile(header, mask) {
   const size = header.bytes.length, out = new Uint8Array(size + 4 + mask.length);

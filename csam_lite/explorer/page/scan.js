@@ -1,5 +1,5 @@
-// From the voxels of a file to a volume with one order of axes, and back: what csam_lite/data/scan.py does in Python.
-// S slices, H rows, W columns.
+// From the voxels of a file to a volume with one order of axes, and back: what csam_lite/data/scan.py does
+// in Python. S slices, H rows, W columns.
 
 import { geometryOf, orientationOf } from "./geometry.js";
 import { InputError, intensities, maskFile } from "./nifti.js";
@@ -10,15 +10,16 @@ const letterAxis = { L: [0, -1], R: [0, 1], P: [1, -1], A: [1, 1], I: [2, -1], S
 
 export class Scan {
   /**
-   * header, voxels: from `readNifti`. channels: which of the file, in the order in which the network takes them.
-   * Raises InputError as `geometryOf` does, and for voxels that are no numbers or a constant channel.
+   * header, voxels: from `readNifti`. channels: which of the file, in the order in which the network takes
+   * them. Raises InputError as `geometryOf` does, and for voxels that are no numbers or a constant channel.
    */
   constructor(header, voxels, channels) {
     this.header = header;
     const { affine, spacing, remarks } = geometryOf(header), orientation = orientationOf(affine);
     this.remarks = remarks;
     this.directions = DIRECTIONS[orientation[throughPlane(header, spacing, orientation)][0]];
-    this.from = [...this.directions].map((letter) => // of S, H and W: the axis of the file, and whether it is turned
+    // of S, H and W: the axis of the file, and whether it is turned
+    this.from = [...this.directions].map((letter) =>
       orientation.findIndex(([axis]) => axis === letterAxis[letter][0]));
     this.turned = this.from.map((axis, i) => orientation[axis][1] !== letterAxis[this.directions[i]][1]);
     [this.S, this.H, this.W] = this.from.map((axis) => header.shape[axis]);
@@ -36,7 +37,8 @@ export class Scan {
       if (value > most) most = value;
     }
     if (bad)
-      throw new InputError(`${name}: ${bad} voxels are NaN or infinite; export the scan again, or replace them by 0`);
+      throw new InputError(`${name}: ${bad} voxels are NaN or infinite; export the scan again, `
+        + "or replace them by 0");
     if (least === most)
       throw new InputError(`${name}: ${header.channels > 1 ? `channel ${channel} ` : ""}is constant `
         + `(${least} everywhere) and shows nothing; export it again`);
@@ -72,7 +74,8 @@ export class Scan {
 }
 
 /**
- * The voxel axis across the slices: the coarsest one; if none stands out, what the header says; else the axial one.
+ * The voxel axis across the slices: the coarsest one; if none stands out, what the header says; else the
+ * axial one.
  */
 function throughPlane(header, spacing, orientation) {
   const [, middle, coarsest] = [...spacing].sort((a, b) => a - b);

@@ -1,5 +1,6 @@
-// The worker: reads a scan, runs the network and writes the mask, so that the page never waits. Messages come as
-// {id, kind, ...} and are answered by {id, result} or {id, error}; between them {id, progress: a line}.
+// The worker: reads a scan, runs the network and writes the mask, so that the page never waits. Messages
+// come as {id, kind, ...} and are answered by {id, result} or {id, error}; between them {id, progress: a
+// line}.
 //
 // The page puts onnxruntime-web before this script, as `ort` (csam_lite/explorer/runtime.py).
 
@@ -40,8 +41,8 @@ const jobs = {
     const grid = new Grid(facts.pixels, facts.spacing, scan);
     const x = grid.image(scan.channels, scan.S);
     progress("the network looks at the scan");
-    const first = await answer(x, scan.S, {}, { features: true,
-      progress: (done, count) => count > 1 && progress(`the network looks at the scan: window ${done} of ${count}`) });
+    const tell = (done, count) => count > 1 && progress(`the network looks: window ${done} of ${count}`);
+    const first = await answer(x, scan.S, {}, { features: true, progress: tell });
     const mask = grid.mask(first.probabilities, scan.S, facts.output.shape[1]);
     const shows = describe(scan, grid, first, mask, facts, colours, header.name);
     scan.channels = file = null; // the largest arrays, which are not needed from here on
@@ -79,7 +80,8 @@ async function runner() {
 
 /** The bytes of a gzip file in base64. */
 async function unpacked(text) {
-  const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const letters = (c) => c.charCodeAt(0), { fromBase64 } = Uint8Array;
+  const packed = fromBase64 ? Uint8Array.fromBase64(text) : Uint8Array.from(atob(text), letters);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
@@ -89,7 +91,8 @@ let turn = Promise.resolve(); // one job at a time
 self.onmessage = ({ data: { id, kind, ...given } }) => {
   turn = turn.then(async () => {
     try {
-      self.postMessage({ id, result: await jobs[kind](given, (line) => self.postMessage({ id, progress: line })) });
+      const progress = (line) => self.postMessage({ id, progress: line });
+      self.postMessage({ id, result: await jobs[kind](given, progress) });
     } catch (error) {
       const ours = error instanceof InputError;
       self.postMessage({ id, error: ours ? error.message : `unexpected: ${error?.message || error}` });

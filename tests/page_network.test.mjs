@@ -1,0 +1,71 @@
+// Plain functions of the network in the page, without a page: node --test tests/page_network.test.mjs (pytest runs it: test_page_nifti.py).
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Grid, quantile, resize, round, weights } from "../csam_lite/explorer/page/grid.js";
+import { Network, nearMiddle, windowsOf } from "../csam_lite/explorer/page/network.js";
+
+test("a half is rounded to the even number", () => {
+  assert.deepEqual([0.5, 1.5, 2.5, 2.4999, 2.5001, 7].map(round), [0, 2, 2, 2, 3, 7]);
+});
+
+test("quantiles lie between two values in proportion", () => {
+  assert.deepEqual([0, 0.25, 0.5, 0.9, 1].map((q) => quantile([1, 2, 3, 5, 9], q)).map((v) => Number(v.toFixed(9))), [1, 2, 3, 7.4, 9]);
+});
+
+test("weights sum to one, and a constant stays a constant at every size", () => {
+  for (const [n, m] of [[5, 5], [5, 3], [3, 5], [96, 40], [40, 96], [1, 4], [7, 1]])
+    for (const antialias of [true, false])
+      for (const { first, parts } of weights(n, m, antialias)) {
+        assert.ok(Math.abs(parts.reduce((a, b) => a + b) - 1) < 1e-12);
+        assert.ok(first >= 0 && first + parts.length <= n);
+        assert.ok(antialias || parts.length <= 2);
+      }
+  assert.ok(resize(new Float32Array(2 * 6 * 5).fill(3), [2, 6, 5], [4, 9]).every((value) => value === 3));
+});
+
+test("what lies beyond the network's grid is background", () => {
+  const grid = new Grid(4, 1, { H: 8, W: 4, spacing: [3, 1, 1] }), probabilities = new Float32Array(2 * 16);
+  probabilities.fill(1, 16); // class 1 everywhere on the grid, which covers the rows 2 to 5
+  const mask = grid.mask(probabilities, 1, 2);
+  assert.deepEqual(Array.from({ length: 8 }, (_, y) => mask[4 * y]), [0, 0, 1, 1, 1, 1, 0, 0]);
+  assert.deepEqual(grid.field, [-0, 2, 4, 6]);
+});
+
+test("windows overlap by half or more and reach both ends", () => {
+  for (const D of [2, 5, 24]) for (let S = 1; S < 90; S++) {
+    const windows = windowsOf(S, D);
+    assert.equal(windows[0][0], 0);
+    assert.equal(windows.at(-1)[1], S);
+    windows.slice(1).forEach(([start], i) => assert.ok(start - windows[i][0] <= Math.max(Math.floor(D / 2), 1)));
+  }
+  assert.deepEqual(windowsOf(31, 24), [[0, 24], [7, 31]]);
+  assert.deepEqual(nearMiddle(5), [1, 2, 3, 2, 1]);
+});
+
+/** A network of one gate, whose mean is its first slice's intensity; it answers the gate as it was used. */
+const facts = {
+  channels: ["T2"], pixels: 1, slices: { most: 4 }, input: { name: "x" }, output: { name: "p", shape: ["S", 2, 1, 1] }, features: [],
+  gates: [{ csam: "a", name: "slice", axes: "S", shape: ["S"], output: "a/slice", factor: "f", offset: "o" }] };
+const ort = { Tensor: class { constructor(kind, data, dims) { Object.assign(this, { data, dims }); } } };
+const session = { async run({ x, f, o }, wanted) {
+  const gate = x.data.map((value, s) => value * f.data[s] + o.data[s]), p = Float32Array.from({ length: 2 * gate.length }, (_, i) => gate[i >> 1]);
+  const all = { p: { data: p, dims: [gate.length, 2, 1, 1] }, "a/slice": { data: gate, dims: [gate.length] } };
+  return Object.fromEntries(wanted.map((name) => [name, all[name]]));
+} };
+
+test("gates are replaced in every window by what belongs to its slices", async () => {
+  const network = new Network(ort, session, facts), x = Float32Array.of(0.5, 0.25, 0.5, 0.75, 0.25, 0.5);
+  const gates = async (change) => (await network.answer(x, 6, { a: { slice: change } })).windows.map(({ outputs }) => [...outputs["a/slice"].data]);
+  assert.deepEqual(await gates(null), [[0.5, 0.25, 0.5, 0.75], [0.5, 0.75, 0.25, 0.5]]);
+  assert.deepEqual(await gates([null, null, null, 0, null, 1]), [[0.5, 0.25, 0.5, 0], [0.5, 0, 0.25, 1]]);
+  assert.deepEqual(await gates("one"), [[1, 1, 1, 1], [1, 1, 1, 1]]);
+  assert.deepEqual(await gates("zero"), [[0, 0, 0, 0], [0, 0, 0, 0]]);
+  assert.deepEqual(await gates("mean"), [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]]);
+  const { probabilities } = await network.answer(x, 6);
+  assert.deepEqual([...probabilities].filter((_, i) => i % 2 === 0), [...x]);
+});
+
+test("an answer of NaN is said", async () => {
+  await assert.rejects(new Network(ort, session, facts).answer(Float32Array.of(NaN, 1), 2), /answers with NaN/);
+});
