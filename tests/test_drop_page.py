@@ -5,10 +5,14 @@ Times are those of the browser. They stand, after a run, in .pytest_cache/v/csam
 
 import base64
 import gzip
+import os
 import shutil
 import statistics
 import subprocess
+import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -27,8 +31,8 @@ from csam_lite.explorer.runtime import SHA256, VERSION, cache_folder, runtime
 from csam_lite.inference.predict import network_input, predict, read_for
 from csam_lite.training.run import pretrained
 
-DROP_S, INTERVENTION_MS, BLOCKED_MS, PAGE_MB = 2.0, 300, 50, 9
-BUSY = 4  # other work may share the processors: so much slower may the timed test be
+DROP_S, INTERVENTION_S, PAGE_MB = 2.0, 0.3, 9
+BUSY = 3  # other work may share the processors and their caches: so much slower may an intervention be
 
 
 @pytest.fixture(scope="session")
@@ -298,33 +302,48 @@ def test_a_network_that_was_not_exported_here(tmp_path, package):
             write_drop_page(tmp_path / "net.onnx", tmp_path / "page.html", package)
 
 
+def processor_seconds(name):
+    """What the threads of this name in Chromium's pages have used of the processors. Other work on the machine hardly changes it."""
+    total = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"--type=renderer" in (process / "cmdline").read_bytes():
+                for thread in (process / "task").iterdir():
+                    head, tail = (thread / "stat").read_text(encoding="utf-8").rsplit(")", 1)
+                    if head.split("(", 1)[1] == name:
+                        total += sum(map(int, tail.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
 @pytest.mark.timing
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what a thread has used")
 def test_times(browser, page_file, phantom, request):
-    """Medians of drop to mask, 24 slices, and of an intervention; the longest time that the page did not listen."""
+    """Medians over drops of 24 slices and over interventions. The verdict is on the worker's share of the processors, because clocks
+    measure what else runs on the machine."""
     image = nibabel.load(phantom)
     voxels = np.asanyarray(image.dataobj)
     voxels = np.concatenate([voxels, voxels[:, :, ::-1]], 2)[:, :, :24]
     nibabel.save(nibabel.Nifti1Image(voxels, image.affine), phantom)
     assert voxels.shape[2] == 24
+    figures = {"page MB": page_file.stat().st_size / 1e6}
     with watched(browser, allowed=("file://",)) as page:
         shown = Dropped(page, page_file)
         page.evaluate("""() => {
           window.blocked = [];
           new PerformanceObserver(list => blocked.push(...list.getEntries().map(e => e.duration))).observe({ type: "longtask" });
         }""")
-        first = shown.drop(phantom)
-        drops, answers = [], []
-        for _ in range(3):
-            shown.drop(phantom)
-            drops.append(page.evaluate("document.querySelector('#drop').page.seconds"))
-        for i in range(5):
-            start = time.perf_counter()
-            shown.change({"csam.0": {"slice": [None] * i + [0.0] + [None] * (23 - i)}})
-            answers.append(1000 * (time.perf_counter() - start))
-        blocked = page.evaluate("Math.max(0, ...blocked)")
-    figures = {"first drop s": float(first.split("done in ")[1].split()[0]), "drop s": statistics.median(drops),
-               "intervention ms": statistics.median(answers), "blocked ms": blocked, "page MB": page_file.stat().st_size / 1e6}
+
+        def timed(work):
+            used, start = processor_seconds("DedicatedWorker"), time.perf_counter()
+            work()
+            return time.perf_counter() - start, processor_seconds("DedicatedWorker") - used
+
+        shut = [{"csam.0": {"slice": [None] * s + [0.0] + [None] * (23 - s)}} for s in range(5)]
+        figures["first drop s"], figures["first drop, worker s"] = timed(lambda: shown.drop(phantom))
+        for what, times in (("drop", [timed(lambda: shown.drop(phantom)) for _ in range(3)]),
+                            ("intervention", [timed(lambda gates=gates: shown.change(gates)) for gates in shut])):
+            figures[f"{what} s"], figures[f"{what}, worker s"] = map(statistics.median, zip(*times))
+        figures["longest task of the page ms"] = page.evaluate("Math.max(0, ...blocked)")
     request.config.cache.set("csam_lite/drop_page", figures)
     print({name: round(figure, 2) for name, figure in figures.items()})
-    assert figures["drop s"] <= DROP_S * BUSY and figures["intervention ms"] <= INTERVENTION_MS * BUSY
-    assert figures["blocked ms"] <= BLOCKED_MS * BUSY
+    assert 0.01 < figures["drop, worker s"] <= DROP_S and 0.01 < figures["intervention, worker s"] <= INTERVENTION_S * BUSY

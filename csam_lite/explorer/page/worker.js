@@ -92,7 +92,9 @@ self.onmessage = ({ data: { id, kind, ...given } }) => {
   turn = turn.then(async () => {
     try {
       const progress = (line) => self.postMessage({ id, progress: line });
-      self.postMessage({ id, result: await jobs[kind](given, progress) });
+      const result = await jobs[kind](given, progress);
+      const moved = new Set(Object.values(result?.arrays || {}).map(({ data }) => data.buffer)); // not copied
+      self.postMessage({ id, result }, [...moved]);
     } catch (error) {
       const ours = error instanceof InputError;
       self.postMessage({ id, error: ours ? error.message : `unexpected: ${error?.message || error}` });
