@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from csam_lite import CSAM, UNet, override_gates, record_gates, start_gates
-from csam_lite.core.fast import CHANNELS, VOLUME, MaxAndMeanOverChannels, MaxAndMeanOverVolume
+from csam_lite.core.attention import PositionalAttention, SemanticAttention, SliceAttention
+from csam_lite.core.fast import CHANNELS, VOLUME, GateAndPoolChannels, PoolVolume, multiply_gates
 from csam_lite.core.masks import max_over, mean_over
 
 MASK = torch.tensor([[True] * 6, [True] * 4 + [False] * 2, [False, True, False, True, True, False]])
@@ -105,12 +106,61 @@ def test_both_paths_record_and_replace_the_same_gates():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_channel_maps_have_autograds_gradients_also_where_channels_tie(dtype):
     F = torch.randn(2, 3, 8, 5, 7).round().to(dtype)  # whole numbers: many ties
-    probes = torch.randn(2, 2, 3, 1, 5, 7)
-    assert_same(*(pooled(F, pool, probes) for pool in (MaxAndMeanOverChannels.apply, lambda F: (max_over(F, CHANNELS), mean_over(F, CHANNELS)))),
-                tolerance=1e-5 if dtype.itemsize > 2 else 0.01)
-    if dtype is torch.float64:
-        smooth = torch.randn(1, 2, 4, 3, 3, dtype=dtype, requires_grad=True)
-        assert torch.autograd.gradcheck(MaxAndMeanOverChannels.apply, smooth)
+    probes, gate = torch.randn(2, 2, 3, 1, 5, 7), torch.full((2, 1, 8, 1, 1), 0.5, dtype=dtype)
+    ways = (lambda F: GateAndPoolChannels.apply(F, gate)[1:], lambda F: (max_over(F * gate, CHANNELS), mean_over(F * gate, CHANNELS)))
+    assert_same(*(pooled(F, pool, probes) for pool in ways), tolerance=1e-5 if dtype.itemsize > 2 else 0.01)
+
+
+@pytest.mark.parametrize("options", SWITCHES[:5], ids=str)
+@pytest.mark.parametrize("mask", [None, torch.tensor([[True, True, True], [False, True, True]])], ids=["no mask", "mask"])
+def test_the_whole_path_has_the_right_gradients(options, mask):
+    fast = twins(3, 4, **options)[1].double()
+    smooth = torch.randn(2, 3, 4, 5, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda F: fast(F, mask), smooth)
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
+@pytest.mark.parametrize("in_cache", [1, 9 * 10 * 13 * 4, 2**30], ids=["slice by slice", "four slices", "all"])
+def test_the_size_of_the_parts_changes_nothing(in_cache, mask, monkeypatch):
+    monkeypatch.setattr("csam_lite.core.fast.IN_CACHE", in_cache)
+    plain, fast = twins(7, 9)
+    F, probe = torch.randn(3, 6, 9, 10, 13), torch.randn(3, 6, 9, 10, 13)
+    assert_same(outcome(fast, F, mask, probe), outcome(plain, F, mask, probe))
+
+
+def test_attentions_of_other_axes_and_in_any_order():
+    """A gate for each slice and channel before the others, and a semantic gate after the slice gate."""
+    class SliceChannel(SemanticAttention):
+        name, axes = "slice_channel", "BSC"
+
+        def scores(self, m, a, mask):
+            return (self.mlp(m.flatten(2)) + self.mlp(a.flatten(2)))[..., None, None]
+
+    chain = [SliceChannel(9, least_hidden=8), PositionalAttention(), SliceAttention(6), SemanticAttention(9, least_hidden=8), PositionalAttention()]
+    F, probe, seen = torch.randn(3, 6, 9, 10, 13), torch.randn(3, 6, 9, 10, 13), []
+    for fast in (True, False):
+        leaf = F.clone().requires_grad_()
+        out = multiply_gates(chain, leaf, None) if fast else torch.nn.Sequential(*chain)(leaf)
+        (out * probe).sum().backward()
+        seen.append([out.detach(), leaf.grad, *(p.grad.clone() for module in chain for p in module.parameters())])
+        for module in chain:
+            module.zero_grad()
+    assert_same(*seen)
+
+
+def test_no_gradient_that_a_caller_holds_is_changed():
+    """The backward pass works in place, but only on tensors of its own."""
+    _, fast = twins(7, 9)
+    F, gradient = torch.randn(3, 6, 9, 10, 13, requires_grad=True), torch.randn(3, 6, 9, 10, 13)
+    kept = gradient.clone()
+    used = F * 1.0
+    used.retain_grad()
+    out = fast(used, MASK)
+    out.backward(gradient, retain_graph=True)
+    first = used.grad.clone()
+    used.grad = F.grad = None
+    out.backward(gradient)  # a second pass through the same graph gives the same
+    assert torch.equal(gradient, kept) and torch.equal(used.grad, first)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -119,7 +169,7 @@ def test_volume_statistics_have_autograds_gradients_under_a_mask(dtype):
     real = mask[:, :, None, None, None]
     F = (torch.randperm(2 * 4 * 3 * 5 * 7).view(2, 4, 3, 5, 7) - 900).to(dtype) * real  # below zero where real: padding must not win
     probes = torch.randn(2, 2, 1, 3, 1, 1)
-    ours = pooled(F, lambda F: MaxAndMeanOverVolume.apply(F, mask), probes)
+    ours = pooled(F, lambda F: PoolVolume.apply(F, mask)[1:], probes)
     # In bfloat16 some of these numbers are equal. PyTorch shares the gradient among slices, the fast path gives it to the first.
     theirs = pooled(F, lambda F: (max_over(F, VOLUME, mask), mean_over(F, VOLUME, mask)), probes)
     if dtype is torch.bfloat16:
@@ -128,20 +178,20 @@ def test_volume_statistics_have_autograds_gradients_under_a_mask(dtype):
     assert_same(ours, theirs, tolerance=1e-5 if dtype.itemsize > 2 else 0.01)
     if dtype is torch.float64:
         smooth = torch.randn(2, 2, 3, 3, 3, dtype=dtype, requires_grad=True)
-        assert torch.autograd.gradcheck(lambda F: MaxAndMeanOverVolume.apply(F, None), smooth)
+        assert torch.autograd.gradcheck(lambda F: PoolVolume.apply(F, None)[1:], smooth)
 
 
 def test_the_mean_keeps_its_gradient_in_half_precision_under_a_mask():
     """20 x 64 x 64 = 81,920 voxels are more than half precision can count (65,504)."""
     F, mask = torch.randn(1, 20, 2, 64, 64).half().requires_grad_(), torch.ones(1, 20, dtype=torch.bool)
     of_mean = 1000.0
-    (MaxAndMeanOverVolume.apply(F, mask)[1] * of_mean).sum().backward()
+    (PoolVolume.apply(F, mask)[2] * of_mean).sum().backward()
     torch.testing.assert_close(F.grad, torch.full_like(F, of_mean / 81_920), rtol=1e-2, atol=0)
 
 
 def test_a_maximum_that_many_hold_gets_its_gradient_once():
     F = torch.zeros(1, 3, 2, 4, 4, requires_grad=True)
-    MaxAndMeanOverVolume.apply(F, None)[0].sum().backward()
+    PoolVolume.apply(F, None)[1].sum().backward()
     torch.testing.assert_close(F.grad.sum((1, 3, 4)), torch.ones(1, 2))
 
 
