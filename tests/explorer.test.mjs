@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 
 import { isDark } from "../csam_lite/explorer/page/canvas.js";
 import {
-  barAt, changedVoxels, diceOf, greys, mapOf, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, tableOf, unpack, wheelSteps, windowOf,
+  barAt, changedVoxels, diceOf, greys, mapOf, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, tableOf, unpack, wheelSteps, windowOf, zoomAbout,
 } from "../csam_lite/explorer/page/data.js";
 
 /** Area of closed outlines by the shoelace formula; positive where the inside is on the left of the line. */
@@ -140,4 +140,15 @@ test("Dice, and how much of the mask has changed", () => {
   assert.equal(diceOf(mask, reference, 2), 2 / 3);
   assert.ok(Number.isNaN(diceOf(mask, reference, 3)));
   assert.deepEqual(changedVoxels(mask, reference), { changed: 2, mask: 4 });
+});
+
+test("zoom: the point stays where it is, and the view stays in the picture", () => {
+  const whole = { scale: 1, left: 0, top: 0 }, seen = ({ scale, left, top }, [x, y]) => [(x - left) * scale, (y - top) * scale];
+  const near = zoomAbout(whole, 4, [0.25, 0.5]);
+  assert.deepEqual(near, { scale: 4, left: 0.1875, top: 0.375 });
+  assert.deepEqual(seen(near, [0.25, 0.5]), [0.25, 0.5]);
+  const further = zoomAbout(near, 8, [0.5, 0.75]); // the middle of what is seen is 0.3125 of the picture
+  assert.deepEqual(seen(further, [0.3125, 0.5625]), [0.5, 0.75]);
+  assert.deepEqual(zoomAbout(near, 1, [1, 1]), whole);
+  assert.deepEqual(zoomAbout({ scale: 2, left: -3, top: 7 }, 2, [0, 0]), { scale: 2, left: 0, top: 0.5 });
 });

@@ -440,6 +440,135 @@ def test_one_change_at_all_scales_and_what_it_did(widget, view):
         assert hand[s] == pytest.approx(0.5, abs=0.02) and hand[:s] + hand[s + 1:] == [1] * (S - 1)
 
 
+def test_zoom_shows_the_pixel_under_the_pointer_larger_and_leaves_it_there(widget):
+    picture = widget.locator('[data-part="slice"]')
+    box = picture.bounding_box()
+    x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.6 * box["height"]
+    at = "([x, y]) => document.querySelector('.csam-explorer').explorer.slice.picture.at({ clientX: x, clientY: y })"
+    scale = "document.querySelector('.csam-explorer').explorer.slice.picture.view.scale"
+    under, s = widget.evaluate(at, [x, y]), picture.get_attribute("aria-valuenow")
+    widget.mouse.move(x, y)
+    widget.keyboard.down("Control")
+    for _ in range(4):
+        widget.mouse.wheel(0, -100)
+    widget.keyboard.up("Control")
+    until(widget, f"{scale} > 3.5")
+    assert widget.evaluate(at, [x, y]) == pytest.approx(under, abs=1) and picture.get_attribute("aria-valuenow") == s
+    # What is on the screen is that part of the slice, the pixels as large as the scale says.
+    pixels_box = widget.evaluate("""(() => { const { x, y, width } = document.querySelector('[data-part="slice"] canvas.pixels').getBoundingClientRect();
+        return [x, y, width]; })()""")
+    assert pixels_box[2] / box["width"] == pytest.approx(widget.evaluate(scale))
+    H = widget.evaluate("document.querySelector('.csam-explorer').explorer.state.W")
+    assert (x - pixels_box[0]) / pixels_box[2] * H == pytest.approx(under[0] + 0.5, abs=1)
+
+    widget.mouse.down(button="middle")  # pan
+    widget.mouse.move(x + 50, y + 20, steps=4)
+    widget.mouse.up(button="middle")
+    assert widget.evaluate(at, [x + 50, y + 20]) == pytest.approx(under, abs=1)
+    widget.mouse.click(x + 50, y + 20)  # the cross goes to the pixel that is seen there
+    assert widget.evaluate("document.querySelector('.csam-explorer').explorer.state.cross") == pytest.approx(under, abs=1)
+    picture.press("0")
+    assert widget.evaluate(scale) == 1 and widget.evaluate(at, [x, y]) == under
+    picture.press("+")
+    assert widget.evaluate(scale) == 1.25 and widget.locator('[data-part="magnify"]').input_value() == "1.25"
+
+
+def test_the_cross_is_linked_into_the_map_and_the_cuts(widget, view):
+    """A click on the map moves the cross in the slice and the planes of the cuts; on all of them a white line stands there."""
+    box = widget.locator('[data-part="gate-positional"]').bounding_box()
+    widget.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"])
+    left, top, right, bottom = view.field
+    left, top, right, bottom = max(np.floor(left), 0), max(np.floor(top), 0), np.ceil(right), np.ceil(bottom)
+    x, y = widget.evaluate("document.querySelector('.csam-explorer').explorer.state.cross")
+    assert x == pytest.approx(left + 0.3 * (right - left), abs=1) and y == pytest.approx(top + 0.4 * (bottom - top), abs=1)
+    same(pixels(widget, "coronal"), np.repeat(grey(view.image[::-1, 0, int(y)], *window_of(view))[..., None], 3, 2))
+    for part, across in (("slice", (x + 0.5) / view.image.shape[3]), ("gate-positional", (x + 0.5 - left) / (right - left)),
+                         ("coronal", (x + 0.5) / view.image.shape[3]), ("sagittal", (y + 0.5) / view.image.shape[2])):
+        lit = widget.evaluate("""async part => { FRAME
+          const canvas = document.querySelector(`[data-part="${part}"] canvas.ink`), rows = [0.12, 0.22, 0.88].map(v => Math.floor(v * canvas.height));
+          const data = rows.map(y => canvas.getContext("2d").getImageData(0, y, canvas.width, 1).data);
+          return Array.from({ length: canvas.width }, (_, i) => data.filter(row => row[4 * i + 3] > 30).length);
+        }""".replace("FRAME", FRAME), part)
+        columns = np.flatnonzero(np.array(lit) >= 2)
+        assert columns.size and abs(columns + 0.5 - across * len(lit)).min() <= 1.5, part
+    before = pixels(widget, "coronal")
+    for key, axis, step in (("a", 0, -1), ("d", 0, 1), ("s", 1, 1), ("w", 1, -1)):
+        old = widget.evaluate("document.querySelector('.csam-explorer').explorer.state.cross")
+        widget.locator('[data-part="slice"]').press(key)
+        new = widget.evaluate("document.querySelector('.csam-explorer').explorer.state.cross")
+        assert new[axis] == old[axis] + step and new[1 - axis] == old[1 - axis]
+    same(pixels(widget, "coronal"), before)
+
+
+def test_all_scales_are_seen_at_a_glance(widget, view):
+    """A row of small pictures for each CSAM; a click on one shows its gates large."""
+    assert widget.locator(".scale").count() == len(view.csam_modules())
+    name, gates = list(view.as_trained.windows[0].record.items())[2]
+    heights = widget.evaluate("""async () => { FRAME
+      const canvas = document.querySelectorAll(".scale")[2].querySelectorAll("canvas.small")[2], [w, h] = [canvas.width, canvas.height];
+      const { data } = canvas.getContext("2d").getImageData(0, 0, w, h);
+      return Array.from({ length: COUNT }, (_, i) => {
+        const x = Math.floor((i + 0.4) * w / COUNT);
+        return Array.from({ length: h }, (_, y) => data[4 * (y * w + x) + 3] > 128).filter(Boolean).length / h;
+      });
+    }""".replace("FRAME", FRAME).replace("COUNT", str(len(view.image))))
+    np.testing.assert_allclose(heights, gates["slice"].values[0], atol=0.06)
+    widget.locator(".scale").nth(2).locator("canvas").first.click()
+    assert widget.locator('[data-part="level-2"]').is_checked()
+    np.testing.assert_allclose(bars(widget, "gate-semantic", gates["semantic"].values.shape[1]), np.sort(gates["semantic"].values[0])[::-1], atol=0.02)
+    assert widget.locator("figcaption", has_text=f"Slice gate, {name}").count() == 1
+
+
+def test_the_network_checks_the_answer_to_the_task(widget, view):
+    """Which one bar of this scale costs most Dice? The page says what Python says."""
+    S, trained = len(view.image), np.nanmean(view.dice(view.as_trained.mask))
+    costs = np.zeros((len(view.csam_modules()), S))
+    for level, name in enumerate(view.csam_modules()):
+        for s in range(S):
+            shut = np.full(S, np.nan)
+            shut[s] = 0
+            costs[level, s] = trained - np.nanmean(view.dice(view.answer({(name, "slice"): shut}).mask))
+    level = int(costs.max(1).argmax())
+    costs = costs[level]
+    assert costs.max() > 0.001
+    best, worst = int(np.argmax(costs)), int(np.argmin(costs))
+    widget.locator(f'[data-part="level-{level}"]').check()
+    widget.locator('[data-part="task"] summary').click()
+    verdict, field = widget.locator('[data-part="task-verdict"]'), widget.locator('[data-part="task-answer"]')
+    for answer, words in ((worst, f"costs {costs[worst]:.3f} of mean Dice. Another costs more"), (best, f"Right: shutting the bar of slice {best + 1} costs {costs[best]:.3f}")):
+        field.fill(str(answer + 1))
+        field.press("Enter")
+        until(widget, "!document.querySelector('[data-part=\"task-check\"]').disabled", seconds=60)
+        assert words.replace("-0.000", "0.000") in verdict.inner_text().replace("-0.000", "0.000")
+    assert changes(widget) == {}  # the reader's own gates are left alone
+
+
+def test_keyboard_and_screen_reader_reach_every_control(widget):
+    """Tab goes to each control, each has a name and shows the focus; a picture has a description."""
+    controls = "input, button, select, summary, [tabindex='0']"
+    nameless = widget.evaluate(f"""[...document.querySelectorAll(`.csam-explorer :is({controls})`)]
+        .filter(e => !(e.ariaLabel || e.textContent.trim() || [...(e.labels || [])].some(l => l.textContent.trim()))).map(e => e.outerHTML)""")
+    assert not nameless
+    assert not widget.evaluate("""[...document.querySelectorAll('.csam-explorer [role=img], .csam-explorer [role=slider]')].filter(e => !e.ariaLabel)
+        .map(e => e.outerHTML)""")
+    widget.locator('[data-part="slice"]').focus()
+    reached, unseen = [], []
+    for _ in range(40):
+        part, outline = widget.evaluate("""(() => { const e = document.activeElement;
+            return [e.dataset.part || e.tagName, getComputedStyle(e).outlineStyle]; })()""")
+        if part in reached:
+            break
+        reached.append(part)
+        widget.keyboard.press("Tab")
+        if len(reached) > 1 and outline == "none":
+            unseen.append(part)
+    assert not unseen
+    assert {"slider", "gate-slice", "change-slice", "every-level", "SUMMARY", "gate-semantic", "level-0", "change-positional", "magnify"} <= set(reached)
+    value = widget.locator('canvas[data-part="gate-slice"]')
+    value.press("ArrowDown")
+    assert "gate" in value.get_attribute("aria-valuetext") and value.get_attribute("aria-valuenow")
+
+
 @pytest.mark.parametrize("colab", [False, True], ids=["newest", "colab"])
 def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, colab):
     """The widget with a kernel: all views, and interventions. With Colab's ipywidgets 7.7.1, and with the newest."""

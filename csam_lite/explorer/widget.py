@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 # The files of the explorer's script. Each imports only from those before it.
-EXPLORER = ("data.js", "canvas.js", "state.js", "outline.js", "slice.js", "cuts.js", "gates.js", "maps.js",
-            "bars.js", "kernel.js", "change.js", "explorer.js")
+EXPLORER = ("data.js", "canvas.js", "state.js", "outline.js", "cross.js", "zoom.js", "slice.js", "cuts.js",
+            "gates.js", "maps.js", "bars.js", "scales.js", "kernel.js", "change.js", "task.js", "explorer.js")
 _MOST_WORDS = 8_000_000  # voxels up to which intensities keep 16 bits; above, 8 bits keep a page small
 
 _PAGE = """<!doctype html>

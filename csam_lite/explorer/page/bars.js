@@ -30,7 +30,7 @@ export class ChannelPanel extends GatePanel {
     [this.feature, this.featureName] = [make("div"), text("feature-name")];
     this.featureBar = new ColourBar(state.arrays.cividis.data, "feature value, no unit");
     const feature = pair(this.feature, this.featureName, this.featureBar.box);
-    this.fill(": channels, sorted", this.ink.canvas, feature);
+    this.fill("", this.ink.canvas, feature);
     this.inks = [this.ink];
     state.on("level", () => (this.rank = 0), { atOnce: true });
     state.on("level window answer", () => this.draw());
@@ -106,7 +106,7 @@ export class StackPanel extends GatePanel {
     const words = "covariance of the slices, before the sigmoid";
     this.covarianceBar = new ColourBar(state.arrays.PuOr.data, words);
     this.covarianceBox = pair(this.covariance, this.covarianceName, this.covarianceBar.box);
-    this.fill(" along the stack", this.ink.canvas, this.value);
+    this.fill("", this.ink.canvas, this.value);
     this.aside = panel("covariance", `Draws of the ${gate.name} gate`, null, this.covarianceBox);
     this.inks = [this.ink];
     state.on("level window answer", () => this.draw());
@@ -243,7 +243,7 @@ export class TablePanel extends GatePanel {
     super(state, gate);
     [this.box, this.value] = [make("div"), text(`gate-${gate.name}-value`)];
     this.bar = new ColourBar(state.arrays.cividis.data, "gate, no unit");
-    this.fill(" as a table", this.box, this.bar.box, this.value);
+    this.fill("", this.box, this.bar.box, this.value);
     this.inks = [];
     state.on("level window answer slice", () => this.draw());
   }

@@ -83,6 +83,14 @@ export class Picture {
     this.ink = new Ink("ink", drawInk || (() => {}));
     const properties = { className: "picture", "data-part": name, role: "img", "aria-label": label };
     this.element = make("div", properties, this.pixels, this.ink.canvas);
+    this.view = { scale: 1, left: 0, top: 0 }; // see zoomAbout
+  }
+
+  /** Show a part of the picture, magnified. */
+  setView({ scale, left, top }) {
+    this.view = { scale, left, top };
+    const move = `translate(${-100 * left * scale}%, ${-100 * top * scale}%)`;
+    this.pixels.style.transform = scale === 1 ? "" : `${move} scale(${scale})`;
   }
 
   /** Show the box [left, top, width, height], in pixels of the image, each `ratio` times as wide as high. */
@@ -110,12 +118,14 @@ export class Picture {
   at(event) {
     const box = this.element.getBoundingClientRect();
     const across = (event.clientX - box.left) / box.width, down = (event.clientY - box.top) / box.height;
-    return [this.left + Math.floor(across * this.W), this.top + Math.floor(down * this.H)];
+    const { scale, left, top } = this.view, x = left + across / scale, y = top + down / scale;
+    return [this.left + Math.floor(x * this.W), this.top + Math.floor(y * this.H)];
   }
 
   /** A point of the image on the ink, of w x h CSS pixels. */
   place(x, y, w, h) {
-    return [((x - this.left) / this.W) * w, ((y - this.top) / this.H) * h];
+    const { scale, left, top } = this.view;
+    return [((x - this.left) / this.W - left) * scale * w, ((y - this.top) / this.H - top) * scale * h];
   }
 }
 

@@ -10,7 +10,7 @@ export class ChangePanel {
     Object.assign(this, { state, engine, busy: false, again: false, inks: [] });
     const properties = { className: "status", role: "status", "aria-live": "polite", "data-part": "status" };
     this.status = make("p", properties);
-    this.element = make("section", { className: "change" }, this.status);
+    this.element = make("div", { className: "part" }, this.status);
     if (!state.levels.length) {
       this.status.textContent = "This network has no CSAM: there is no gate to show or to change. "
         + "Masks and slices work as they are.";
@@ -35,7 +35,8 @@ export class ChangePanel {
     this.reset.addEventListener("click", () => state.clearChanges());
     const box = make("input", { type: "checkbox", "data-part": "every-level" });
     box.addEventListener("change", () => (state.everyLevel = box.checked));
-    const every = make("label", { className: "tick", hidden: state.levels.length < 2 }, box, "change all scales at once");
+    const hidden = state.levels.length < 2;
+    const every = make("label", { className: "tick", hidden }, box, "change all scales at once");
     return make("div", { className: "controls" }, this.undo, this.before, this.reset, every);
   }
 
@@ -49,7 +50,7 @@ export class ChangePanel {
     on(this.before, "contextmenu", (event) => event.preventDefault()); // a long touch
   }
 
-  /** Ask for the changes as they are now. One question at a time; of those that come meanwhile, the last is asked. */
+  /** Ask for the changes as they are. One question at a time; of those that come meanwhile, the last. */
   async request() {
     this.enable();
     this.again = true;
@@ -81,7 +82,10 @@ export class ChangePanel {
     const { state } = this, { trained, arrays } = state;
     this.enable();
     const count = Object.values(state.changes).reduce((sum, gates) => sum + Object.keys(gates).length, 0);
-    if (!count) { this.status.textContent = `${this.diceText(trained.prediction)} Gates as trained.`; return; }
+    if (!count) {
+      this.status.textContent = `${this.diceText(trained.prediction)} Gates as trained.`;
+      return;
+    }
     const { changed, mask } = changedVoxels(trained.prediction.data, arrays.prediction.data);
     const share = mask ? `${((100 * changed) / mask).toFixed(1)} % of the mask` : "the mask";
     this.status.textContent = `${count} gate${count > 1 ? "s" : ""} changed: `

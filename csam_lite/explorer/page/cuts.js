@@ -1,6 +1,7 @@
 // The cuts across the slices through the cross, coronal and sagittal, both equally large for a millimetre.
 
 import { figure, greyPixel, letter, make, Picture } from "./canvas.js";
+import { drawCross } from "./cross.js";
 import { plane } from "./data.js";
 import { drawOutlines } from "./outline.js";
 
@@ -47,6 +48,8 @@ export class CutPanel {
   drawInk(g, w, h) {
     const { state, picture, kind } = this;
     drawOutlines(state, g, picture, kind, this.index, w, h);
+    const [x] = picture.place(state.cross[this.coronal ? 0 : 1] + 0.5, 0, w, h);
+    if (state.shown.cross) drawCross(g, x, null, w, h);
     const y = ((state.S - 0.5 - state.slice) / state.S) * h, half = h / state.S / 2;
     g.strokeStyle = "#F0E442";
     g.lineWidth = 1.2;

@@ -135,6 +135,17 @@ export function barAt(x, left, right, count) {
   return i >= 0 && i < count ? i : -1;
 }
 
+/**
+ * A view of a picture at another scale: left and top are its upper left corner, in parts of the picture. The
+ * place [across, down], in parts of the box in which it is seen, stays where it is. The view never leaves
+ * the picture.
+ */
+export function zoomAbout({ scale, left, top }, to, [across, down]) {
+  const within = (start) => Math.min(Math.max(start, 0), 1 - 1 / to);
+  const moved = (start, part) => within(start + part / scale - part / to);
+  return { scale: to, left: moved(left, across), top: moved(top, down) };
+}
+
 /** A round length (1, 2 or 5 times a power of ten) of at most `most`. */
 export function roundLength(most) {
   const power = 10 ** Math.floor(Math.log10(most));

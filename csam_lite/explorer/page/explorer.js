@@ -9,11 +9,12 @@ import { isDark, make, swatch } from "./canvas.js";
 import { ChangePanel } from "./change.js";
 import { CutPanel } from "./cuts.js";
 import { bytesOfBuffer, bytesOfText, unpack } from "./data.js";
-import { LevelChoice } from "./gates.js";
 import { Kernel } from "./kernel.js";
 import { MapPanel, UncertaintyPanel } from "./maps.js";
+import { ScalesPanel } from "./scales.js";
 import { SlicePanel } from "./slice.js";
 import { State } from "./state.js";
+import { TaskPanel } from "./task.js";
 
 /** The panel that shows a gate is chosen by the gate's axes. */
 function gatePanel(state, gate) {
@@ -38,11 +39,14 @@ export class Explorer {
     const { levels } = state, all = levels.flatMap((level) => level.gates);
     const gates = new Map(all.map((gate) => [`${gate.name} ${gate.axes}`, gate])); // each once
     this.gates = [...gates.values()].map((gate) => gatePanel(state, gate));
-    const level = levels.length ? [new LevelChoice(state)] : [];
+    const scales = levels.length > 1 ? [new ScalesPanel(state)] : [];
     // A bar of the stack is dragged while its slice is watched, so that both must be on the screen together.
     const stacks = this.gates.filter((panel) => panel instanceof StackPanel);
     this.gates.find((panel) => panel instanceof MapPanel)?.element.classList.add("tall");
-    this.panels = [this.slice, ...this.cuts, ...level, ...this.gates, this.change];
+    const canSolve = engine && arrays.label && state.S > 1 && stacks.length;
+    const task = canSolve ? [new TaskPanel(state, stacks[0].name, engine)] : [];
+    const beside = this.gates.map((panel) => panel.aside || panel.element);
+    this.panels = [this.slice, ...this.cuts, ...scales, ...this.gates, this.change];
 
     root.classList.add("csam-explorer");
     root.setAttribute("role", "group");
@@ -52,13 +56,13 @@ export class Explorer {
     const classes = state.classes.map(({ name, colour }) => make("span", {}, swatch("dot", colour), name));
     root.replaceChildren(
       make("header", {}, make("strong", { textContent: description.title }),
-        make("div", { className: "classes" }, ...classes), ...elements(level)),
+        make("div", { className: "classes" }, ...classes)),
       make("div", { className: "columns" },
         make("section", { className: "views" }, this.slice.element, ...elements(stacks)),
-        this.change.element,
+        make("section", { className: "change" }, this.change.element, ...elements(task)),
         this.slice.settings,
         make("section", { className: "cuts" }, ...elements(this.cuts)),
-        make("section", { className: "gates" }, ...this.gates.map((panel) => panel.aside || panel.element))),
+        make("section", { className: "gates" }, ...elements(scales), ...beside)),
       this.help());
     this.listen();
     this.setTheme();
@@ -75,12 +79,13 @@ export class Explorer {
     const lines = [
       "slice: slider, mouse wheel, arrow keys, Page Up and Page Down, Home and End; "
         + "a click on a strip or a bar",
-      "cross (where the strips cut): click on the slice",
+      "cross (where the strips cut): click on the slice or a map, or the keys w, a, s and d",
+      "magnify: Ctrl with the wheel, two fingers, or + and -; 0 goes back; the middle button moves it",
       "window and level: drag with the right button, or Shift with arrow keys; double click or r resets",
       ...namesOf(ChannelPanel).map((name) =>
         `${name} gate: move over a bar, or left and right, to see that channel's feature map`),
       ...stacks.map((name) => `${name} gate: drag a bar up or down, or up and down keys, to change it`),
-      ...(state.canAsk ? ["u: undo the last change of a gate; hold b: the prediction before all changes"] : []),
+      ...(state.canAsk ? ["u: undo the last change; hold b: the prediction before all changes"] : []),
       ...(state.arrays.label ? ["white lines: the reference; coloured lines and fill: the prediction"] : []),
       "masks in more than 4000 pieces of a line, as of an untrained network, are filled but not outlined",
     ];
@@ -101,12 +106,15 @@ export class Explorer {
       if (event.key === "b") state.setBefore(event.type === "keydown" && state.isChanged);
       else if (event.key === "u" && event.type === "keydown") state.undo();
     });
-    on(this.root, "focusout", ({ relatedTarget }) => this.root.contains(relatedTarget) || state.setBefore(false));
+    on(this.root, "focusout", ({ relatedTarget }) => {
+      if (!this.root.contains(relatedTarget)) state.setBefore(false);
+    });
     for (const panel of this.panels) panel.listen?.(on);
     for (const { picture } of this.panels.filter(({ overSlice }) => overSlice))
-      on(picture.element, "pointermove", (event) => {
+      on(picture.element, "pointermove pointerdown", (event) => {
         const [x, y] = picture.at(event);
         if (x >= 0 && y >= 0 && x < state.W && y < state.H) this.slice.tellValues(x, y);
+        if (event.type === "pointerdown" && event.button === 0) state.setCross(x, y);
       });
     const theme = () => this.setTheme();
     on(globalThis.matchMedia("(prefers-color-scheme: dark)"), "change", theme);

@@ -1,9 +1,6 @@
-// What the panels of all gates share: the choice of the level, the heading, the choice of what replaces the
-// gate.
+// What the panels of all gates share: the heading, and the choice of what replaces the gate.
 
 import { figure, make, Picture } from "./canvas.js";
-
-let groups = 0; // for the name of the radio buttons: several explorers may share a page
 
 /** A figure with a heading and, beside it, a control or null. */
 export function panel(name, heading, control, ...children) {
@@ -21,22 +18,6 @@ export function smallPicture(box, name, w, h, ratio) {
     box.replaceChildren(box.picture.element);
   }
   return box.picture;
-}
-
-/** The choice of the level whose gates are seen. */
-export class LevelChoice {
-  constructor(state) {
-    const name = `level-${++groups}`;
-    this.inks = [];
-    const choices = state.levels.map(({ name: csam, size: [H, W] }, i) => {
-      const properties = { type: "radio", name, value: i, checked: i === 0, "data-part": `level-${i}` };
-      const input = make("input", properties);
-      input.addEventListener("change", () => state.setLevel(i));
-      return make("label", { className: "tick" }, input, make("span", {}, `${csam}, ${W} × ${H}`));
-    });
-    const group = { className: "levels", role: "radiogroup", "aria-label": "level" };
-    this.element = make("div", group, ...choices);
-  }
 }
 
 /** The panel of one gate, the same for all levels that have it; `byHand`: its numbers can be dragged. */
@@ -58,8 +39,8 @@ export class GatePanel {
         make("option", { value, textContent, disabled: value === "hand" })));
       this.choice.addEventListener("change", () => state.setChange(name, () => this.choice.value || null));
     }
-    const title = `${name[0].toUpperCase()}${name.slice(1)} gate${heading}`;
-    this.element = panel("gate", title, this.choice, ...children);
+    this.title = `${name[0].toUpperCase()}${name.slice(1)} gate${heading}`;
+    this.element = panel("gate", this.title, this.choice, ...children);
   }
 
   /** The gate in this level, and its values in the window of this slice. */
@@ -72,6 +53,9 @@ export class GatePanel {
   /** Show the panel only where the level has the gate; returns whether it has. */
   show() {
     this.element.hidden = !this.gate;
+    const { levels, level } = this.state;
+    const heading = this.element.querySelector("figcaption span");
+    if (levels.length > 1) heading.textContent = `${this.title}, ${level.name}`;
     return !this.element.hidden;
   }
 

@@ -12,13 +12,14 @@ export class Kernel {
   }
 
   /**
-   * What the network answers with these gates (see State.setChange) replaced: a promise of {description, arrays},
-   * which is rejected, with a line for the reader, where there is no answer.
+   * What the network answers with these gates (see State.setChange) replaced: a promise of {description,
+   * arrays}, which is rejected, with a line for the reader, where there is no answer.
    */
   answer(gates) {
     const id = `${this.id}.${Date.now()}.${++this.asked}`;
     return new Promise((resolve, reject) => {
-      const silence = () => this.settle(id, () => reject(new Error("No answer from the kernel. Run the cell again.")));
+      const trouble = new Error("No answer from the kernel. Run the cell again.");
+      const silence = () => this.settle(id, () => reject(trouble));
       this.questions.set(id, { resolve, reject, patience: setTimeout(silence, PATIENCE) });
       this.send({ id, gates });
     });

@@ -1,15 +1,21 @@
 // Maps over the slice: the uncertainty, and every gate that has the axes H and W.
 
 import { ColourBar, greyPixel, make, Picture } from "./canvas.js";
+import { drawCross } from "./cross.js";
 import { limits, plain, shade } from "./data.js";
 import { GatePanel, panel } from "./gates.js";
 import { drawOutlines } from "./outline.js";
 
-/** A picture of what the network reads of the slice, in which a map lies over the image. */
+/** A picture of what the network reads of the slice, in which a map lies over the image, with the cross. */
 function mapPicture(state, name, label) {
   const [, high, wide] = state.spacing;
-  const outlines = (g, w, h) => drawOutlines(state, g, picture, "slice", state.slice, w, h);
-  const picture = new Picture(name, label, outlines);
+  const drawInk = (g, w, h) => {
+    drawOutlines(state, g, picture, "slice", state.slice, w, h);
+    const [x, y] = state.cross;
+    if (state.shown.cross) drawCross(g, ...picture.place(x + 0.5, y + 0.5, w, h), w, h);
+  };
+  const picture = new Picture(name, label, drawInk);
+  state.on("cross", () => picture.ink.redraw());
   return picture.frame(state.box, wide / high);
 }
 
@@ -49,7 +55,7 @@ export class MapPanel extends GatePanel {
     this.overSlice = true;
     this.bar = new ColourBar(state.arrays.cividis.data, "gate, no unit");
     this.value = make("div", { className: "values", "data-part": `gate-${gate.name}-value` });
-    const heading = ` over the image${gate.axes.includes("C") ? ", mean of the channels" : ""}`;
+    const heading = gate.axes.includes("C") ? ", mean of the channels" : "";
     this.fill(heading, this.picture.element, this.bar.box, this.value);
     this.inks = [this.picture.ink];
     state.on(`${SUBJECTS} window level`, () => this.draw());

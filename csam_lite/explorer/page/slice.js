@@ -2,7 +2,9 @@
 
 import { figure, greyPixel, letter, make, Picture, pixel, range, rgb, set, swatch } from "./canvas.js";
 import { plain, roundLength, wheelSteps } from "./data.js";
+import { drawCross } from "./cross.js";
 import { drawOutlines } from "./outline.js";
+import { Zoom } from "./zoom.js";
 
 const NAMES = { L: "left", R: "right", A: "anterior", P: "posterior", S: "superior", I: "inferior" };
 
@@ -16,16 +18,18 @@ export class SlicePanel {
       "aria-orientation": "vertical", "aria-valuemin": 1, "aria-valuemax": S });
     this.values = make("div", { className: "values", "data-part": "values" });
     this.values.textContent = "point at a pixel for its values";
+    const redraw = () => this.picture.ink.redraw();
+    this.zoom = new Zoom(this.picture, () => state.cross, redraw);
     this.element = figure("slice", this.picture.element, this.mainControls());
-    this.settings = make("div", { className: "settings" }, this.values, this.shownControls());
+    this.settings = make("div", { className: "settings" }, this.values, ...this.shownControls());
     this.frame();
     this.inks = [this.picture.ink];
     this.overSlice = true;
-    const ink = () => this.picture.ink.redraw();
     state.on("shown", () => this.frame(), { atOnce: true });
-    const draw = () => { this.draw(); state.soon(ink); };
-    state.on("slice contrast channel shown mask answer before", draw, { atOnce: true }); // a hand waits for it
-    state.on("cross", ink);
+    const draw = () => { this.draw(); state.soon(redraw); };
+    // a hand waits for it
+    state.on("slice contrast channel shown mask answer before", draw, { atOnce: true });
+    state.on("cross", redraw);
   }
 
   mainControls() {
@@ -47,22 +51,21 @@ export class SlicePanel {
 
   /** What is shown, and how strongly. */
   shownControls() {
-    const { state } = this, controls = make("div", { className: "controls" });
+    const { state } = this, row = (...parts) => make("div", { className: "controls" }, ...parts);
     this.contrast = make("span", { className: "contrast", "data-part": "contrast" });
     const title = "or double click on the picture";
     const reset = make("button", { type: "button", title, "data-part": "reset-contrast" }, "reset");
     reset.addEventListener("click", () => state.resetContrast());
-    controls.append(make("div", { className: "field" }, this.contrast, reset));
-    if (state.arrays.label) controls.append(this.tick("label", "reference", swatch("line", "#ffffff")));
-    controls.append(this.tick("prediction", "prediction", swatch("line", state.classes[0].colour)));
-    controls.append(this.tick("cross", "cross"));
-    if (state.boxIsPart) controls.append(this.tick("zoom", "only what the network reads"));
-    for (const name of ["mask", "map"]) {
+    const line = swatch("line", state.classes[0].colour);
+    const ticks = row(this.tick("prediction", "prediction", line), this.tick("cross", "cross"));
+    if (state.arrays.label) ticks.prepend(this.tick("label", "reference", swatch("line", "#ffffff")));
+    if (state.boxIsPart) ticks.append(this.tick("zoom", "only what the network reads"));
+    const opacities = ["mask", "map"].map((name) => {
       const steps = { min: 0, max: 1, step: 0.05, value: state.opacity[name] };
-      const choose = (value) => state.setOpacity(name, value);
-      controls.append(range(`${name}-opacity`, `${name} opacity`, steps, choose)[1]);
-    }
-    return controls;
+      return range(`${name}-opacity`, `${name} opacity`, steps, (value) => state.setOpacity(name, value))[1];
+    });
+    const contrast = make("div", { className: "field" }, this.contrast, reset);
+    return [row(contrast, this.zoom.field), ticks, row(...opacities)];
   }
 
   /** A box to tick: whether `name` is shown. */
@@ -83,7 +86,7 @@ export class SlicePanel {
     const { state } = this, { element } = this.picture;
     let rolled = 0, drag = null;
     on(element, "wheel", (event) => {
-      if (event.ctrlKey) return; // the page's own zoom
+      if (event.ctrlKey) return; // zoom
       const [steps, left] = wheelSteps(rolled, event.deltaY, event.deltaMode);
       rolled = left;
       const to = state.slice + steps;
@@ -100,7 +103,7 @@ export class SlicePanel {
         element.setPointerCapture(event.pointerId);
         const { dark, bright } = state.channels[state.channel];
         drag = { x: event.clientX, y: event.clientY, step: (bright - dark) / 300, ...state.contrast };
-      } else if (event.button === 0) state.setCross(...this.picture.at(event));
+      }
     });
     on(element, "pointermove", (event) => {
       if (drag) {
@@ -111,6 +114,7 @@ export class SlicePanel {
       }
     });
     on(element, "pointerup pointercancel", () => (drag = null));
+    this.zoom.listen(on);
   }
 
   key(event) {
@@ -121,12 +125,20 @@ export class SlicePanel {
     const to = {
       ArrowUp: slice + 1, ArrowRight: slice + 1, ArrowDown: slice - 1, ArrowLeft: slice - 1,
       PageUp: slice + 5, PageDown: slice - 5, Home: 0, End: state.S - 1 }[event.key];
+    const move = { a: [-1, 0], d: [1, 0], w: [0, -1], s: [0, 1] }[event.key];
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.shiftKey && contrast) state.setContrast(width + contrast[0], centre + contrast[1]);
     else if (event.key === "r") state.resetContrast();
+    else if (move) this.moveCross(...move);
     else if (to !== undefined) state.setSlice(to);
     else return;
     event.preventDefault();
+  }
+
+  moveCross(across, down) {
+    const { cross: [x, y] } = this.state;
+    this.state.setCross(x + across, y + down);
+    this.zoom.follow(...this.state.cross);
   }
 
   draw() {
@@ -173,16 +185,9 @@ export class SlicePanel {
       g.setLineDash([]);
     }
     if (state.shown.cross) {
-      const [x, y] = picture.place(state.cross[0] + 0.5, state.cross[1] + 0.5, w, h);
-      g.strokeStyle = "rgb(255 255 255 / 55%)";
-      g.lineWidth = 1;
-      g.beginPath();
-      for (const [a, b, c, d] of [[x, 0, x, y - 8], [x, y + 8, x, h], [0, y, x - 8, y], [x + 8, y, w, y]]) {
-        g.moveTo(a, b);
-        g.lineTo(c, d);
-      }
-      g.stroke();
+      drawCross(g, ...picture.place(state.cross[0] + 0.5, state.cross[1] + 0.5, w, h), w, h);
     }
+    if (state.before) letter(g, "before all changes", 12, 14, "left");
     if (state.letters) {
       const { top, bottom, left, right } = state.letters;
       letter(g, top, w / 2, 12);
@@ -195,7 +200,8 @@ export class SlicePanel {
 
   /** A bar of a round length in mm. */
   drawLength(g, w, h) {
-    const { spacing, description } = this.state, total = this.picture.W * spacing[2];
+    const { spacing, description } = this.state, { W, view } = this.picture;
+    const total = (W * spacing[2]) / view.scale;
     const length = roundLength(total / 4), px = (length / total) * w;
     for (const [colour, thick] of [["rgb(0 0 0 / 75%)", 5], ["#ffffff", 2.5]]) {
       g.strokeStyle = colour;

@@ -139,9 +139,9 @@ export class State {
   }
 
   /**
-   * Replace a gate of this level, or of all: by "one", "mean" or a list with null where it stays; null puts it
-   * back. valueFor(level) gives it. goesOn: the change goes on with the last one, as in a drag, and both are
-   * undone together.
+   * Replace a gate of this level, or of all, by what valueFor(level) gives: "one", "mean", or a list with
+   * null where it stays; null puts it back. goesOn: the change goes on with the last one, as in a drag, and
+   * both are undone together.
    */
   setChange(gate, valueFor, goesOn = false) {
     if (!goesOn) this.history.push(this.changes);
