@@ -314,6 +314,18 @@ def run_course(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
+def run_site(arguments: argparse.Namespace) -> None:
+    _need_course()
+    try:
+        import zensical  # noqa: F401
+    except ImportError as error:
+        raise InputError("site: needs zensical; install csam-lite[site]") from error
+    from csam_lite.course.site.build import build_site
+
+    out = build_site(arguments.out, arguments.notebooks)
+    print(f"{out}: the site; see it with: python -m http.server --directory {out}")
+
+
 def run_lab_release(arguments: argparse.Namespace) -> None:
     from csam_lite.course.lab.release import release
 
@@ -638,6 +650,18 @@ def _add_course(command: Command) -> None:
         help="only write the cells, the check and the answers of a new exercise into this notebook",
     )
     course.add_argument("--name", default="", help="of the function in the new exercise")
+
+    site = command(
+        run_site,
+        "site",
+        "build the public site: pages of the notebooks, the reference, the results, the explorer",
+    )
+    site.add_argument("out", metavar="OUT", help="folder of the site: new, empty, or an earlier site")
+    site.add_argument(
+        "--notebooks",
+        metavar="DIR",
+        help="folder of executed notebooks, such as course_run (default: the stored notebooks)",
+    )
 
     lab = command(None, "lab", "hand out exercises of the course, and grade what comes back")
     lab_commands = lab.add_subparsers(required=True, metavar="COMMAND")

@@ -1,4 +1,7 @@
-"""What the browser tests stand on: Debian's chromium, a JupyterLab of its own, and measurements in a page."""
+"""What the browser tests stand on: Debian's chromium, a JupyterLab of its own, and measurements in a page.
+
+    python tests/browser.py .github/explorer.png    # the README's picture: the explorer as it is now
+"""
 
 import base64
 import json
@@ -157,3 +160,20 @@ def wait(ready, seconds=90):
             pass
         time.sleep(0.2)
     raise TimeoutError
+
+
+def take_picture(path):
+    """The explorer of the shipped network on a phantom, as a picture."""
+    from csam_lite.course.site.build import write_live_page
+
+    page_file = Path(path).with_suffix(".html").resolve()
+    write_live_page(page_file)
+    with chromium() as browser, watched(browser, allowed=("file://",), width=1366, height=720) as page:
+        page.goto(f"file://{page_file}")
+        page.wait_for_timeout(1000)
+        page.screenshot(path=path)
+    page_file.unlink()
+
+
+if __name__ == "__main__":
+    take_picture(sys.argv[1])

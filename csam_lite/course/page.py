@@ -61,14 +61,14 @@ class _Renderer(IPythonRenderer):
     """
 
     def inline_math(self, body: str) -> str:
-        return _mathml(body, "inline") or super().inline_math(body)
+        return mathml(body, "inline") or super().inline_math(body)
 
     def block_math(self, body: str) -> str:
-        return _mathml(body, "block") or super().block_math(body)
+        return mathml(body, "block") or super().block_math(body)
 
     def latex_environment(self, name: str, body: str) -> str:
         equation = rf"\begin{{{name}}}{body}\end{{{name}}}"
-        return _mathml(equation, "block") or super().latex_environment(name, body)
+        return mathml(equation, "block") or super().latex_environment(name, body)
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         if urlparse(url).netloc:  # such as a badge: a picture on another host
@@ -89,10 +89,10 @@ class _Exporter(HTMLExporter):
         return markdown_to_html(source, context.get("cell", {}).get("attachments"))
 
 
-def _mathml(equation: str, display: str) -> str | None:
+def mathml(equation: str, display: str) -> str | None:
     """A LaTeX equation as MathML; None for one that the converter does not know, which then stays LaTeX."""
     try:
-        mathml = convert(equation.strip(), display=display)
-        return mathml.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "", 1)  # it breaks headings
+        converted = convert(equation.strip(), display=display)
+        return converted.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "", 1)  # it breaks headings
     except Exception:  # the converter raises errors of many types
         return None

@@ -1,0 +1,159 @@
+"""The site as a folder of static pages: writes Markdown and has the generator, zensical, make pages of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from csam_lite.common.errors import InputError
+from csam_lite.course.notebooks import PACKAGE, choose, find_notebooks
+from csam_lite.course.site.markdown import notebook_markdown, prose
+from csam_lite.course.site.reference import reference_markdown
+from csam_lite.course.stamp import Address, read_address
+from csam_lite.data.dataset import find_dataset
+from csam_lite.data.phantom import write_phantoms
+from csam_lite.explorer.widget import explore
+from csam_lite.training.run import pretrained
+
+_LIVE = "explorer_live.html"
+_EXPLORER = f"""---
+hide:
+  - toc
+---
+
+# The explorer
+
+A phantom, the masks of the network that ships, and its gates, all linked. Nothing of it is loaded from
+elsewhere, and nothing leaves your computer. [Open it in a window of its own]({_LIVE}).
+
+<iframe class="live" src="{_LIVE}" title="The explorer on a phantom"></iframe>
+
+In a notebook, `explore(run, "scan.nii.gz")` shows it on a scan of yours; notebook
+[07](07_see_attention.md) explains it.
+"""
+
+
+def build_site(out: str | Path, notebooks: str | Path | None = None) -> Path:
+    """Write the site into the folder `out`, which must be new, empty, or an earlier site.
+
+    notebooks: a folder of executed notebooks, such as that of `run_course`, in place of the stored ones.
+    Raises InputError where a notebook has no outputs, `out` holds something else, or zensical cannot build.
+    """
+    out, root = Path(out).resolve(), PACKAGE.parent
+    if out.is_dir() and any(out.iterdir()) and not (out / "sitemap.xml").exists():
+        raise InputError(f"{out}: holds other files; give a new folder, so that nothing is lost")
+    if not (root / "README.md").exists():
+        raise InputError(f"{root}: has no README.md, the front page; run this in a clone of the repository")
+    with tempfile.TemporaryDirectory() as workshop:
+        work = Path(workshop)
+        write_markdown(work / "docs", root, Path(notebooks) if notebooks else find_notebooks())
+        _generate(work)
+        if out.exists():
+            shutil.rmtree(out)
+        shutil.copytree(work / "site", out)
+    return out
+
+
+def write_markdown(docs: Path, root: Path, notebooks: Path) -> None:
+    """Write all pages as Markdown, with their pictures and the live page, and the generator's settings."""
+    docs.mkdir(parents=True)
+    address = read_address(root)
+    sources = f"https://github.com/{address.repository}/blob/{address.tag}"
+    pages = {}
+    for path in choose(notebooks):
+        notebook = nbformat.read(path, 4)
+        if not any(cell.get("outputs") for cell in notebook.cells):
+            raise InputError(f"{path}: has no outputs; execute it with: python -m csam_lite course")
+        pages[path.stem] = notebook_markdown(notebook, docs, path.stem)
+    titles = {name: re.search(r"^# (.+)$", text, re.M)[1] for name, text in pages.items()}
+    pages["index"] = _repository_page(root / "README.md", root, docs, sources)
+    pages["results"] = _repository_page(PACKAGE / "experiments" / "README.md", root, docs, sources)
+    pages["reference"] = reference_markdown(sources)
+    pages["explorer"] = _EXPLORER
+    for name, text in pages.items():
+        (docs / f"{name}.md").write_text(text, encoding="utf-8")
+    write_live_page(docs / _LIVE)
+    shutil.copy(Path(__file__).with_name("site.css"), docs)
+    (docs.parent / "zensical.toml").write_text(_settings(titles, address), encoding="utf-8")
+
+
+def write_live_page(path: Path) -> None:
+    """Write the explorer of the shipped network on a phantom that it was not trained on."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, dataset = pretrained(), find_dataset(write_phantoms(folder, count=1, seed=5000, progress=False))
+        scan = dataset.read(dataset.cases[0])
+        scan.image = scan.image[:, [dataset.channels.index(name) for name in run.facts.channels]]
+        explore(run, scan, save=path)
+
+
+def _repository_page(path: Path, root: Path, docs: Path, sources: str) -> str:
+    """A Markdown file of the repository: its links lead to pages of the site, or to the file on the web."""
+
+    def link(target: str) -> str:
+        there = (path.parent / target).resolve()
+        if there.suffix == ".ipynb":
+            return f"{there.stem}.md"
+        if there == PACKAGE / "experiments" / "README.md":
+            return "results.md"
+        if there.suffix in (".png", ".svg"):
+            shutil.copy(there, docs)
+            return there.name
+        return f"{sources}/{there.relative_to(root).as_posix()}"
+
+    return prose(path.read_text(encoding="utf-8"), link)
+
+
+def _settings(titles: dict[str, str], address: Address) -> str:
+    """The settings of zensical. titles: of the notebooks, by name. JSON strings and lists are TOML too."""
+    owner, _, name = address.repository.partition("/")
+    pages = [("Start", "index.md"), ("Explorer", "explorer.md"),
+             *((title, f"{name}.md") for name, title in titles.items()),
+             ("Results", "results.md"), ("Reference", "reference.md")]
+    nav = ", ".join(f"{{ {json.dumps(title)} = {json.dumps(page)} }}" for title, page in pages)
+    return f"""[project]
+site_name = "CSAM Lite"
+site_description = "A course and a small core on cross-slice attention for anisotropic volumes"
+site_url = {json.dumps(f"https://{owner}.github.io/{name}/")}
+copyright = {json.dumps(f'<a href="https://github.com/{address.repository}">The source on GitHub</a>')}
+use_directory_urls = false
+extra_css = ["site.css"]
+nav = [{nav}]
+
+[project.theme]
+font = false  # of the reader's own system: no request
+features = ["navigation.footer", "navigation.top", "content.code.copy", "search.highlight"]
+{_palette("(prefers-color-scheme)", "", "lucide/sun-moon", "Light")}
+{_palette("(prefers-color-scheme: light)", "default", "lucide/sun", "Dark")}
+{_palette("(prefers-color-scheme: dark)", "slate", "lucide/moon", "As the system")}
+[project.markdown_extensions.md_in_html]
+[project.markdown_extensions.tables]
+[project.markdown_extensions.attr_list]
+[project.markdown_extensions.toc]
+permalink = true
+[project.markdown_extensions.pymdownx.superfences]
+[project.markdown_extensions.pymdownx.highlight]
+"""
+
+
+def _palette(media: str, scheme: str, icon: str, following: str) -> str:
+    colours = f'scheme = "{scheme}"\n' if scheme else ""
+    return (f'[[project.theme.palette]]\nmedia = "{media}"\n{colours}'
+            f'toggle.icon = "{icon}"\ntoggle.name = "{following}"\n')
+
+
+def _generate(work: Path) -> None:
+    """Have zensical make site/ of docs/. Raises InputError with its own words where it cannot."""
+    done = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict"], cwd=work, capture_output=True,
+        encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1", "NO_COLOR": "1"})
+    if done.returncode or not (work / "site" / "index.html").exists():
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise InputError(f"zensical: {' '.join(lines[-6:])}")
