@@ -254,9 +254,9 @@ def test_a_file_that_is_dropped_later_overtakes(dropped, phantom, tmp_path):
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.stress)])
 def test_real_scans(every, dropped, shared, request, tmp_path):
     if every == 1 and "stress" not in request.config.option.markexpr:
-        pytest.skip("all ten scans only with -m stress")
+        pytest.skip("all of them only with -m stress")
     paths = [path for folder in ("prostate_zonal/imagesTr", "prostate_unlabelled") for path in sorted((shared / "data" / folder).iterdir())]
-    assert len(paths) == 10
+    assert len(paths) > 5
     for path in paths[::every]:
         assert "done in" in dropped.drop(path)
         as_predict(dropped, path, tmp_path)
