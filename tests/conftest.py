@@ -9,6 +9,7 @@ import pytest
 import torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SEED = int(os.environ.get("CSAM_LITE_TEST_SEED", np.random.SeedSequence().entropy % 10**6))  # of all random trials
 
 
 @pytest.fixture
@@ -22,6 +23,13 @@ def shared():
 def pytest_collection_modifyitems(items):
     """Tests whose verdict depends on the clock (`timing`) run last, each once, so that no other test shares the machine with them."""
     items.sort(key=lambda item: item.get_closest_marker("timing") is not None)
+
+
+@pytest.fixture
+def stress(request):
+    """Of a long trial, which plain pytest replaces by a sample."""
+    if "stress" not in request.config.option.markexpr:
+        pytest.skip("minutes; run it with -m stress")
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import SEED, TINY
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the trainings to kill are forked")
-SEED = int(os.environ.get("CSAM_LITE_TEST_SEED", np.random.SeedSequence().entropy % 10**6))
 
 # One process imports all, then forks a training again and again, so that kills fall into training, not into imports.
 # It reads a list of trials, JSON: {"out", "workers", "signal", "at"}, and writes a line for each: exit code, output.
@@ -146,22 +145,16 @@ def test_a_few_interrupts(phantoms, tmp_path):
     interrupts(2, phantoms, tmp_path)
 
 
-@pytest.fixture
-def stress(request):
-    if "stress" not in request.config.option.markexpr:
-        pytest.skip("minutes; run it with -m stress")
-
-
-@pytest.mark.stress
+@pytest.mark.stress(trial="trainings killed at random moments, two kills each", found=0, count=50)
 def test_fifty_kills(stress, phantoms, tmp_path):
     random_kills(25, phantoms, tmp_path)  # two each
 
 
-@pytest.mark.stress
+@pytest.mark.stress(trial="trainings killed while they write a file (no .part left)", found=22, count=20)
 def test_twenty_kills_at_write_points(stress, phantoms, tmp_path):
     kills_at_write_points(range(20), phantoms, tmp_path)
 
 
-@pytest.mark.stress
+@pytest.mark.stress(trial="Ctrl-C to a training and its two workers", found=2, count=16)
 def test_sixteen_interrupts(stress, phantoms, tmp_path):
     interrupts(16, phantoms, tmp_path)

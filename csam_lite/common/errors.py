@@ -5,8 +5,13 @@ class InputError(Exception):
     """Something given from outside (a file, a folder, an option) cannot be used.
 
     The message is one line: what is wrong, where, and what to do about it. The command line prints it and
-    exits with code 2.
+    exits with code 2. A character that cannot be printed, which may come from a damaged file, is escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(
+            letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in message
+        ))
 
 
 def first_line(error: BaseException) -> str:

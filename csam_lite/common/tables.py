@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from csam_lite.common.errors import InputError, first_line
 from csam_lite.common.files import whole_file
 
 Row = Mapping[str, Any]
@@ -50,12 +51,22 @@ def write_csv(path: str | Path, rows: Sequence[Row], decimals: int | None = None
 
 
 def read_csv(path: str | Path, text: Iterable[str] = TEXT_COLUMNS) -> list[dict]:
-    """The rows of a CSV file. The columns named in `text` hold text, all others numbers (float)."""
-    with open(path, newline="", encoding="utf-8") as file:
+    """The rows of a CSV file. The columns named in `text` hold text, all others numbers (float).
+
+    Raises InputError for a file that is missing or holds something else.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
         return [
-            {key: value if key in text else float(value) for key, value in row.items()}
-            for row in csv.DictReader(file)
+            {key: str(value) if key in text and value is not None else float(value)
+             for key, value in row.items()}
+            for row in rows
         ]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path}: is no table of numbers, or damaged ({first_line(error)}); copy it again"
+        ) from error
 
 
 def finite_mean(values: Iterable[float]) -> float:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, first_line
 from csam_lite.common.files import whole_file
 from csam_lite.common.tables import finite_mean, read_csv, write_csv
 from csam_lite.inference.evaluate import measure_scan, segmented
+from csam_lite.metrics.calibration import BINS
 from csam_lite.metrics.overlap import measure_slices
 from csam_lite.training.config import Config
 from csam_lite.training.run import load_description, load_run
@@ -68,11 +69,25 @@ def measure_held_out(folder: str | Path, progress: bool = True) -> None:
 
 
 def read_held_out(folder: str | Path) -> HeldOut:
-    """What the held-out patients of a finished run gave."""
+    """What the held-out patients of a finished run gave. Raises InputError where the files are damaged."""
     folder = Path(folder)
-    details = json.loads((folder / "held_out.json").read_text(encoding="utf-8"))
-    reliability = {name: np.array(table) for name, table in details["reliability"].items()}
-    return HeldOut(read_csv(folder / "held_out.csv"), details["slices"], reliability)
+    try:
+        details = json.loads((folder / "held_out.json").read_text(encoding="utf-8"))
+        reliability = {name: np.array(table, float) for name, table in details["reliability"].items()}
+        for row in details["slices"]:
+            if [*row] != ["class", "position", "dice"] or not isinstance(row["class"], str):
+                raise ValueError(f"a slice holds {str(row)[:40]}")
+            float(row["position"]), float(row["dice"])
+        if any(table.shape != (BINS, 3) for table in reliability.values()):
+            raise ValueError("a reliability table has another shape")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{folder / 'held_out.json'}: is damaged ({first_line(error)}); delete held_out.csv "
+                         "beside it, and the run is measured again") from error
+    subjects = read_csv(folder / "held_out.csv")
+    if not subjects or not {"case", "patient", "class", "dice"} <= set(subjects[0]):
+        raise InputError(f"{folder / 'held_out.csv'}: holds no scores; delete it, and the run is measured "
+                         "again")
+    return HeldOut(subjects, details["slices"], reliability)
 
 
 def patient_rows(scores: dict[str, HeldOut]) -> list[dict]:

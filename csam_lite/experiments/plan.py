@@ -62,6 +62,7 @@ def read_plan(
     plan |= {
         name: value for name, value in (("data", data), ("out", out), ("hours", hours)) if value is not None
     }
+    _check_kinds(path, plan)
     if lacking := {"data", "out", "networks"} - set(plan):
         options = " (--data, --out)" if lacking & {"data", "out"} else ""
         raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; add it{options}")
@@ -92,7 +93,10 @@ def read_plan(
             raise InputError(
                 f"{path}: {name} = {values}: must be a list of different numbers of 0 or more, such as [0, 1]"
             )
-    if plan["folds"] != [0] and max(plan["folds"]) >= plan["options"].get("folds", 0):
+    number_of_folds = plan["options"].get("folds", 0)
+    if type(number_of_folds) is not int:
+        raise InputError(f"{path}: [options] folds = {number_of_folds!r}: must be a whole number")
+    if plan["folds"] != [0] and max(plan["folds"]) >= number_of_folds:
         raise InputError(f"{path}: folds = {plan['folds']} needs folds under [options], the number of folds; "
                          "folds are numbered from 0")
     if hours is not None:
@@ -102,6 +106,22 @@ def read_plan(
     if plan["hours"] is not None and not plan["hours"] > 0:
         raise InputError(f"{path}: hours = {plan['hours']}: must be more than 0")
     return plan
+
+
+def _check_kinds(path: Path, plan: dict) -> None:
+    """Raises InputError for an entry of a plan that holds another kind of value than it should."""
+    for name, kind, what in (("data", str, "text"), ("out", str, "text"), ("reference", str, "text"),
+                             ("hours", (int, float), "a number"), ("options", dict, "a table, [options]"),
+                             ("networks", dict, "tables, such as [networks.CSAM]")):
+        value = plan.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise InputError(f"{path}: {name} = {value!r}: must be {what}")
+    for name, special in plan.get("networks", {}).items():
+        if not isinstance(special, dict) or not name.isprintable() or len(name.encode()) > 100:
+            raise InputError(f"{path}: networks.{ascii(name)[:50]}: must be a table of options, and its name "
+                             "text of at most 100 bytes")
+    if not plan.get("networks", True):
+        raise InputError(f"{path}: names no network; add one, such as [networks.CSAM]")
 
 
 def configs(plan: dict) -> Iterator[tuple[str, int, Config]]:

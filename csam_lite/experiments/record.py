@@ -4,7 +4,7 @@ without them cannot be repeated."""
 import json
 from pathlib import Path
 
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, first_line
 from csam_lite.experiments.held_out import write_json
 from csam_lite.experiments.plan import affordable_epochs, costs
 from csam_lite.training.run import code_version
@@ -18,7 +18,7 @@ def keep_record(plan: dict, digest: str, path: Path, timed: bool = True, progres
     digest: of the plan's data, see `data_digest`. timed: whether a training step of each network is timed on
     this machine. Raises InputError where the experiment was started on other data.
     """
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = read_record(path) if path.exists() else {}
     if record.get("data", digest) != digest:
         raise InputError(f"{path.parent}: was started on other data (md5 {record['data']}); "
                          "choose another out for the experiment")
@@ -33,6 +33,23 @@ def keep_record(plan: dict, digest: str, path: Path, timed: bool = True, progres
     return record
 
 
+def read_record(path: Path) -> Record:
+    """The record in a file. Raises InputError where it holds none, or a damaged one."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        texts = ("csam_lite", "data", "torch", "machine", "date")
+        if not all(isinstance(record[name], str) for name in texts):
+            raise ValueError("an entry is no text")
+        if type(record.get("epochs", 1)) is not int:
+            raise ValueError("epochs are no whole number")
+        if not all(type(ms) in (int, float) for cost in record["costs"].values() for ms in cost.values()):
+            raise ValueError("costs are no numbers")
+        return record
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged ({first_line(error)}); copy it again, or delete it: the steps "
+                         "are then timed anew") from error
+
+
 def join_records(folders: list[Path]) -> Record:
     """One record from those that the parts of an experiment left in `folders`. Raises InputError for other
     data, or none."""
@@ -43,7 +60,7 @@ def join_records(folders: list[Path]) -> Record:
             raise InputError(
                 f"{folder}: holds no experiment.json; give folders that `compare --part` has written"
             )
-        records += [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        records += [read_record(path) for path in paths]
         if records[-1]["data"] != records[0]["data"]:
             raise InputError(f"{folder}: is from other data (md5 {records[-1]['data']}) than {folders[0]} "
                              f"({records[0]['data']}); run its part again on the same data")

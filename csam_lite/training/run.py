@@ -159,17 +159,18 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
 
     config, facts = load_description(folder)
     path = Path(folder) / f"{weights}.safetensors"
-    network = build_network(config, facts)
     if not path.is_file():
         raise InputError(
             f"{path}: no such weights; let the training finish an epoch, or continue it with --resume"
         )
     try:
+        _check_shapes(path, config, facts)  # before a damaged config.json builds what no memory can hold
+        network = build_network(config, facts)
         tensors = load_file(path)
         network.load_state_dict(tensors)
         if stored_digest(path) not in ("", digest_of_weights(tensors)):
             raise ValueError("its numbers are not those that were written")
-    except (SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, OSError, OverflowError) as error:
         raise InputError(
             f"{path}: does not fit its config.json or is damaged ({first_line(error)}); train again"
         ) from error
@@ -178,3 +179,20 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
             f"{path}: holds NaN, as after a training that diverged; train again with a lower --learning-rate"
         )
     return Run(Path(folder), config, facts, network.eval().to(best_device()))
+
+
+def _check_shapes(path: Path, config: Config, facts: Facts) -> None:
+    """Raises ValueError where the tensors in a file have other names or shapes than the network's."""
+    import torch
+    from safetensors import safe_open
+
+    from csam_lite.training.build import build_network
+
+    with torch.device("meta"):  # shapes without numbers
+        tensors = build_network(config, facts).state_dict()
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    with safe_open(path, "pt") as file:
+        stored = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    if stored != shapes:
+        differing = [name for name in {*stored, *shapes} if stored.get(name) != shapes.get(name)]
+        raise ValueError(f"{len(differing)} tensors have other names or shapes")
