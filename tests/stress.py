@@ -16,7 +16,7 @@ HEAD = """# Stress: what was tried, and what was found
 Written by `python tests/stress.py`, which runs `pytest -m stress`; plain `pytest` runs a sample of each trial. *Found* counts the
 failures of the first review (tracebacks, hangs, other exit codes, files left behind, results that differ), before any was fixed;
 *left* those of this run. The seed of the random trials is printed by each and set by `CSAM_LITE_TEST_SEED`; any seed should pass.
-A number of failures left is that of tests where the test counts nothing smaller.
+Failures left are counted in tests that fail.
 
 """
 

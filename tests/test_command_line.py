@@ -175,6 +175,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.stress(trial="disk full at a write", found=0)
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on file size are POSIX")
 def test_a_full_disk_leaves_nothing_half_written(decathlon, run, phantoms, tmp_path):
     def limited(limit, *arguments):

@@ -152,6 +152,7 @@ def test_a_run_that_fails_stops_no_other(phantoms, tmp_path, monkeypatch, capsys
     assert (tmp_path / "part" / "plain-seed0-fold0" / "held_out.csv").exists()
 
 
+@pytest.mark.stress(trial="two processes at once", found=18)
 def test_two_processes_share_the_runs(phantoms, tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN.format(data=phantoms, out=tmp_path / "out", extra=""), encoding="utf-8")

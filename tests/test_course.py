@@ -92,6 +92,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.stress(trial="rude notebooks", found=8)
 @pytest.mark.parametrize("cell, message", FAILURES.values(), ids=FAILURES)
 def test_a_notebook_fails_by(cell, message, tmp_path):
     with pytest.raises(InputError, match=message):

@@ -750,6 +750,7 @@ def rude(monkeypatch):
     server.server_close()
 
 
+@pytest.mark.stress(trial="rude servers", found=6)
 @pytest.mark.parametrize("name", RUDE)
 def test_reliability_6_and_22_rude_servers_are_given_up_in_one_line(name, rude, tmp_path, capsys):
     rude.behave, says = RUDE[name]
@@ -763,6 +764,7 @@ def test_reliability_6_and_22_rude_servers_are_given_up_in_one_line(name, rude, 
     assert not [thread for thread in threading.enumerate() if "download" in thread.name]
 
 
+@pytest.mark.stress(trial="rude servers", found=6)
 @pytest.mark.parametrize("answer", [b"", b"[" * 100_000, b'{"files": [{"key": "x", "checksum": 5}]}', b'{"files": 5}', b"null", b"\xff"])
 def test_reliability_22_zenodo_answers_that_are_none(answer, rude):
     rude.behave = partial(send, body=answer)
@@ -784,6 +786,7 @@ getattr(module, sys.argv[2])(*sys.argv[3:])
 """
 
 
+@pytest.mark.stress(trial="two processes at once", found=18)
 @pytest.mark.parametrize("what, target", [("extract", "out"), ("download", "out")])
 def test_reliability_23_a_second_process_is_told_of_the_first(what, target, server, tmp_path):
     source = str(make_tar(tmp_path / "a.tar", FILES)) if what == "extract" else f"{server.url}/a"

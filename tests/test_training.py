@@ -274,6 +274,7 @@ def test_self_attention_is_no_gate_and_trains_at_the_full_rate():
     assert gated  # and those of a CSAM are apart: test_gates_have_a_rate_of_their_own_and_the_draw_warms_up
 
 
+@pytest.mark.stress(trial="two processes at once", found=18)
 def test_a_second_training_into_the_same_folder_is_refused(phantoms, tmp_path):
     script = ("import sys, time\nfrom csam_lite.common.locks import only_process\n"
               "with only_process(sys.argv[1], 'busy'):\n    print('held', flush=True)\n    time.sleep(60)\n")

@@ -43,6 +43,7 @@ class Geometry:
     remarks: tuple[str, ...] = ()
 
 
+@np.errstate(all="ignore")  # NIfTI-2 holds numbers whose squares overflow; the checks find them
 def geometry_of(header: Nifti1Header, path: Path) -> Geometry:
     """The geometry of a header. Of two forms that contradict each other, the believable one is taken, with a
     remark.
@@ -99,6 +100,7 @@ def like(geometry: Geometry, array: np.ndarray) -> Nifti1Image:
     return kind(array, None, header)  # no affine: with one, nibabel would rewrite the forms
 
 
+@np.errstate(all="ignore")
 def same_place(geometry: Geometry, other: Geometry) -> tuple[bool, float]:
     """Whether the grid of `geometry` (a mask) is one by which some program places the voxels of `other` (its
     image).
