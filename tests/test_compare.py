@@ -14,7 +14,13 @@ from scipy.stats import wilcoxon
 
 from csam_lite import UNet
 from csam_lite.common.errors import InputError
-from csam_lite.experiments.compare import RESULTS, compare, differences_of_patients, shipped_differences, shipped_patients
+from csam_lite.experiments.compare import (
+    RESULTS,
+    compare,
+    differences_of_patients,
+    shipped_differences,
+    shipped_patients,
+)
 from csam_lite.experiments.plan import PLANS, affordable_epochs, configs, read_plan
 from csam_lite.metrics.statistics import holm, paired_differences, per_patient
 from csam_lite.training.baselines import NeighbourChannels
