@@ -96,8 +96,9 @@ def over_all_classes(differences: list[dict]) -> list[dict]:
 
 
 def shipped_patients(name: str) -> list[dict]:
-    """The rows of patients.csv of a comparison whose rows ship with the package, for example "phantom_v2": one
-    for each network, seed, fold, patient and class.
+    """The rows of patients.csv of a comparison whose rows ship with the package, for example "phantom_v2".
+
+    There is one row for each network, seed, fold, patient and class.
 
     `differences_of_patients` computes the stored differences from them. Raises InputError for a name that has
     none.
