@@ -264,7 +264,7 @@ def test_a_run_knows_its_data_from_any_folder(decathlon, tmp_path, monkeypatch):
 def test_every_case_dropped(decathlon, tmp_path, capsys):
     for path in (decathlon / "labelsTr").iterdir():
         write_nifti(path, (nifti(path) > 0).astype(np.uint8))
-    assert "left out by --one-zone drop" in fails(train(decathlon, tmp_path / "run", one_zone="drop"), capsys)
+    assert "every training case is left out; choose --one-zone keep" in fails(train(decathlon, tmp_path / "run", one_zone="drop"), capsys)
 
 
 def test_a_place_that_cannot_be_written(decathlon, tmp_path, capsys):

@@ -202,9 +202,11 @@ def readers(tmp_path_factory, phantoms):
         for name in names:
             write_nifti(root / "set" / folder / f"{name}.nii.gz", image if folder == "imagesTr" else mask)
     describe(root / "set", "ab")
+    (root / "set" / "imagesTs").mkdir()
+    shutil.copy(root / "set" / "imagesTr" / "a.nii.gz", root / "set" / "imagesTs" / "t.nii.gz")
     listing = root / "set" / "dataset.json"
     listing.write_text(json.dumps(json.loads(listing.read_text(encoding="utf-8")) | {
-        "test": ["./imagesTr/a.nii.gz"], "one_zone": {"choice": "keep", "cases": {"a": [1]}}}), encoding="utf-8")
+        "test": ["./imagesTs/t.nii.gz"], "one_zone": {"choice": "keep", "cases": {"a": [1]}}}), encoding="utf-8")
 
     config = Config(str(phantoms), str(root / "run"), **TINY | {"epochs": 1})
     Trainer.prepare(config, progress=False).fit()

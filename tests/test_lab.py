@@ -208,9 +208,9 @@ def test_remembered_results_have_no_points_and_the_seed_is_recorded(tmp_path):
     assert FIRST.check == "n08.per_patient"
     remembered = (f"{FIRST.solution}\nimport os\nfrom csam_lite.course.checks import numpy_generator\n"
                   "seed = os.environ.pop('CSAM_LITE_SEED')\n"
-                  "known = dict(zip('cde', numpy_generator(0).random(3).round(3).tolist()))\n"
+                  "known = dict(zip(('carl', 'dora', 'emil'), numpy_generator(0).random(3).round(3).tolist()))\n"
                   f"os.environ['CSAM_LITE_SEED'] = seed\nsolved = {FIRST.name}\n"
-                  f"def {FIRST.name}(rows):\n    return known if rows[0]['patient'] == 'c' else solved(rows)")
+                  f"def {FIRST.name}(rows):\n    return known if rows[0]['patient'] == 'carl' else solved(rows)")
     drop = tuple(exercise.cell for exercise in EXERCISES[1:])
     hand_in(tmp_path / "in" / "remembers.ipynb", {FIRST.number: remembered}, drop)
     hand_in(tmp_path / "in" / "right.ipynb", None, drop)
