@@ -156,7 +156,6 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
 
     from csam_lite.training.build import build_network
 
-
     config, facts = load_description(folder)
     path = Path(folder) / f"{weights}.safetensors"
     if not path.is_file():
