@@ -1,12 +1,17 @@
 """Fixtures. Tests on the released modules or on real scans skip, with the reason, where the folder `../shared` is missing."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
+if os.environ.get("PYTEST_XDIST_WORKER"):  # before torch: two workers on two cores, and two threads each would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SEED = int(os.environ.get("CSAM_LITE_TEST_SEED", np.random.SeedSequence().entropy % 10**6))  # of all random trials
@@ -21,8 +26,26 @@ def shared():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests whose verdict depends on the clock (`timing`) run last, each once, so that no other test shares the machine with them."""
-    items.sort(key=lambda item: item.get_closest_marker("timing") is not None)
+    """The longest file begins, and files with `timing` tests come last, those tests at their end: see `alone`."""
+    clocks = {item.path for item in items if is_timing(item)}
+    items.sort(key=lambda item: (item.path.name != "test_course.py", item.path in clocks, item.path, is_timing(item)))
+
+
+def is_timing(item):
+    """Whether the test's verdict depends on the clock."""
+    return item.get_closest_marker("timing") is not None
+
+
+@pytest.fixture(autouse=True)
+def alone(request, tmp_path_factory):
+    """A `timing` test waits for the test of the other worker, and no other begins meanwhile."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    mine = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    folder = tmp_path_factory.getbasetemp().parent
+    with contextlib.ExitStack() as locks:
+        for worker in [f"gw{i}" for i in range(workers)] if is_timing(request.node) else [mine]:
+            locks.enter_context(FileLock(folder / f"{worker}.lock"))
+        yield
 
 
 @pytest.fixture

@@ -403,7 +403,6 @@ def test_the_whole_course_runs(edition, courses):
     assert said.count("| ok ") == len(NOTEBOOKS), said
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize("edition", EDITIONS)
 def test_the_course_takes_less_than_ten_minutes(edition, courses):
     """Computing time, not time by the clock; on a busy machine two threads wait for each other."""
