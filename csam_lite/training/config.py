@@ -94,6 +94,11 @@ class Config:
     empty: str = _option("a case whose mask holds no foreground: error, drop, keep", "error")
     augment: bool = _option("rotate, scale, shift, change contrast and add noise", True)
     precision: str = _option("mixed precision: no, bf16, fp16 (GPU)", "no")
+    compile: bool = _option(
+        "train through torch.compile, which joins operations: the first steps take a minute or more, the others less; "
+        "needs a C++ compiler",
+        False,
+    )
     workers: int = _option("extra processes that prepare batches", 0)
     split_seed: int = _option("which patients are held out", 0)
     seed: int = _option("of the initial weights, the order of the volumes, the augmentation and the draws", 0)

@@ -29,6 +29,7 @@ from csam_lite.metrics.overlap import dice
 from csam_lite.training.ablations import scale_draws
 from csam_lite.training.batches import TrainingData, read_training_data
 from csam_lite.training.build import build_network
+from csam_lite.training.compiled import compiled
 from csam_lite.training.config import Config
 from csam_lite.training.run import (
     Facts,
@@ -141,6 +142,7 @@ class Trainer:
         self.accelerator, self.progress, self.out = accelerator, progress, Path(config.out)
         self.loader = data.loader(config, pin_memory=accelerator.device.type == "cuda")
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
+        self.forward = compiled(self.network) if config.compile else self.network
         self.criterion = volume_loss()
         self.resumes = False
         self.epoch, self.seconds, self.best, self.history = 0, 0.0, -math.inf, []
@@ -200,7 +202,7 @@ class Trainer:
             tensor.to(self.accelerator.device, non_blocking=True) for tensor in (image, label, mask)
         )
         with self.accelerator.autocast():
-            logits = self.network(image, mask if padded else None)
+            logits = self.forward(image, mask if padded else None)
         heads = logits if isinstance(logits, list) else [logits]  # U-Net++ answers with all its heads
         loss = sum(self.criterion(head.float(), label, mask) for head in heads)
         self.accelerator.backward(loss)
