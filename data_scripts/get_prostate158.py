@@ -75,7 +75,6 @@ def get(folder: str | Path, part: str = "train", channels: str = "t2", archive: 
 
 def _images(path: Path, target: Path, channels: str) -> None:
     """Write the image of a case to `target`. Raises InputError where its files do not fit together."""
-    import nibabel
 
     t2, values = read_nifti(path / "t2.nii.gz")
     labels = read_nifti(path / "t2_anatomy_reader1.nii.gz")[1]
@@ -92,7 +91,7 @@ def _images(path: Path, target: Path, channels: str) -> None:
     if more.shape != values.shape or not np.allclose(adc.affine, t2.affine, atol=1e-3):
         raise InputError(f"case {path.name}: adc.nii.gz is not on the grid of t2.nii.gz; use --channels t2")
     with whole_file(target) as file:
-        nibabel.save(like(t2, np.stack([values, more], -1).astype(np.float32)), file)
+        file.write_bytes(like(t2, np.stack([values, more], -1).astype(np.float32), zipped=True))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -180,19 +180,27 @@ def test_reliability_10_a_lying_header_of_another_format_takes_no_memory(name, t
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
-def test_reliability_10_a_lying_dicom_folder_takes_no_memory(tmp_path):
+def dicom_folder(folder, places, directions=None, first=0):
+    """Write slices of one DICOM series at these places, mm along z; slice k holds the value 10 (k + 1) and a corner of 0."""
     sitk = pytest.importorskip("SimpleITK")
-    (tmp_path / "dicom").mkdir()
+    folder.mkdir(exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
-    for number in range(3):
-        slice_ = sitk.GetImageFromArray(np.full((24, 20), number, np.int16))
+    for number, z in enumerate(places, first):
+        values = np.full((24, 20), 10 * (number + 1), np.int16)
+        values[0, 0] = 0
+        slice_ = sitk.GetImageFromArray(values)
         tags = {"0020|000e": "1.2.3", "0020|000d": "1.2", "0008|0018": f"1.2.3.{number}", "0020|0013": str(number), "0008|0060": "MR",
-                "0020|0032": f"0\\0\\{3 * number}", "0020|0037": "1\\0\\0\\0\\1\\0"}
+                "0020|0032": f"0\\0\\{z}", "0020|0037": (directions or {}).get(number, "1\\0\\0\\0\\1\\0")}
         for key, value in tags.items():
             slice_.SetMetaData(key, value)
-        writer.SetFileName(str(tmp_path / "dicom" / f"{number}.dcm"))
+        writer.SetFileName(str(folder / f"{number}.dcm"))
         writer.Execute(slice_)
+    return folder
+
+
+def test_reliability_10_a_lying_dicom_folder_takes_no_memory(tmp_path):
+    dicom_folder(tmp_path / "dicom", [0, 3, 6])
     assert read_nifti(tmp_path / "dicom")[1].shape == (20, 24, 3)
     for path in (tmp_path / "dicom").iterdir():
         content = path.read_bytes()
@@ -201,3 +209,54 @@ def test_reliability_10_a_lying_dicom_folder_takes_no_memory(tmp_path):
             assert count == 1
         path.write_bytes(content)
     assert refusal(tmp_path / "dicom")
+
+
+@pytest.mark.parametrize("places, directions, why", [
+    ([0, 3, 9, 12], None, "its slices lie 3 to 6 mm apart; some are missing"), ([0, 0, 3, 3], None, "its slices lie 0 to 3 mm apart"),
+    ([0, 3, 40, 43], None, "3 to 37 mm apart"), ([0, 3, 6], {1: "1\\0\\0\\0\\0\\1"}, "different directions")])
+def test_dicom_slices_that_are_no_even_stack_are_refused(places, directions, why, tmp_path):
+    assert why in refusal(dicom_folder(tmp_path / "dicom", places, directions))
+
+
+@pytest.mark.parametrize("places", [[0, 3.003, 5.998, 9.001], [9, 6, 3, 0], [-4.5, -3, -1.5, 0]])
+def test_dicom_slices_of_an_even_stack_are_read_in_their_order(places, tmp_path):
+    scan = read_scan(dicom_folder(tmp_path / "dicom", places))
+    values = scan.image.max((1, 2, 3))
+    np.testing.assert_array_equal(values, 10 * (1 + np.argsort(places)))
+    assert abs(scan.spacing[0] - np.ptp(places) / 3) < 0.01
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 400, None])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_damaged_dicom_slice_is_named_and_not_passed_over(number, content, tmp_path):
+    folder = dicom_folder(tmp_path / "dicom", [0, 3, 6])
+    path = folder / f"{number}.dcm"
+    path.write_bytes(path.read_bytes()[:-300] if content is None else content)
+    assert f"{number}.dcm: is no slice of the series beside it, or is damaged" in refusal(folder)
+
+
+def test_a_dicom_file_alone_is_told_of_its_folder(tmp_path):
+    folder = dicom_folder(tmp_path / "dicom", [0, 3, 6])
+    assert f"is a DICOM file; give the folder that holds all slices of its series, or convert it to .nii.gz: dcm2niix -z y {folder}" in refusal(
+        folder / "1.dcm")
+
+
+@pytest.mark.parametrize("name, body", [("c.mha", "c.mha"), ("c.nrrd", "c.nrrd"), ("c.mhd", "c.zraw"), ("c.nhdr", "c.raw.gz")])
+def test_no_flipped_bit_changes_a_voxel_of_another_format(name, body, tmp_path, capfd):
+    sitk = pytest.importorskip("SimpleITK")
+    print(f"seed {SEED}: repeat with CSAM_LITE_TEST_SEED={SEED}")
+    rng = np.random.default_rng(SEED)
+    image = sitk.GetImageFromArray(rng.integers(0, 900, (6, 20, 24)).astype(np.int16))
+    sitk.WriteImage(image, str(tmp_path / name), useCompression=True)
+    content, expected = (tmp_path / body).read_bytes(), read_nifti(tmp_path / name)[1].copy()
+    capfd.readouterr()
+    refused = 0
+    for position in rng.integers(len(content) * 3 // 4, len(content), 60):  # in the compressed voxels and their checksum
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        (tmp_path / body).write_bytes(damaged)
+        if refusal(tmp_path / name) is None:
+            np.testing.assert_array_equal(read_nifti(tmp_path / name)[1], expected)
+        else:
+            refused += 1
+    assert refused > 40 and capfd.readouterr().err == ""  # SimpleITK's own lines would reach the user

@@ -504,3 +504,80 @@ def test_files_1_train_and_evaluate_say_what_they_believe_of_headers_once_for_ea
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "sform" in line]
     assert line.startswith(f"{decathlon}: 4 cases (a, b, c, d): Its sform gives voxels of 1 x 1 x 1")
     assert main(["check", str(decathlon)]) == 0 and "4 cases (a, b, c, d): Its sform" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("labels, why", [
+    ('["background", "PZ"]', "must give each number a name"), ('{"background": 0, "PZ": 1.5}', "number of 'PZ' is '1.5', and must be"),
+    ('{"background": false, "PZ": true}', "must be a whole number"), ('{"background": 0, "PZ": 1, "TZ": 1}', "have the same number 1"),
+    ('{"0": "background", "1": "PZ", "2": "PZ"}', "two values have the name PZ")])
+def test_labels_that_are_lost_or_alike_are_refused(decathlon, labels, why):
+    (decathlon / "dataset.json").write_text(f'{{"labels": {labels}}}', encoding="utf-8")
+    with pytest.raises(InputError, match=why):
+        find_dataset(decathlon)
+
+
+def test_channels_of_one_name_are_read_each_and_not_the_first_one_twice(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        image, mask = blob((40, 36, 5), rng)
+        write_nifti(tmp_path / "imagesTr" / f"{name}.nii.gz", np.stack([image, 3 - image, image * 2], -1))
+        write_nifti(tmp_path / "labelsTr" / f"{name}.nii.gz", mask)
+    describe(tmp_path, "ab", modality={"0": "MRI", "1": "MRI", "2": "CT"})
+    dataset = find_dataset(tmp_path)
+    assert dataset.channels == ("MRI 0", "MRI 1", "CT")
+    expected = read_scan(tmp_path / "imagesTr" / "a.nii.gz").image
+    np.testing.assert_array_equal(dataset.read(dataset.cases[0]).image, expected)
+    np.testing.assert_array_equal(dataset.only_channels(["MRI 1"]).read(dataset.cases[0]).image, expected[:, [1]])
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_two_files_of_one_name_are_named_and_neither_is_chosen(part, tmp_path):
+    import nibabel
+
+    folder = plain(tmp_path / "set")
+    nibabel.save(nibabel.load(folder / part / "b.nii.gz"), folder / part / "b.nii")
+    with pytest.raises(InputError, match=f"{part}: holds b.nii and b.nii.gz, two volumes of one name; move one of them away"):
+        find_dataset(folder)
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_a_link_that_leads_nowhere_is_a_problem_and_no_case_less(part, tmp_path):
+    folder = plain(tmp_path / "set")
+    (folder / part / "b.nii.gz").unlink()
+    (folder / part / "b.nii.gz").symlink_to("../.git/annex/objects/b")
+    problems = survey(folder, progress=False)[1]
+    assert len(problems) == 1 and problems[0]["case"] == "b" and "b.nii.gz: is a link that leads nowhere; bring the file" in problems[0]["problem"]
+    with pytest.raises(InputError, match="b.nii.gz: is listed or has a partner, but is missing"):
+        find_dataset(folder, labelled=True)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "M\udcfcller"])
+def test_a_file_name_that_cannot_be_printed_is_refused_in_one_line(name, tmp_path):
+    folder = plain(tmp_path / "set", "b")
+    try:
+        (folder / "images" / "b.nii.gz").rename(folder / "images" / f"{name}.nii.gz")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(InputError, match="its name holds a character that cannot be printed; rename it") as caught:
+        find_dataset(folder)
+    assert str(caught.value).isprintable()
+
+
+def test_check_remarks_on_images_that_look_like_masks_and_on_masks_of_several_cases(decathlon):
+    info = json.loads((decathlon / "dataset.json").read_text(encoding="utf-8"))
+    info["training"][0]["label"] = info["training"][1]["label"]
+    (decathlon / "dataset.json").write_text(json.dumps(info), encoding="utf-8")
+    assert row(decathlon, "remark on masks") == "of several cases: b.nii.gz; if that is a mistake, correct dataset.json"
+    assert row(decathlon, "remark on images") is None
+    write_nifti(decathlon / "imagesTr" / "c.nii.gz", blob((40, 36, 5), np.random.default_rng(1))[1])
+    assert row(decathlon, "remark on images") == "1 images hold few whole numbers only: masks by mistake?"
+    info["training"][2]["image"] = info["training"][2]["label"]
+    (decathlon / "dataset.json").write_text(json.dumps(info), encoding="utf-8")
+    with pytest.raises(InputError, match="c.nii.gz is listed as the image and as the mask of one case"):
+        find_dataset(decathlon)
+
+
+def test_a_name_that_is_too_long_for_the_system_is_one_line():
+    for read in (read_scan, find_dataset):
+        with pytest.raises(InputError, match="cannot be read .*; check the name"):
+            read("a" * 5000 + ".nii.gz")

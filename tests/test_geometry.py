@@ -1,5 +1,6 @@
 """Masks open where their scans open, in nibabel and in ITK; headers that contradict themselves are believed or refused."""
 
+import gzip
 import itertools
 
 import nibabel
@@ -120,6 +121,50 @@ def test_what_is_written_opens_where_the_scan_opens(state, tmp_path):
     again = read_scan(tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(again.label, mask)
     np.testing.assert_allclose(sorted(scan.spacing), sorted(SPACING), rtol=1e-3)  # in mm, whatever the unit
+
+
+def poke(path, changes):
+    """Write other bytes into a file, which nibabel would not write: {place: (type, numbers)}."""
+    content = bytearray(path.read_bytes())
+    for place, (kind, numbers) in changes.items():
+        raw = np.array(numbers, kind).tobytes()
+        content[place:place + len(raw)] = raw
+    path.write_bytes(content)
+    return path
+
+
+QFORM_ALONE = {254: ("<i2", 0)}
+STORED = {  # bytes of a header of version 1 that other programs leave, and nibabel corrects when it writes
+    "a hand of 0, qform alone": {76: ("<f4", 0)} | QFORM_ALONE,
+    "a hand of 0.5, qform alone": {76: ("<f4", 0.5)} | QFORM_ALONE,
+    "a hand that is no number, qform alone": {76: ("<f4", np.nan)} | QFORM_ALONE,
+    "negative pixdim": {80: ("<f4", [-0.6, -0.7, -3])},
+    "negative pixdim, qform alone": {80: ("<f4", [-0.6, 0.7, 3])} | QFORM_ALONE,
+    "codes that nobody knows": {252: ("<i2", [77, 88])},
+    "voxels from byte 0": {108: ("<f4", 0)},
+    "an sform of zeros beside a qform": {280: ("<f4", [0] * 12)},
+    "an sform of NaN beside a qform": {280: ("<f4", [np.nan] * 12)},
+}
+
+
+@pytest.mark.parametrize("state", STORED)
+def test_a_header_is_copied_byte_by_byte_also_where_it_is_wrong(state, tmp_path):
+    path = poke(save(tmp_path / "scan.nii", **STATES["both equal"]), STORED[state])
+    scan = read_scan(path)
+    np.testing.assert_allclose(scan.affine, tilted(20), atol=1e-5)
+    assert scan.directions == "SPL"
+    assert bool(scan.remarks) == ("sform of" in state)
+    write_like(scan, {tmp_path / "mask.nii.gz": (scan.image[:, 0] > 250).astype(np.uint8)})
+    assert_opens_at_the_same_place(tmp_path / "mask.nii.gz", path)
+    stored, written = path.read_bytes(), gzip.decompress((tmp_path / "mask.nii.gz").read_bytes())
+    assert written[76:92] == stored[76:92] and written[123] == stored[123] and written[252:328] == stored[252:328]
+
+
+@pytest.mark.parametrize("numbers", [np.nan, 0.0, np.inf])
+def test_an_affine_of_nan_or_zeros_is_no_guess(numbers, tmp_path):
+    path = poke(save(tmp_path / "scan.nii", sform=tilted(20)), {280: ("<f4", [numbers] * 12)})
+    with pytest.raises(InputError, match="its sform gives no place to its voxels .*; export it again with its geometry"):
+        read_scan(path)
 
 
 @pytest.mark.parametrize("version, big", [*itertools.product((1, 2), (False, True))])

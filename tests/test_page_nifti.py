@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from test_geometry import STATES, random_header, save, tilted
+from test_geometry import STATES, STORED, poke, random_header, save, tilted
 
 from csam_lite.common.errors import InputError
 from csam_lite.data.scan import read_scan, write_like
@@ -56,8 +56,10 @@ def test_every_state_of_a_header(tmp_path):
     for state, options in STATES.items():
         save(tmp_path / f"{state}.nii.gz", **options)
         save(tmp_path / f"{state}.nii", **options)
+    for state, changes in STORED.items():
+        poke(save(tmp_path / f"{state}.nii", **STATES["both equal"]), changes)
     pages = in_node(tmp_path)
-    assert len(pages) == 2 * len(STATES)
+    assert len(pages) == 2 * len(STATES) + len(STORED)
     assert all([compare(tmp_path / name, page) for name, page in pages.items()])
 
 
@@ -104,6 +106,7 @@ def test_what_python_refuses_the_page_refuses_in_the_same_words(tmp_path):
     spoilt("six.nii", {40: number([6, 12, 10, 1, 5, 1, 1], "<i2")})
     spoilt("analyze.nii", {344: b"\0\0\0\0"})
     spoilt("metres.nii", {123: b"\x01"})
+    spoilt("sform of nan.nii", {252: number(0, "<i2"), 280: number([np.nan] * 12, "<f4")})
     spoilt("contradiction.nii", {80: number([0.8, 0.8, 3], "<f4"), 252: number(0, "<i2")})
     (tmp_path / "cut.nii").write_bytes(good.read_bytes()[:-100])
     (tmp_path / "lies.nii").write_bytes(zipped)
@@ -118,7 +121,7 @@ def test_what_python_refuses_the_page_refuses_in_the_same_words(tmp_path):
     nibabel.save(nibabel.Nifti1Image(nan.astype(np.complex64), tilted(20)), tmp_path / "complex.nii")
     pages = in_node(tmp_path)
     read = {name: compare(tmp_path / name, page) for name, page in pages.items()}
-    assert len(read) == 17 and {name for name in read if read[name]} == {"good.nii", "six.nii"}
+    assert len(read) == 18 and {name for name in read if read[name]} == {"good.nii", "six.nii"}
 
 
 def test_rubbish_is_refused_in_one_line(tmp_path, seed):

@@ -9,9 +9,14 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(
-            letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in message
-        ))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The text, in which letters that cannot be printed, such as some of a damaged file name, are escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -151,6 +151,10 @@ def find_dataset(folder: str | Path, labelled: bool = False) -> Dataset:
     Raises InputError for a folder without scans, or without what was asked for.
     """
     root = Path(folder).expanduser()
+    try:
+        root.is_dir()
+    except OSError as error:
+        raise InputError(f"{str(root)[:200]}: cannot be read ({error.strerror}); check the name") from error
     if root.is_file():
         raise InputError(f"{root}: is a file; give the folder that holds the scans")
     if not root.is_dir():
@@ -268,8 +272,10 @@ def _described(root: Path) -> Dataset:
         labels = _numbered(description.get("labels", {}), "labels")
         if not all(0 <= value <= 255 for value in labels):
             raise ValueError("labels must be 0 to 255")
+        if repeated := [name for name, count in Counter(labels.values()).items() if count > 1]:
+            raise ValueError(f"labels: two values have the name {repeated[0]}")
         names = description.get("modality") or description.get("channel_names") or {"0": "image"}
-        channels = tuple(_numbered(names, "channels").values())
+        channels = _different(_numbered(names, "channels").values())
         entries = [_entry(root, entry) for entry in description.get("training", [])]
         entries += [_entry(root, {"image": entry} if isinstance(entry, str) else {"image": entry["image"]})
                     for entry in description.get("test", [])]
@@ -306,6 +312,8 @@ def _entry(root: Path, entry: Mapping[str, object]) -> Case:
         root / _text(name, "a file name").replace("\\", "/")
         for name in (image, *([label] if label is not None else []))
     ]
+    if len(place) == 2 and place[0] == place[1]:
+        raise ValueError(f"{image} is listed as the image and as the mask of one case")
     if any(len(part.encode()) > 255 for path in place for part in path.parts):
         raise ValueError("a file name is longer than 255 bytes")
     patient = (
@@ -411,21 +419,37 @@ def _case(image: Path, label: Path | None, patient: str | None = None) -> Case:
 
 def _numbered(names: Mapping[str, object], what: str) -> dict[int, str]:
     """{"0": "background"} (Decathlon) or {"background": 0} (nnU-Net) -> {0: "background"}, in order of the
-    numbers."""
-    pairs = []
+    numbers. Raises ValueError for anything else."""
+    if not isinstance(names, dict):
+        raise ValueError(f'{what}: must give each number a name, as in {{"0": "background", "1": "PZ"}}')
+    numbered: dict[int, str] = {}
     for key, value in names.items():
         if isinstance(value, list):
             raise ValueError(
                 f"{what}: regions of nnU-Net, such as {value}, are not supported; give each value one name"
             )
         number, name = (key, value) if str(key).isdigit() else (value, key)
-        pairs.append((int(number), _text(name, what)))
+        if isinstance(number, bool) or not str(number).isdigit():
+            raise ValueError(f"{what}: the number of {str(name)[:40]!a} is {str(number)[:40]!a}, and must be "
+                             "a whole number of 0 or more")
+        if int(number) in numbered:
+            both = f"{numbered[int(number)]!a} and {str(name)[:40]!a}"
+            raise ValueError(f"{what}: {both} have the same number {int(number)}")
+        numbered[int(number)] = _text(name, what)
         if what == "labels" and name == "ignore":
             raise ValueError(
                 'labels: nnU-Net\'s label "ignore" is not supported; draw these voxels, or make them '
                 'background'
             )
-    return dict(sorted(pairs))
+    return dict(sorted(numbered.items()))
+
+
+def _different(channels: Iterable[str]) -> tuple[str, ...]:
+    """Names of channels, those that are alike with their number, because a channel is found by its name."""
+    channels = tuple(channels)
+    return tuple(
+        name if channels.count(name) == 1 else f"{name} {number}" for number, name in enumerate(channels)
+    )
 
 
 def _text(value: object, what: str) -> str:

@@ -8,6 +8,7 @@ ITK-SNAP, 3D Slicer, ANTs and nnU-Net) takes the voxel size from pixdim whatever
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ import numpy as np
 from csam_lite.common.errors import InputError
 
 if TYPE_CHECKING:
-    from nibabel import Nifti1Header, Nifti1Image
+    from nibabel import Nifti1Header
 
 SMALLEST, LARGEST = 0.01, 100.0  # mm, the side of a voxel that we believe
 TOLERANCE = 0.03                 # by how much (relative) the sform's voxel size may differ from pixdim
@@ -57,7 +58,9 @@ def geometry_of(header: Nifti1Header, path: Path) -> Geometry:
     has_sizes = bool(np.isfinite(sizes).all() and (sizes > 0).all())
     sform = _valid(header.get_sform()) if header["sform_code"] > 0 else None
     qform = _qform(header, sizes) if header["qform_code"] > 0 and has_sizes else None
-    affine, remarks = _believed(sform, qform, sizes, has_sizes, shape, path)
+    broken = [name for name, form in (("sform", sform), ("qform", qform))
+              if header[f"{name}_code"] > 0 and form is None]
+    affine, remarks = _believed(sform, qform, sizes, has_sizes, shape, broken, path)
     if unit != 1:
         remarks.append(f"Its unit is the {'metre' if unit > 1 else 'micron'}; lengths were converted to mm.")
     forms = [affine, sform, qform]
@@ -76,18 +79,20 @@ def geometry_of(header: Nifti1Header, path: Path) -> Geometry:
     return Geometry(header, forms[0], shape, forms, tuple(remarks))
 
 
-def like(geometry: Geometry, array: np.ndarray) -> Nifti1Image:
-    """A NIfTI image of array, (X, Y, Z) or (X, Y, Z, C), that opens where the file of `geometry` opens, in
+def like(geometry: Geometry, array: np.ndarray, zipped: bool = False) -> bytes:
+    """A NIfTI file of array, (X, Y, Z) or (X, Y, Z, C), that opens where the file of `geometry` opens, in
     every program.
 
-    It carries the file's own header: qform, sform, codes, units, byte order and version. What describes the
-    intensities of the file (scaling, display range, intent, extensions) is left out.
+    It carries the file's own header: qform, sform, codes, units, byte order and version, also where they are
+    wrong, because nibabel would correct them, and another program would then place the two files differently.
+    What describes the intensities of the file (scaling, display range, intent, extensions) is left out.
+    zipped: compressed, for a name that ends in .gz, without a time, so that equal arrays give equal files.
     """
     import nibabel
 
     stored = geometry.header
-    kind = nibabel.Nifti2Image if stored.sizeof_hdr == 540 else nibabel.Nifti1Image
-    header = kind.header_class(stored.binaryblock, stored.endianness, check=False)
+    kind = nibabel.Nifti2Header if stored.sizeof_hdr == 540 else nibabel.Nifti1Header
+    header = kind(stored.binaryblock, stored.endianness, check=False)
     header["cal_min"] = header["cal_max"] = 0
     header["intent_p1"] = header["intent_p2"] = header["intent_p3"] = header["intent_code"] = 0
     header["intent_name"] = b""
@@ -95,9 +100,11 @@ def like(geometry: Geometry, array: np.ndarray) -> Nifti1Image:
     header.set_data_shape(array.shape)
     header["pixdim"][array.ndim + 1:] = 1
     header.set_slope_inter(1, 0)
-    header["magic"] = kind.header_class().default_structarr()["magic"]
-    header["vox_offset"] = 0  # nibabel finds it when it writes
-    return kind(array, None, header)  # no affine: with one, nibabel would rewrite the forms
+    header["magic"] = kind().default_structarr()["magic"]
+    header["vox_offset"] = stored.sizeof_hdr + 4
+    voxels = array.astype(array.dtype.newbyteorder(stored.endianness)).tobytes("F")
+    content = header.binaryblock + bytes(4) + voxels  # four zeros: no extensions
+    return gzip.compress(content, 1, mtime=0) if zipped else content
 
 
 @np.errstate(all="ignore")
@@ -120,17 +127,22 @@ def voxel_size(affine: np.ndarray) -> np.ndarray:
 
 
 def _believed(sform: np.ndarray | None, qform: np.ndarray | None, sizes: np.ndarray, has_sizes: bool,
-              shape: tuple[int, ...], path: Path) -> tuple[np.ndarray, list[str]]:
-    """The form that is believed, in the file's unit, and the remarks on it."""
+              shape: tuple[int, ...], broken: list[str], path: Path) -> tuple[np.ndarray, list[str]]:
+    """The form that is believed, in the file's unit, and the remarks on it. broken: the forms that are given
+    but place nothing."""
     if sform is None and qform is None:
         if not has_sizes:
             raise InputError(f"{path}: its affine gives no valid voxel size (pixdim {_product(sizes)}); "
                              "export it again with its geometry")
+        if broken:
+            raise InputError(f"{path}: its {' and its '.join(broken)} gives no place to its voxels (numbers "
+                             "that are not finite, or axes that do not span the space); export it again with "
+                             "its geometry")
         base = np.diag([-sizes[0], sizes[1], sizes[2], 1.0])
         base[:3, 3] = -base[:3, :3] @ ((np.array(shape) - 1) / 2)
         return base, ["Its header gives no orientation (both codes are 0); left and right are a guess."]
     if sform is None:
-        return qform, []
+        return qform, ["Its sform gives no place to its voxels; the qform was used."] if broken else []
     lengths = voxel_size(sform)
     if has_sizes and (np.abs(lengths / sizes - 1) <= TOLERANCE).all():
         return sform, []
@@ -146,9 +158,13 @@ def _believed(sform: np.ndarray | None, qform: np.ndarray | None, sizes: np.ndar
 
 
 def _qform(header: Nifti1Header, sizes: np.ndarray) -> np.ndarray | None:
-    """The qform, or None where its quaternion is no rotation. Takes negative sizes for positive ones."""
+    """The qform, or None where its quaternion is no rotation.
+
+    Takes negative sizes for positive ones, and, as the standard says, a pixdim[0] of 0 for 1.
+    """
     header = header.copy()
     header["pixdim"][1:4] = sizes
+    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
     try:
         return _valid(header.get_qform())
     except Exception:  # nibabel's errors for rubbish in a header are of many kinds

@@ -41,12 +41,14 @@ def volumes_in(folder: Path) -> list[Path]:
     DICOM slices.
 
     Hidden files are left out, and the raw voxels beside a header that names them (.img beside .hdr, .raw
-    beside .mhd).
+    beside .mhd). A link that leads nowhere counts as a file, so that reading it tells. Raises InputError for
+    two files of one name, such as a.nii and a.nii.gz, and for a name that cannot be printed.
     """
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in paths if path.is_file() and suffix_of(path)]
+    files = [path for path in paths
+             if (path.is_file() or path.is_symlink() and not path.exists()) and suffix_of(path)]
     headers = {stem_of(path) for path in files if suffix_of(path).startswith(".hdr")}
-    return [
+    volumes = [
         path
         for path in paths
         if path in files
@@ -54,6 +56,14 @@ def volumes_in(folder: Path) -> list[Path]:
         or path.is_dir()
         and is_dicom_folder(path)
     ]
+    seen: dict[str, Path] = {}
+    for path in volumes:
+        if not path.name.isprintable():
+            raise InputError(f"{path}: its name holds a character that cannot be printed; rename it")
+        if (other := seen.setdefault(stem_of(path), path)) is not path:
+            raise InputError(f"{folder}: holds {other.name} and {path.name}, two volumes of one name; "
+                             "move one of them away")
+    return volumes
 
 
 def read_nifti(path: str | Path) -> tuple[Geometry, np.ndarray]:
@@ -64,6 +74,10 @@ def read_nifti(path: str | Path) -> tuple[Geometry, np.ndarray]:
     missing, damaged or no volume, and where its header cannot be believed.
     """
     path = Path(path).expanduser()
+    try:
+        path.is_dir()
+    except OSError as error:
+        raise InputError(f"{str(path)[:200]}: cannot be read ({error.strerror}); check the name") from error
     if path.is_dir() and is_dicom_folder(path) or path.is_file() and suffix_of(path) in OTHER_SUFFIXES:
         nifti = with_simpleitk(path)
         header, voxels = nifti.header, np.asanyarray(nifti.dataobj)
@@ -71,7 +85,8 @@ def read_nifti(path: str | Path) -> tuple[Geometry, np.ndarray]:
         header, voxels = _read(path)
     else:
         raise InputError(f"{path}: is a folder; give one NIfTI file" if path.is_dir() else
-                         f"{path}: no such file; check the name")
+                         f"{path}: is a link that leads nowhere; bring the file that it names"
+                         if path.is_symlink() else f"{path}: no such file; check the name")
     if not voxels.size:
         raise InputError(f"{path}: is empty, shape {voxels.shape}; export it again")
     if voxels.ndim == 5 and voxels.shape[3] == 1:
@@ -145,6 +160,9 @@ def _header(first: bytes, path: Path) -> Nifti1Header:
         kind = nibabel.Nifti1Header if first[344:347] == b"n+1" else nibabel.nifti1.Nifti1PairHeader
     elif 540 in length and len(first) >= 540:
         kind = nibabel.Nifti2Header if first[4:7] == b"n+2" else nibabel.nifti2.Nifti2PairHeader
+    elif first[128:132] == b"DICM":
+        raise InputError(f"{path}: is a DICOM file; give the folder that holds all slices of its series, or "
+                         f"convert it to .nii.gz: dcm2niix -z y {path.parent}")
     else:
         raise InputError(
             f"{path}: cannot be read as NIfTI, truncated or damaged (it begins with {first[:16]!r}); "

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import math
+import os
 import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +23,9 @@ if TYPE_CHECKING:
 OTHER_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 MOST_COMPRESSED = 1032  # no deflated data unpack to more than this many times their size
 _BODY = re.compile(rb"(?im)^(?:ElementDataFile|data ?file)[ \t]*[=:][ \t]*([^\r\n]*)")
+_LOCAL = re.compile(rb"(?im)^ElementDataFile[ \t]*=[ \t]*LOCAL[ \t]*\r?\n")
+_BLANK = re.compile(rb"\r?\n\r?\n")  # ends the head of a NRRD file
+_PIECE = 1 << 14  # bytes: unpacked, at most 17 MB
 _COMPRESSED = re.compile(rb"(?im)^(?:CompressedData[ \t]*=[ \t]*True|encoding:[ \t]*(?:gz|bz))")
 
 
@@ -50,19 +58,40 @@ def with_simpleitk(path: Path) -> Nifti1Image:
                          f"or convert it to .nii.gz with {conversion}") from error
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        if path.is_dir():
-            files = _series(path)
-            stored = sum(Path(file).stat().st_size for file in files)
-            _check_promise(path, "GDCMImageIO", files[0], len(files), stored * MOST_COMPRESSED)
-            return as_nifti(SimpleITK.ReadImage(files))
-        # SimpleITK by itself knows suffixes in lower case only
-        kind = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
-        _check_promise(path, kind, str(path), 1, _most_bytes(path))
-        return as_nifti(SimpleITK.ReadImage(str(path), imageIO=kind))
-    except (RuntimeError, OSError, ValueError, OverflowError) as error:  # SimpleITK's message has many lines
+        with _silence():
+            if path.is_dir():
+                files = _series(path)
+                stored = sum(Path(file).stat().st_size for file in files)
+                _check_promise(path, "GDCMImageIO", files[0], len(files), stored * MOST_COMPRESSED)
+                _check_steps(path, files)
+                return as_nifti(SimpleITK.ReadImage(files))
+            # SimpleITK by itself knows suffixes in lower case only
+            kind = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
+            _check_promise(path, kind, str(path), 1, _most_bytes(path))
+            _check_stream(path)
+            return as_nifti(SimpleITK.ReadImage(str(path), imageIO=kind))
+    except (RuntimeError, OSError, ValueError, OverflowError, zlib.error) as error:
+        # SimpleITK's message has many lines
         raise InputError(
             f"{path}: SimpleITK cannot read it, truncated or damaged; copy or export it again"
         ) from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep from the terminal what SimpleITK writes there itself; its errors are raised all the same."""
+    try:
+        kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # standard error is closed
+        yield
+        return
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        for handle in (kept, nothing):
+            os.close(handle)
 
 
 def _check_promise(path: Path, kind: str, file: str, count: int, most: int) -> None:
@@ -81,14 +110,77 @@ def _check_promise(path: Path, kind: str, file: str, count: int, most: int) -> N
                          "truncated or damaged; copy or export it again")
 
 
-def _most_bytes(path: Path) -> int:
-    """How many bytes of voxels a MetaImage or NRRD file, or the file that it names, can hold."""
+def _check_steps(folder: Path, files: tuple[str, ...]) -> None:
+    """Raise InputError where the slices of a DICOM series, in order, do not lie at equal steps.
+
+    SimpleITK would read them all the same, as a volume with slices at wrong places.
+    """
+    import SimpleITK
+
+    if len(files) < 2:
+        return
+    places, normals = [], []
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    for file in files:
+        reader.SetFileName(file)
+        reader.ReadImageInformation()
+        tags = ("0020|0032", "0020|0037")  # position and directions of the slice
+        if not all(reader.HasMetaDataKey(tag) for tag in tags):
+            raise InputError(f"{file}: does not say where its slice lies (tags 0020,0032 and 0020,0037); "
+                             "export the series again with its geometry")
+        place, axes = (np.array(reader.GetMetaData(tag).split("\\"), float) for tag in tags)
+        places.append(place)
+        normals.append(np.cross(axes[:3], axes[3:]))
+    if np.abs(np.array(normals) - normals[0]).max() > 0.01:
+        raise InputError(
+            f"{folder}: its slices have different directions; give each stack a folder of its own"
+        )
+    steps = np.abs(np.diff(np.array(places) @ normals[0]))
+    usual = float(np.median(steps))
+    if not np.allclose(steps, usual, rtol=0.05, atol=0.01) or usual < 0.01:
+        raise InputError(
+            f"{folder}: its slices lie {steps.min():.4g} to {steps.max():.4g} mm apart; some are missing, or "
+            "several volumes are mixed; copy the whole series, and each volume into a folder of its own"
+        )
+
+
+def _body_of(path: Path) -> tuple[bytes, Path]:
+    """The head of a MetaImage or NRRD file, and the file that holds its voxels, which may be itself."""
     with open(path, "rb") as file:
         head = file.read(1 << 16)
     named = _BODY.search(head)
-    body = path.parent / named[1].decode("utf-8", "replace").strip() if named else path
-    if named and named[1].strip().upper() == b"LOCAL":
-        body = path
+    if not named or named[1].strip().upper() == b"LOCAL":
+        return head, path
+    return head, path.parent / named[1].decode("utf-8", "replace").strip()
+
+
+def _check_stream(path: Path) -> None:
+    """Read compressed voxels to their checksum, which SimpleITK does not compare.
+
+    Raises zlib.error, OSError or ValueError where it is wrong.
+    """
+    head, body = _body_of(path)
+    if not (kind := _COMPRESSED.search(head)) or not body.is_file():
+        return
+    start = 0
+    if body == path:
+        end = _LOCAL.search(head) if path.suffix.lower() == ".mha" else _BLANK.search(head)
+        if end is None:
+            return
+        start = end.end()
+    unpack = bz2.BZ2Decompressor() if b"bz" in kind[0].lower() else zlib.decompressobj(zlib.MAX_WBITS | 32)
+    with open(body, "rb") as file:
+        file.seek(start)
+        while not unpack.eof:
+            if not (chunk := file.read(_PIECE)):
+                raise ValueError("the compressed voxels are cut short")
+            unpack.decompress(chunk)
+
+
+def _most_bytes(path: Path) -> int:
+    """How many bytes of voxels a MetaImage or NRRD file, or the file that it names, can hold."""
+    head, body = _body_of(path)
     if body.is_file():
         stored = body.stat().st_size
     else:  # a list or a pattern of files
@@ -127,4 +219,11 @@ def _series(folder: Path) -> tuple[str, ...]:
     series = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
         raise InputError(f"{folder}: holds {len(series)} DICOM series; give each series a folder of its own")
-    return SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    files = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    used = {Path(file).name for file in files}
+    for path in sorted(folder.iterdir()):  # SimpleITK passes over a slice that it cannot read
+        is_slice = path.suffix == Path(files[0]).suffix and path.is_file() and path.name != "DICOMDIR"
+        if is_slice and path.name not in used and not path.name.startswith("."):
+            raise InputError(f"{path}: is no slice of the series beside it, or is damaged; copy it again, or "
+                             "take it out of the folder")
+    return files

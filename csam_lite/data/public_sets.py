@@ -18,6 +18,7 @@ import numpy as np
 
 from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
+from csam_lite.common.locks import only_process
 from csam_lite.data.download import extract, fetch, whole_folder
 from csam_lite.data.geometry import like
 from csam_lite.data.labels import ONE_ZONE
@@ -68,6 +69,13 @@ def get_msd_prostate(folder: str | Path, one_zone: str = "keep", archive: str | 
         print(
             f"{folder}: ready, {len(dataset['training'])} cases with labels; {source} is not needed any more"
         )
+    busy = f"{folder}: another process is changing this set; wait for it"
+    with only_process(folder, busy):
+        return _with_choice(folder, one_zone)
+
+
+def _with_choice(folder: Path, one_zone: str) -> Path:
+    """Make the set in `folder` follow the choice `one_zone`; return the folder."""
     dataset = read_dataset(folder)
     record = dataset.get("one_zone") or _find_one_zone(
         folder, dataset
@@ -172,15 +180,14 @@ def relabel(source: str | Path, target: str | Path, new: Sequence[int]) -> None:
 
     Raises InputError where `source` is broken or has a label that `new` does not list.
     """
-    import nibabel
-
     geometry, values = read_nifti(source)
     if not np.isin(values, range(len(new))).all():
         raise InputError(
             f"{source}: has labels other than 0 to {len(new) - 1}; check that the archive is the right one"
         )
+    content = like(geometry, np.array(new, np.uint8)[values.astype(int)], Path(target).name.endswith(".gz"))
     with whole_file(target) as path:
-        nibabel.save(like(geometry, np.array(new, np.uint8)[values.astype(int)]), path)
+        path.write_bytes(content)
 
 
 def _find_one_zone(folder: Path, dataset: Mapping) -> dict:

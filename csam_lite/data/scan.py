@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -128,11 +127,7 @@ def write_like(scan: Scan, arrays: Mapping[str | Path, np.ndarray]) -> None:
     with ExitStack() as stack:
         for path, array in arrays.items():
             path = Path(path).expanduser()
-            content = like(scan.geometry, np.ascontiguousarray(scan.to_file_axes(array))).to_bytes()
-            if path.name.lower().endswith(".gz"):
-                content = gzip.compress(
-                    content, 1, mtime=0
-                )  # without a time, so that equal masks are equal files
+            content = like(scan.geometry, scan.to_file_axes(array), path.name.lower().endswith(".gz"))
             stack.enter_context(whole_file(path)).write_bytes(content)
 
 

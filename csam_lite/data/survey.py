@@ -56,7 +56,7 @@ def _seen(scan: Scan, classes: int) -> _Seen:
         scan.spacing,
         voxels,
         scan.plane,
-        voxels is None and _looks_like_a_mask(scan),
+        _looks_like_a_mask(scan),
     )
 
 
@@ -78,6 +78,11 @@ def _description(dataset: Dataset, seen: Sequence[_Seen], remarks: Remarks) -> l
         )
     if seen:
         rows |= _geometry(dataset, seen) | _labels(dataset, seen)
+    shared = Counter(case.label for case in labelled)
+    if several_cases := [path.name for path, count in shared.items() if count > 1]:
+        rows["remark on masks"] = (
+            f"of several cases: {some(several_cases)}; if that is a mistake, correct dataset.json"
+        )
     if masks := sum(scan.looks_like_a_mask for scan in seen):
         rows["remark on images"] = f"{masks} images hold few whole numbers only: masks by mistake?"
     for number, line in enumerate(remarks.lines(listed=None), 1):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, printable
 from csam_lite.core.attention import CSAM
 from csam_lite.core.gates import NamedArray, override_gates, record_gates
 from csam_lite.core.windows import drawn_gates, evaluating, probabilities, spread
@@ -240,7 +240,7 @@ def _of_run(run: Run, volume: str | Path | Scan, label: object, draws: int) -> E
         field=(-left * W / w, -top * H / h, (P - left) * W / w, (P - top) * H / h),
         restore=lambda values, background: restore(run, scan, values, background), label=scan.label,
         channels=tuple(run.facts.channels), classes=tuple(run.facts.labels.values()),
-        title=Path(scan.path).name, draws=draws)
+        title=printable(Path(scan.path).name), draws=draws)
 
 
 def _of_tensor(network: torch.nn.Module, volume: object, label: object, spacing: Sequence[float] | None,

@@ -19,7 +19,9 @@ export function geometryOf(header) {
   const rows = [0, 4, 8].map((start) => header.list("srow", 4, start));
   const sform = header.get("sform_code") > 0 ? valid([...rows, [0, 0, 0, 1]]) : null;
   const qform = header.get("qform_code") > 0 && hasSizes ? qformOf(header, sizes) : null;
-  const [believed, remarks] = choose(sform, qform, sizes, hasSizes, header);
+  const broken = [["sform", sform], ["qform", qform]]
+    .filter(([form, matrix]) => header.get(`${form}_code`) > 0 && !matrix).map(([form]) => form);
+  const [believed, remarks] = choose(sform, qform, sizes, hasSizes, broken, header);
   if (unit !== 1)
     remarks.push(`Its unit is the ${unit > 1 ? "metre" : "micron"}; lengths were converted to mm.`);
   const affine = believed.map((row, i) => (i < 3 ? row.map((value) => value * unit) : row));
@@ -63,18 +65,25 @@ function general(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-/** The form that is believed, in the file's unit, and the remarks on it. */
-function choose(sform, qform, sizes, hasSizes, header) {
+/**
+ * The form that is believed, in the file's unit, and the remarks on it. broken: the forms that are given but
+ * place nothing.
+ */
+function choose(sform, qform, sizes, hasSizes, broken, header) {
   const { name } = header;
   if (!sform && !qform) {
     if (!hasSizes)
       throw new InputError(`${name}: its affine gives no valid voxel size (pixdim ${product(sizes)}); `
         + "export it again with its geometry");
+    if (broken.length)
+      throw new InputError(`${name}: its ${broken.join(" and its ")} gives no place to its voxels (numbers that `
+        + "are not finite, or axes that do not span the space); export it again with its geometry");
     const [x, y, z] = sizes, [X, Y, Z] = header.shape.map((n) => (n - 1) / 2);
     return [[[-x, 0, 0, x * X], [0, y, 0, -y * Y], [0, 0, z, -z * Z], [0, 0, 0, 1]],
       ["Its header gives no orientation (both codes are 0); left and right are a guess."]];
   }
-  if (!sform) return [qform, []];
+  if (!sform)
+    return [qform, broken.length ? ["Its sform gives no place to its voxels; the qform was used."] : []];
   const lengths = lengthsOf(sform);
   const agrees = (length, i) => Math.abs(length / sizes[i] - 1) <= TOLERANCE;
   if (hasSizes && lengths.every(agrees)) return [sform, []];
@@ -93,11 +102,11 @@ function choose(sform, qform, sizes, hasSizes, header) {
 
 /** The qform, or null where its quaternion is no rotation. */
 function qformOf(header, sizes) {
-  const [x, y, z] = header.list("quatern", 3), handed = header.get("pixdim");
+  const [x, y, z] = header.list("quatern", 3), handed = header.get("pixdim") < 0 ? -1 : 1;
   const rest = 1 - (x * x + y * y + z * z), least = header.version === 1 ? 3 * 2 ** -23 : 3 * 2 ** -52;
   if (rest <= -least && !KNOWN.has(header.get("sform_code")) && KNOWN.has(header.get("qform_code")))
     throw damaged(header.name, "its quaternion is no rotation"); // nibabel needs one of the two forms
-  if (Math.abs(handed) !== 1 || !(rest > -least)) return null;
+  if (!(rest > -least)) return null;
   const w = Math.abs(rest) < least ? 0 : Math.sqrt(rest), s = 2 / (w * w + x * x + y * y + z * z);
   const R = [
     [1 - s * (y * y + z * z), s * (x * y - w * z), s * (x * z + w * y)],
