@@ -99,20 +99,166 @@ def test_a_notebook_fails_by(cell, message, tmp_path):
         run_course(out=tmp_path / "out", notebooks=write_notebook(tmp_path / "nb", cell))
 
 
+def has_ended(process):
+    """Whether a process ends within five seconds; where there is no /proc, it is believed."""
+    state = Path("/proc") / str(process) / "stat"
+    for _ in range(50 if Path("/proc/self").exists() else 0):
+        if not state.exists() or state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.1)
+    return not Path("/proc/self").exists()
+
+
 @pytest.mark.timing  # the first cells must be done before the time is over
 def test_a_notebook_that_takes_too_long_is_ended_with_its_kernel(tmp_path):
     notebooks = write_notebook(tmp_path / "nb",
                                "import os, pathlib\npathlib.Path('pid').write_text(str(os.getpid()))",
                                "import time\nwhile True:\n    time.sleep(0.1)")
-    with pytest.raises(InputError, match=r"cell 4 \(import time\).*not done after 12 s"):
+    with pytest.raises(InputError, match=r"cell 4 \(import time\).*not done after \d+ s"):
         run_course(out=tmp_path / "out", notebooks=notebooks, timeout=12)
-    kernel = Path("/proc") / (tmp_path / "out" / "pid").read_text(encoding="utf-8")
-    if Path("/proc/self").exists():
-        for _ in range(50):
-            if not kernel.exists() or "Z" in (kernel / "stat").read_text(encoding="utf-8").split(")")[1][:3]:
-                return
-            time.sleep(0.1)
-        raise AssertionError("the kernel is still there")
+    assert has_ended(int((tmp_path / "out" / "pid").read_text(encoding="utf-8")))
+
+
+RUDE = {  # what a cell does: (its source, what the runner says)
+    "imports what is not there": ("import not_there_at_all", r"cell 3 .*ModuleNotFoundError"),
+    "does not parse": ("def f(:", r"cell 3 .*SyntaxError"),
+    "asks for input": ("input('who?')", r"cell 3 .*StdinNotImplementedError"),
+    "ends in a signal": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", r"cell 3 "),
+    "reads address 0": ("import ctypes\nctypes.string_at(0)", r"cell 3 "),
+    "recurses without end": ("def f():\n    return f() + 1\nf()", r"cell 3 .*RecursionError"),
+    "asks for more memory than there is": ("x = bytearray(1 << 60)", r"cell 3 .*MemoryError"),
+    "raises an error without a message": ("raise ValueError", r"cell 3 .*ValueError"),
+    "raises an error of many lines": ("raise ValueError('a\\nb\\n' * 50)", r"cell 3 .*ValueError: a b"),
+    "raises an error that cannot be printed": (
+        "class E(Exception):\n    def __str__(self):\n        1 / 0\nraise E", r"cell 3 .*"),
+    "deletes the folder in which it runs": (
+        "import os, shutil\nshutil.rmtree(os.getcwd())", r": deleted the folder in which it ran"),
+    "prints 100 MB at once": ("print('x' * 100_000_000)", r"cell 3 .*the cell puts out more than 20 MB; let it print less"),
+    "prints 60 MB in lines": (
+        "for _ in range(600):\n    print('x' * 100_000)", r"cell 3 .*the cell puts out more than 20 MB"),
+    "has a value of 100 MB": ("'x' * 100_000_000", r"cell 3 .*the cell puts out more than 20 MB"),
+    "closes its standard output": ("import sys\nsys.stdout.close()\nprint('x')", r"cell 3 "),
+    "forgets a solution's check": (("print('[FAIL] gate: nothing')", "solution"), r"cell 3 .*\[FAIL\] gate: nothing"),
+}
+HARMLESS = {
+    "a thread that never ends": "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()",
+    "a child process": "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(2)'])",
+    "a fork": "import os\nif os.fork() == 0:\n    os._exit(0)",
+    "a changed directory": "import os\nos.chdir('/')",
+    "text that is no UTF-8": "import os\nos.write(1, b'\\xff\\xfe')\nprint('\\udcff'.encode('utf-8', 'replace'))",
+    "control letters": "print('\\x1b[31mred\\x1b[0m\\x00\\x07')",
+    "html that closes the page": "from IPython.display import HTML, display\ndisplay(HTML('</script></body></html>'))",
+    "warnings": "import warnings\nwarnings.warn('old')",
+    "an empty cell": "",
+    "a magic command": "%time 1 + 1",
+}
+
+
+def run_rude(cells, tmp_path, capsys):
+    """Run a notebook for each rude cell, and one after them; each must be named in one line, and the last one run."""
+    for number, (cell, _) in enumerate(cells):
+        notebooks = write_notebook(tmp_path / "nb", cell, name=f"{number:02}_tiny")
+    write_notebook(tmp_path / "nb", "print('on')", name="99_last")
+    with pytest.raises(InputError) as caught:
+        run_course(out=tmp_path / "out", notebooks=notebooks)
+    said = capsys.readouterr().out
+    lines = {line[:2]: line for line in said.splitlines() if "_tiny ... " in line}
+    for number, (cell, message) in enumerate(cells):
+        assert re.search(rf"FAILED, [0-9.]+ s: {number:02}_tiny\.ipynb.*{message}", lines[f"{number:02}"]), (cell, lines[f"{number:02}"])
+    assert "\n" not in str(caught.value) and "99_last ... ok" in said and "Traceback" not in said
+    assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file()) < 60e6
+
+
+def test_rude_cells_are_named_and_the_next_notebook_runs(tmp_path, capsys):
+    run_rude([RUDE[name] for name in ("deletes the folder in which it runs", "prints 60 MB in lines")], tmp_path, capsys)
+
+
+@pytest.mark.stress(trial="rude notebooks", found=8, count=len(RUDE))
+def test_all_rude_cells(stress, tmp_path, capsys):
+    run_rude(list(RUDE.values()), tmp_path, capsys)
+
+
+def run_strange(cells, tmp_path):
+    folder = tmp_path / "a {y} b's"  # papermill formats paths
+    for number, cell in enumerate(cells):
+        write_notebook(folder, cell, "print('done')", name=f"{number:02}_tiny")
+    outcomes = run_course(out=tmp_path / "out {x}", notebooks=folder)
+    assert len(outcomes) == len(cells) and not [outcome.problem for outcome in outcomes if outcome.problem]
+
+
+def test_a_strange_cell_in_a_folder_with_braces_fails_nobody(tmp_path):
+    run_strange(["\n".join(HARMLESS[name] for name in ("a changed directory", "control letters", "html that closes the page"))], tmp_path)
+
+
+@pytest.mark.stress(trial="rude notebooks", found=8, count=len(HARMLESS))
+def test_cells_that_are_strange_but_fail_nobody(stress, tmp_path):
+    run_strange(list(HARMLESS.values()), tmp_path)
+
+
+FILES = {"text": b"hello", "empty": b"", "a list": b"[1, 2]", "not UTF-8": b'{"cells": "\xff"}', "null": b"null",
+         "of nbformat 99": b'{"cells": [], "metadata": {}, "nbformat": 99, "nbformat_minor": 0}',
+         "of nbformat 'x'": b'{"cells": [], "metadata": {}, "nbformat": "x", "nbformat_minor": 0}',
+         "without cells": b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+         "cells that are numbers": b'{"cells": [1], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
+         "of an unknown language": json.dumps({
+             "cells": [{"cell_type": "code", "id": "a", "source": "x = 1", "outputs": [], "execution_count": None,
+                        "metadata": {"tags": ["parameters"]}}], "nbformat": 4, "nbformat_minor": 5,
+             "metadata": {"kernelspec": {"name": "klingon", "language": "klingon", "display_name": "K"}}}).encode(),
+         "deep": b'{"cells": ' + b"[" * 100_000}
+
+
+@pytest.mark.stress(trial="rude notebooks", found=8, count=len(FILES))
+def test_files_that_are_no_notebooks_are_named_and_the_others_run(tmp_path, capsys):
+    (tmp_path / "nb").mkdir()
+    for number, content in enumerate(FILES.values()):
+        (tmp_path / "nb" / f"{number:02}_tiny.ipynb").write_bytes(content)
+    write_notebook(tmp_path / "nb", "print('on')", name="99_last")
+    with pytest.raises(InputError, match=rf"00_tiny\.ipynb: is no notebook that can be read .*and {len(FILES) - 1} more"):
+        run_course(out=tmp_path / "out", notebooks=tmp_path / "nb")
+    said = capsys.readouterr().out
+    assert said.count("is no notebook that can be read") == len(FILES) and "99_last ... ok" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.timing
+@pytest.mark.stress(trial="rude notebooks", found=8)
+def test_a_kernel_that_holds_the_interpreter_lock_is_ended(tmp_path):
+    notebooks = write_notebook(tmp_path / "nb", "import os, pathlib\npathlib.Path('pid').write_text(str(os.getpid()))",
+                               "sum(range(10**12))")
+    with pytest.raises(InputError, match=r"cell 4 \(sum\(range.*not done after \d+ s"):
+        run_course(out=tmp_path / "out", notebooks=notebooks, timeout=12)
+    assert has_ended(int((tmp_path / "out" / "pid").read_text(encoding="utf-8")))
+
+
+def test_a_busy_machine_gives_a_notebook_more_time(monkeypatch):
+    from csam_lite.course import execute
+
+    monkeypatch.setattr(os, "getloadavg", lambda: (15.0 * os.cpu_count(), 0, 0))
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(2)"])
+    assert execute._wait(process, 1) == 0  # five seconds, because the machine has 15 times the work it can do
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0, 0))
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    started = time.monotonic()
+    assert execute._wait(process, 0.5) is None and time.monotonic() - started < 5
+    process.kill()
+    process.wait()
+
+
+def test_the_kernel_is_this_python_whatever_is_installed_as_python3(tmp_path, monkeypatch):
+    spec = tmp_path / "share" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["/bin/false", "{connection_file}"], "display_name": "x", "language": "python"}),
+                    encoding="utf-8")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
+    cell = f"import sys\nassert sys.executable == {sys.executable!r}"
+    run_course(out=tmp_path / "out", notebooks=write_notebook(tmp_path / "nb", cell))
+
+
+@pytest.mark.parametrize("out", ["file/x", "file"])
+def test_a_place_for_the_course_that_cannot_be_written(out, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file.*: (cannot be (written|read)|holds something other)"):
+        run_course(out=tmp_path / out, notebooks=write_notebook(tmp_path / "nb", "1"))
 
 
 def test_a_parameter_that_the_notebook_lacks_fails(tmp_path):
@@ -179,6 +325,7 @@ def test_a_second_run_starts_clean_but_keeps_a_download(tmp_path):
 
 @pytest.mark.parametrize("arguments, message", [
     (dict(names=["7"]), "7: no such notebook; choose from 00_tiny"),
+    (dict(names=[""]), "'': no such notebook"), (dict(timeout=float("nan")), "--timeout nan"), (dict(timeout=-1.0), "--timeout -1"),
     (dict(data="nowhere"), "no such folder"),
     (dict(write=True, learner=True), "--write")])
 def test_arguments_that_cannot_be_used(arguments, message, tmp_path):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,16 +35,17 @@ def find_notebooks() -> Path:
 
 
 def copy_notebooks(target: Path, folder: Path | None = None) -> list[Path]:
-    """Write the notebooks without outputs to `target`; return the new files.
+    """Write the notebooks without outputs to `target`, all or none; return the new files.
 
     Raises InputError where one of them exists, because a reader's work may be in it.
     """
     sources = choose(folder or find_notebooks())
     if there := [target / path.name for path in sources if (target / path.name).exists()]:
         raise InputError(f"{there[0]}: exists; choose another folder, so that no work is overwritten")
-    for path in sources:
-        with whole_file(target / path.name) as part:
-            part.write_text(without_outputs(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with ExitStack() as stack:
+        for path in sources:
+            text = without_outputs(path.read_text(encoding="utf-8"))
+            stack.enter_context(whole_file(target / path.name)).write_text(text, encoding="utf-8")
     return [target / path.name for path in sources]
 
 
@@ -67,10 +69,10 @@ def choose(folder: Path, names: Sequence[str] = ()) -> list[Path]:
     chosen = []
     for name in names:
         fitting = [path for path in notebooks
-                   if name.removesuffix(".ipynb") == path.stem or name.zfill(2) == path.stem[:2]]
+                   if name.removesuffix(".ipynb") == path.stem or name and name.zfill(2) == path.stem[:2]]
         if not fitting:
             known = ", ".join(path.stem for path in notebooks)
-            raise InputError(f"{name}: no such notebook; choose from {known}")
+            raise InputError(f"{name or repr(name)}: no such notebook; choose from {known}")
         chosen += fitting
     return chosen or notebooks
 
