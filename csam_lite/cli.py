@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     130   stopped by Ctrl-C
     141   what read the standard output has closed the pipe
     """
-    _open_closed_streams()
+    _prepare_streams()
     arguments = argparse.Namespace()
     try:
         _parser().parse_args(argv, arguments)
@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(
                 f"standard output cannot be written ({error.strerror}); write it into a file with space"
             )
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            return _fail(f"{str(error.filename)[:200]}: {error.strerror}; check the name and its permissions")
         what = f"{type(error).__name__}: {first_line(error)}"
         return _fail(f"unexpected: {what}; please report it with {_report(arguments)}")
 
@@ -83,11 +85,16 @@ def _report(arguments: argparse.Namespace) -> Path:
     return path
 
 
-def _open_closed_streams() -> None:
-    """Where a shell has closed standard output or error (2>&-), write into nothing."""
+def _prepare_streams() -> None:
+    """Where a shell has closed standard output or error (2>&-), write into nothing; a letter that the
+    terminal's encoding lacks is written as its number.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:

@@ -275,6 +275,40 @@ def test_a_place_that_cannot_be_written(decathlon, tmp_path, capsys):
         assert says in fails(main(["evaluate", str(tmp_path / "run"), "--csv", str(place)]), capsys)
 
 
+BELOW_A_FILE = {
+    "phantom": ["phantom", "FILE/x", "--volumes", "1"], "demo": ["demo", "--out", "FILE/x", "--volumes", "4"],
+    "train": ["train", "--data", "DATA", "--out", "FILE/x", "--pixels", "32", "--levels", "3", "--base-channels", "4", "--epochs", "1"],
+    "evaluate": ["evaluate", "RUN", "--masks", "FILE/x"], "evaluate --csv": ["evaluate", "RUN", "--csv", "FILE/x.csv"],
+    "predict": ["predict", "SCAN", "FILE/x/m.nii.gz", "--run", "RUN"],
+    "explore": ["explore", "RUN", "SCAN", "--out", "FILE/x.html", "--draws", "0"], "tables": ["tables", "--out", "FILE/x.md"],
+    "gates": ["gates", "RUN", "--volumes", "2", "--csv", "FILE/x.csv"], "coverage": ["coverage", "--repeats", "1", "--csv", "FILE/x.csv"],
+    "compare": ["compare", "phantom", "--data", "DATA", "--out", "FILE/x"],
+    "compare --part": ["compare", "phantom", "--data", "DATA", "--out", "FILE/x", "--part", "1/2"],
+    "course": ["course", "--out", "FILE/x", "00"], "course --copy": ["course", "--copy", "FILE/x"], "site": ["site", "FILE/x"],
+    "lab release": ["lab", "release", "02", "--out", "FILE/x"], "lab grade": ["lab", "grade", "HANDED", "--csv", "FILE/x.csv"]}
+
+
+@pytest.mark.parametrize("name", BELOW_A_FILE)
+def test_a_folder_below_a_file_is_one_line_for(name, run, phantoms, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "handed" / "ann").mkdir(parents=True)
+    (tmp_path / "handed" / "ann" / "x.ipynb").write_text("{", encoding="utf-8")
+    places = {"FILE": tmp_path / "file", "RUN": run.folder, "DATA": phantoms, "SCAN": phantoms / "imagesTr" / "prostate_00.nii.gz",
+              "HANDED": tmp_path / "handed"}
+    arguments = [re.sub(r"^[A-Z]+", lambda match: str(places.get(match[0], match[0])), text) for text in BELOW_A_FILE[name]]
+    error = fails(main(arguments), capsys)
+    assert str(tmp_path / "file") in error and "unexpected" not in error and ("cannot be written" in error or "; choose another" in error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "handed"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "history.csv"])
+def test_a_training_overwrites_no_file_of_something_else(name, decathlon, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text('{"mine": 1}', encoding="utf-8")
+    assert f"holds a {name} of something else; choose another --out" in fails(train(decathlon, tmp_path / "mine"), capsys)
+    assert (tmp_path / "mine" / name).read_text(encoding="utf-8") == '{"mine": 1}' and len(list((tmp_path / "mine").iterdir())) == 1
+
+
 def test_a_full_memory_is_said_in_one_line(capsys):
     code = main(["bench", *options(pixels=4_000_000, levels=1, repeats=1)])
     assert "the memory is full; try a smaller --batch-size" in fails(code, capsys)

@@ -186,6 +186,19 @@ def test_files_that_are_no_hand_ins_are_told_and_touch_nobody(tmp_path):
         assert rows[name]["points"] == "0" and rows[name]["remarks"], name
 
 
+def test_a_student_whose_name_is_no_utf8_has_a_row_and_a_page(tmp_path):
+    folder = tmp_path / "in" / "M\udcfcller"  # as archives from older systems leave it
+    try:
+        folder.mkdir(parents=True)
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system takes no such name")
+    (folder / "a.ipynb").write_text("{", encoding="utf-8")
+    grade_folder(tmp_path / "in", tmp_path / "g.csv", jobs=1)
+    assert b"M\xfcller,0," in (tmp_path / "g.csv").read_bytes()
+    (page,) = (tmp_path / "g_feedback").glob("*.html")
+    assert "M\\udcfcller: 0 of 0 points" in page.read_text(encoding="utf-8")
+
+
 def test_grading_twice_gives_the_same_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     from csam_lite.course.lab import grade
 

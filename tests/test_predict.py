@@ -54,6 +54,10 @@ def test_uncertainty_is_the_spread_of_draws(run, phantoms, tmp_path):
     predict(run, image, tmp_path / "m.nii.gz", tmp_path / "one.nii.gz", draws=1)
     assert not nibabel.load(tmp_path / "one.nii.gz").get_fdata().any()
     assert not run.network.csam[0].slice.training
+    before = torch.random.get_rng_state()
+    predict(run, image, tmp_path / "m.nii.gz", tmp_path / "again.nii.gz", draws=4)
+    assert (tmp_path / "again.nii.gz").read_bytes() == (tmp_path / "u.nii.gz").read_bytes()
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_prediction_twice_is_identical(run, phantoms, tmp_path):

@@ -1,9 +1,12 @@
-"""What all figures share: colours, and how a figure is written."""
+"""What all figures share: colours, texts, and how a figure is written."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from csam_lite.common.files import whole_file
 
@@ -14,10 +17,38 @@ if TYPE_CHECKING:
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def literal(plot: Callable[P, T]) -> Callable[P, T]:
+    """The function `plot`, whose texts are drawn as they are: a $ in the name of a class, a file or a network
+    begins no formula.
+    """
+
+    @wraps(plot)
+    def drawn(*arguments: P.args, **options: P.kwargs) -> T:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": False}):
+            return plot(*arguments, **options)
+
+    return drawn
+
+
 def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> None:
     """Write a figure, whole or not at all, and close it."""
+    with whole_file(Path(path)) as part:
+        draw_figure(figure, part, dpi=dpi)
+
+
+def draw_figure(figure: Figure, file: Any, **options: Any) -> None:
+    """Draw a figure into a file or its path, with the options of `savefig`, and close it. A letter that the
+    font lacks is a box, without a warning.
+    """
     import matplotlib.pyplot as plt
 
-    with whole_file(Path(path)) as part:
-        figure.savefig(part, dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
+        figure.savefig(file, **options)
     plt.close(figure)

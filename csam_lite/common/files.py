@@ -48,6 +48,19 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             part.unlink()
 
 
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, and those above it, where they are missing; return it. Raises InputError where it cannot
+    be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); choose another folder or name"
+        ) from error
+    return Path(path)
+
+
 def remove_left_parts(folder: Path) -> None:
     """Remove the temporary files of `whole_file` in a folder whose process is dead, or that are a week
     old."""

@@ -38,7 +38,11 @@ def write_csv(path: str | Path, rows: Sequence[Row], decimals: int | None = None
 
     Raises InputError where the file cannot be written.
     """
-    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+    # a file name may hold bytes that are no letters; they stay what they are
+    with (
+        whole_file(path) as part,
+        open(part, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         table = csv.DictWriter(file, list(rows[0]) if rows else ["network"])
         table.writeheader()
         table.writerows(

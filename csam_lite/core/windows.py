@@ -48,14 +48,17 @@ def spread(network: nn.Module, image: torch.Tensor, draws: int = 20) -> torch.Te
     """Standard deviation of the class probabilities over `draws` of the slice gate, (S, K, H, W), for image
     (S, C, H, W).
 
-    The gates draw; the rest of the network stays in the mode it is in.
+    The gates draw; the rest of the network stays in the mode it is in. The draws are the same at each call,
+    and the random numbers of the caller are left as they were.
     """
     drawn = drawn_gates(network)
     modes = [module.training for module in drawn]
     for module in drawn:
         module.train()
     try:
-        return torch.stack([probabilities(network, image) for _ in range(draws)]).std(0, correction=0)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return torch.stack([probabilities(network, image) for _ in range(draws)]).std(0, correction=0)
     finally:
         for module, mode in zip(drawn, modes):
             module.train(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -314,7 +315,7 @@ def _entry(root: Path, entry: Mapping[str, object]) -> Case:
     ]
     if len(place) == 2 and place[0] == place[1]:
         raise ValueError(f"{image} is listed as the image and as the mask of one case")
-    if any(len(part.encode()) > 255 for path in place for part in path.parts):
+    if any(len(os.fsencode(part)) > 255 for path in place for part in path.parts):
         raise ValueError("a file name is longer than 255 bytes")
     patient = (
         _text(str(patient) if isinstance(patient, int) else patient, "patient")

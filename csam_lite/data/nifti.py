@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -58,7 +59,8 @@ def volumes_in(folder: Path) -> list[Path]:
     ]
     seen: dict[str, Path] = {}
     for path in volumes:
-        if not path.name.isprintable():
+        # where the system's encoding lacks letters, Python keeps their bytes
+        if not os.fsencode(path.name).decode("utf-8", "surrogateescape").isprintable():
             raise InputError(f"{path}: its name holds a character that cannot be printed; rename it")
         if (other := seen.setdefault(stem_of(path), path)) is not path:
             raise InputError(f"{folder}: holds {other.name} and {path.name}, two volumes of one name; "

@@ -13,13 +13,15 @@ runs and `collect` joins the parts (parts.py).
 
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from csam_lite.common.errors import InputError, first_line
-from csam_lite.common.files import whole_file
+from csam_lite.common.files import make_folder, whole_file
 from csam_lite.common.tables import finite_mean, markdown, read_csv, write_csv
 from csam_lite.experiments.held_out import HeldOut, is_done, measure_held_out, patient_rows, read_held_out
 from csam_lite.experiments.plan import configs, data_digest, read_plan
@@ -42,9 +44,8 @@ def compare(path: str | Path, data: str | None = None, out: str | None = None, h
     where runs failed.
     """
     plan = read_plan(path, data, out, hours)
-    folder, digest = Path(plan["out"]), data_digest(plan["data"])
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # the first process measures, others wait and read
+    digest, folder = data_digest(plan["data"]), make_folder(plan["out"])
+    with _locked(folder / ".lock"):  # the first process measures, others wait and read
         record = keep_record(plan, digest, folder / "experiment.json", progress=progress)
     if plan["hours"]:
         plan["options"]["epochs"] = record["epochs"]
@@ -154,6 +155,24 @@ def check_failures(failed: dict[str, str], count: int) -> None:
         )
 
 
+@contextmanager
+def _locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock file during the block. Raises Timeout where another process holds it for longer than
+    `timeout` seconds (-1: wait), and InputError where it cannot be written.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout)
+    except Timeout:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _run_all(planned: list[Config], progress: bool) -> None:
     """Do every run that no other process has done or is doing; return when all are done.
 
@@ -165,7 +184,7 @@ def _run_all(planned: list[Config], progress: bool) -> None:
         for config in waiting:
             folder = Path(config.out)
             try:
-                with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+                with _locked(folder.with_name(f".{folder.name}.lock"), timeout=0):
                     if is_done(config):
                         continue
                     if progress:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csam_lite.common.figures import COLOURS
+from csam_lite.common.figures import COLOURS, literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 STYLES = ("-", "--", "-.", ":")  # of lines, so that networks differ without colours, too
 
 
+@literal
 def plot_differences(differences: list[dict], reference: str, metrics: list[str]) -> "Figure":
     """Each network's difference from the reference with its 95 % interval, one panel for each metric.
 
@@ -41,6 +42,7 @@ def plot_differences(differences: list[dict], reference: str, metrics: list[str]
     return figure
 
 
+@literal
 def plot_stack(slices: dict[str, list[dict]], bins: int = 8) -> "Figure":
     """Dice along the stack, one panel for each class, one line for each network. slices: {network: rows of
     `measure_slices`}."""
@@ -74,6 +76,7 @@ def plot_stack(slices: dict[str, list[dict]], bins: int = 8) -> "Figure":
     return figure
 
 
+@literal
 def plot_reliability(tables: dict[str, dict[str, np.ndarray]]) -> "Figure":
     """Reliability diagrams, one panel for each class, one line for each network.
 
@@ -106,6 +109,7 @@ def plot_reliability(tables: dict[str, dict[str, np.ndarray]]) -> "Figure":
     return figure
 
 
+@literal
 def plot_growth(rows: list[dict], slopes: dict[str, float]) -> "Figure":
     """Time over number of voxels, both logarithmic, one line for each axis that grew, with its slope: the
     rows of `growth`."""

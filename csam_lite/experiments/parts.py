@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 
 from csam_lite.common.errors import InputError
+from csam_lite.common.files import make_folder
 from csam_lite.experiments.compare import Tables, check_failures, do_run, write_tables
 from csam_lite.experiments.held_out import is_done, write_json
 from csam_lite.experiments.plan import configs, data_digest, read_plan
@@ -36,8 +37,7 @@ def compare_part(path: str | Path, part: str, data: str | None = None, out: str 
         raise InputError(f"{path}: gives hours, and each machine would fit other epochs into them; "
                          "put epochs under [options] instead")
     mine = [config for _, _, config in configs(plan)][number - 1::count]
-    folder, digest = Path(plan["out"]), data_digest(plan["data"])
-    folder.mkdir(parents=True, exist_ok=True)
+    digest, folder = data_digest(plan["data"]), make_folder(plan["out"])
     keep_record(
         plan, digest, folder / f"experiment-{number}of{count}.json", timed=number == 1, progress=progress
     )
@@ -114,5 +114,12 @@ def _take(config: Config, candidates: list[Path]) -> None:
             )
         copy = target.with_name(f".part-{target.name}")
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("resume.pt"))
-        copy.rename(target)
+        try:
+            shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("resume.pt"))
+            copy.rename(target)
+        except OSError as error:
+            shutil.rmtree(copy, ignore_errors=True)
+            why = error.strerror or "a copy failed"
+            raise InputError(
+                f"{target}: cannot be written ({why}); free some space, or choose another --out"
+            ) from error

@@ -21,6 +21,7 @@ name, with `data` and `out`.
 """
 
 import hashlib
+import os
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
@@ -120,6 +121,11 @@ def _check_kinds(path: Path, plan: dict) -> None:
         if not isinstance(special, dict) or not name.isprintable() or len(name.encode()) > 100:
             raise InputError(f"{path}: networks.{ascii(name)[:50]}: must be a table of options, and its name "
                              "text of at most 100 bytes")
+    folders: dict[str, str] = {}
+    for name in plan.get("networks", {}):
+        if (other := folders.setdefault(_folder_name(name), name)) != name:
+            raise InputError(f"{path}: the networks {other!r} and {name!r} would share the folders "
+                             f"{_folder_name(name)}-...; give one of them another name")
     if not plan.get("networks", True):
         raise InputError(f"{path}: names no network; add one, such as [networks.CSAM]")
 
@@ -134,10 +140,14 @@ def configs(plan: dict) -> Iterator[tuple[str, int, Config]]:
     for seed in plan["seeds"]:
         for fold in plan["folds"]:
             for network, special in plan["networks"].items():
-                name = network.replace(" ", "_").replace("/", "_")
-                out = Path(plan["out"]) / f"{name}-seed{seed}-fold{fold}"
+                out = Path(plan["out"]) / f"{_folder_name(network)}-seed{seed}-fold{fold}"
                 place = {"data": plan["data"], "out": str(out), "seed": seed + 100 * fold, "fold": fold}
                 yield network, seed, config_of(**place | plan["options"] | special)
+
+
+def _folder_name(network: str) -> str:
+    """How the folders of a network's runs begin."""
+    return network.replace(" ", "_").replace("/", "_")
 
 
 def costs(plan: dict, progress: bool = True) -> dict[str, dict[str, float]]:
@@ -202,6 +212,6 @@ def data_digest(folder: str | Path) -> str:
     dataset, digest = find_dataset(folder, labelled=True), hashlib.md5(usedforsecurity=False)
     for case in dataset.cases:
         for file in case.files:
-            digest.update(f"{file.name}\n".encode())
+            digest.update(os.fsencode(f"{file.name}\n"))
             digest.update(file.read_bytes())
     return digest.hexdigest()

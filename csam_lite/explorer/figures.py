@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from csam_lite.common.errors import InputError
-from csam_lite.common.figures import COLOURS
+from csam_lite.common.figures import COLOURS, literal
 from csam_lite.core.gates import NamedArray
 from csam_lite.explorer.examine import Examination
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 
+@literal
 def plot_gates(record: Mapping[str, Mapping[str, NamedArray]], image: np.ndarray, spacing: float,
                volume: int = 0, first_slice: int = 1, title: str = "",
                figure: "Figure | SubFigure | None" = None) -> "Figure | SubFigure":
@@ -107,6 +108,7 @@ def _is_mean_of_draws(name: str, gates: Mapping[str, NamedArray]) -> bool:
     return gate != name and gate in gates and f"{gate}_covariance" in gates
 
 
+@literal
 def plot_examination(examination: Examination, s: int | None = None) -> "Figure":
     """Figure of all that an Examination shows: the cuts through slice s, the uncertainty there, and the gates
     below.
@@ -134,6 +136,7 @@ def plot_examination(examination: Examination, s: int | None = None) -> "Figure"
     return figure
 
 
+@literal
 def plot_cuts(examination: Examination, s: int | None = None,
               figure: "Figure | SubFigure | None" = None) -> "Figure | SubFigure":
     """Figure of slice s (from 0; None: that with most foreground) and of the coronal and the sagittal cut.
@@ -189,6 +192,7 @@ def plot_cuts(examination: Examination, s: int | None = None,
     return figure
 
 
+@literal
 def plot_uncertainty(examination: Examination, s: int | None = None,
                      figure: "Figure | SubFigure | None" = None) -> "Figure | SubFigure":
     """Figure of the uncertainty in slice s (from 0; None: that with most foreground).
@@ -218,6 +222,7 @@ def plot_uncertainty(examination: Examination, s: int | None = None,
     return figure
 
 
+@literal
 def plot_channels(examination: Examination, csam: str, s: int | None = None, most: int = 8) -> "Figure":
     """Figure of the feature maps that the CSAM named `csam` reads in slice s: the `most` channels whose gates
     are widest open.

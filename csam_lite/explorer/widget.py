@@ -23,7 +23,7 @@ import numpy as np
 import traitlets
 
 from csam_lite.common.errors import InputError
-from csam_lite.common.figures import COLOURS
+from csam_lite.common.figures import COLOURS, draw_figure
 from csam_lite.common.files import whole_file
 from csam_lite.core.slice_normal import LowRankNormal
 from csam_lite.explorer.examine import Answer, Examination, examine
@@ -125,12 +125,10 @@ class Explorer(anywidget.AnyWidget):
     @property
     def _png(self) -> bytes:
         if not hasattr(self, "_drawn"):
-            import matplotlib.pyplot as plt
             from PIL import Image
 
-            figure, file, small = self.figure(), io.BytesIO(), io.BytesIO()
-            figure.savefig(file, format="png", dpi=70)
-            plt.close(figure)
+            file, small = io.BytesIO(), io.BytesIO()
+            draw_figure(self.figure(), file, format="png", dpi=70)
             # 256 colours take a third of the bytes, and each notebook holds this picture
             Image.open(file).convert("RGB").quantize(256, kmeans=3).save(small, "png", optimize=True)
             self._drawn = small.getvalue()

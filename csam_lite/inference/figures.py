@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csam_lite.common.figures import COLOURS
+from csam_lite.common.figures import COLOURS, literal
 from csam_lite.data.scan import Scan
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ ACROSS = 5  # pictures in a row
 MARGIN_MM = 15  # of the picture around the masks
 
 
+@literal
 def plot_masks(
     scan: Scan,
     classes: Sequence[str],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def digest_of(samples: list[Sample]) -> str:
     """A hash over the names, voxels and masks of samples: it tells two data sets of the same names apart."""
     digest = hashlib.blake2b(digest_size=8)
     for sample in samples:
-        digest.update(sample.name.encode())
+        digest.update(os.fsencode(sample.name))
         for tensor in (sample.image, sample.label):
             digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

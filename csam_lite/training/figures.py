@@ -6,12 +6,13 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from csam_lite.common.figures import COLOURS
+from csam_lite.common.figures import COLOURS, literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@literal
 def plot_history(history_csv: str | Path) -> Figure:
     """Figure of a run's history.csv: training loss and validation Dice by epoch."""
     import matplotlib.pyplot as plt

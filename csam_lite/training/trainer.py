@@ -428,10 +428,17 @@ def interrupts_wait() -> Iterator[None]:
 
 
 def _check_unused(out: Path) -> None:
-    """Raises InputError where a folder holds a run.
+    """Raises InputError where a folder holds a run, or files of something else that a run would overwrite.
 
-    One that ended before its first epoch was over counts as none.
+    A run that ended before its first epoch was over counts as none.
     """
+    if (out / "config.json").exists():
+        try:
+            load_description(out)
+        except InputError as error:
+            raise InputError(f"{out}: holds a config.json of something else; choose another --out") from error
+    elif (out / "history.csv").exists():
+        raise InputError(f"{out}: holds a history.csv of something else; choose another --out")
     if any(out.glob("*.safetensors")) or (out / "resume.pt").exists():
         raise InputError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
 

@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, printable
 from csam_lite.common.files import whole_file
+from csam_lite.common.locks import only_process
 from csam_lite.common.tables import write_csv
 from csam_lite.course.lab.exercises import (
     CALL,
@@ -75,7 +76,7 @@ def grade_folder(folder: str | Path, table: str | Path, seconds: float = 20.0, m
     limits of one exercise; jobs is the number of processes at a time (0: as many as there are processors).
     seed chooses the random inputs of the checks; None takes the one of an earlier call, or else a random one.
     It is recorded in NAME_feedback/seed.txt. A second call grades only what has changed. Raises InputError
-    for a folder without notebooks.
+    for a folder without notebooks, and where another process grades into the same table.
     """
     folder, table = Path(folder), Path(table)
     handed_in = hand_ins(folder)
@@ -84,6 +85,15 @@ def grade_folder(folder: str | Path, table: str | Path, seconds: float = 20.0, m
                          "FOLDER/STUDENT.ipynb")
     labs = [read_lab(path) for path in choose(notebooks or find_notebooks())]
     feedback = table.with_name(f"{table.stem}_feedback")
+    busy = f"{table}: another process is grading into this table; wait for it, or choose another --csv"
+    with only_process(feedback, busy):
+        return _grade_all(handed_in, table, feedback, labs, (seconds, megabytes, jobs), seed)
+
+
+def _grade_all(handed_in: dict[str, list[Path]], table: Path, feedback: Path, labs: Sequence[Lab],
+               limits: tuple[float, int, int], seed: int | None) -> list[Grade]:
+    """Grade the files of each student, {student: paths}, and write the table and the pages."""
+    seconds, megabytes, jobs = limits
     seed = _recorded_seed(feedback / "seed.txt", seed)
 
     def grade_or_read(student: str) -> Grade:
@@ -311,8 +321,9 @@ def feedback_page(grade: Grade, labs: Sequence[Lab]) -> str:
     parts = ["<!DOCTYPE html><html lang='en'><meta charset='utf-8'><title>Feedback</title>"
              "<style>body{font:16px/1.5 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}"
              "pre{background:#f4f4f4;padding:.6em;overflow:auto}</style>",
-             f"<h1>{html.escape(grade.student)}: {sum(grade.points.values())} of {total} points</h1>"]
-    parts += [f"<p>{html.escape(remark)}</p>" for remark in grade.remarks]
+             f"<h1>{html.escape(printable(grade.student))}: {sum(grade.points.values())} of {total} points"
+             "</h1>"]
+    parts += [f"<p>{html.escape(printable(remark))}</p>" for remark in grade.remarks]
     for exercise in graded:
         number = exercise.number
         parts.append(f"<h2>{number} {html.escape(exercise.title)}: {grade.points[number]} of "
@@ -338,7 +349,7 @@ def _key(paths: Sequence[Path], labs: Sequence[Lab], seconds: float, megabytes: 
     """A hash of everything that a grade depends on."""
     digest = hashlib.sha256(f"{seconds} {megabytes} {seed}".encode())
     for path in paths:
-        digest.update(path.name.encode() + b"\0")
+        digest.update(os.fsencode(path.name) + b"\0")
         if path.stat().st_size <= LARGEST_NOTEBOOK:
             digest.update(path.read_bytes())
     for path in sorted((PACKAGE / "course").rglob("*.py")):
@@ -358,4 +369,4 @@ def _stored(path: Path, key: str) -> Grade | None:
 def _safe(student: str) -> str:
     """A file name for a student, another one for each student."""
     plain = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in student)
-    return plain if plain == student else f"{plain}_{hashlib.sha256(student.encode()).hexdigest()[:6]}"
+    return plain if plain == student else f"{plain}_{hashlib.sha256(os.fsencode(student)).hexdigest()[:6]}"

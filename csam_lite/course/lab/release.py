@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from csam_lite import __version__
-from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
 from csam_lite.common.tables import markdown
 from csam_lite.course.lab.exercises import Exercise, read_exercises
 from csam_lite.course.lab.nbgrader_sources import write_settings, write_source
 from csam_lite.course.notebooks import PACKAGE, choose, find_notebooks, tagged
+from csam_lite.data.download import whole_folder
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -34,14 +34,19 @@ def release(names: Sequence[str], out: str | Path, notebooks: Path | None = None
     The student edition has no solutions, no outputs and no trace of a machine. The instructor edition has
     solutions, the stored outputs and common mistakes. Both have points in the headers. names: numbers or
     names of notebooks; all if there are none. nbgrader: also write a course for nbgrader
-    (nbgrader_sources.py). Raises InputError for a name that no notebook has, and for a folder that holds
-    something already.
+    (nbgrader_sources.py). The folder appears when it is whole. Raises InputError for a name that no notebook
+    has, and for a folder that holds something already.
     """
+    out = Path(out)
+    with whole_folder(out) as work:
+        written = _write_editions(names, work, notebooks, nbgrader)
+    return [out / path.relative_to(work) for path in written]
+
+
+def _write_editions(names: Sequence[str], out: Path, notebooks: Path | None, nbgrader: bool) -> list[Path]:
+    """Write what `release` says into the folder `out`; return the files."""
     import nbformat
 
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not empty; choose another --out")
     chosen, written, exercises = choose(notebooks or find_notebooks(), names), [], {}
     for path in chosen:
         notebook = nbformat.read(path, as_version=4)

@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 
 from csam_lite.common.errors import InputError
+from csam_lite.common.locks import only_process
 from csam_lite.course.notebooks import PACKAGE, choose, find_notebooks
 from csam_lite.course.site.markdown import notebook_markdown, prose
 from csam_lite.course.site.reference import reference_markdown
@@ -52,14 +53,36 @@ def build_site(out: str | Path, notebooks: str | Path | None = None) -> Path:
         raise InputError(f"{out}: holds other files; give a new folder, so that nothing is lost")
     if not (root / "README.md").exists():
         raise InputError(f"{root}: has no README.md, the front page; run this in a clone of the repository")
-    with tempfile.TemporaryDirectory() as workshop:
+    part = out.with_name(f".part-{out.name}")
+    busy = f"{out}: another process is building this site; wait for it, or choose another folder"
+    with only_process(part, busy), tempfile.TemporaryDirectory() as workshop:
         work = Path(workshop)
-        write_markdown(work / "docs", root, Path(notebooks) if notebooks else find_notebooks())
-        _generate(work)
-        if out.exists():
-            shutil.rmtree(out)
-        shutil.copytree(work / "site", out)
+        try:
+            write_markdown(work / "docs", root, Path(notebooks) if notebooks else find_notebooks())
+            _generate(work)
+            _replace(out, work / "site", part)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def _replace(out: Path, site: Path, part: Path) -> None:
+    """Put a copy of the folder `site` in the place of `out`, whole or not at all. part: a folder beside `out`
+    for what is not whole. Raises InputError where the disk is full or cannot be written.
+    """
+    try:
+        shutil.rmtree(part / "new", ignore_errors=True)
+        shutil.copytree(site, part / "new")
+        if out.exists():
+            out.rename(part / "old")
+        (part / "new").rename(out)
+    except OSError as error:
+        if not out.exists() and (part / "old").exists():
+            (part / "old").rename(out)
+        why = error.strerror or "a copy failed"
+        raise InputError(
+            f"{out}: cannot be written ({why}); free some space, or choose another folder"
+        ) from error
 
 
 def write_markdown(docs: Path, root: Path, notebooks: Path) -> None:
