@@ -255,6 +255,8 @@ def run_bench(arguments: argparse.Namespace) -> None:
     from csam_lite.experiments.benchmark import bench, growth, slopes
     from csam_lite.experiments.figures import plot_growth
 
+    if arguments.growth and not str(arguments.growth).lower().endswith((".png", ".pdf", ".svg")):
+        raise InputError(f"--growth {arguments.growth}: is a picture; let the name end in .png, .pdf or .svg")
     if not arguments.fresh_memory:
         keep_freed_memory()
     threads = f"{torch.get_num_threads()} CPU threads"

@@ -175,7 +175,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.stress(trial="disk full at a write", found=0)
+@pytest.mark.stress(trial="disk full at every write of a command", found=0)
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on file size are POSIX")
 def test_a_full_disk_leaves_nothing_half_written(decathlon, run, phantoms, tmp_path):
     def limited(limit, *arguments):
@@ -275,6 +275,31 @@ def test_a_place_that_cannot_be_written(decathlon, tmp_path, capsys):
         assert says in fails(main(["evaluate", str(tmp_path / "run"), "--csv", str(place)]), capsys)
 
 
+def test_a_run_whose_scans_have_moved_is_told_of_data(decathlon, tmp_path, capsys):
+    assert train(decathlon, tmp_path / "run", epochs=2) == 0
+    moved = decathlon.rename(tmp_path / "elsewhere")
+    run = str(tmp_path / "run")
+    for arguments in (["evaluate", run], ["gates", run, "--volumes", "2"], ["train", "--out", run, "--resume"]):
+        error = fails(main(arguments), capsys)
+        assert f"{run}: its scans are no longer at {decathlon}; give their folder with --data" in error
+    for arguments in (["evaluate", run], ["train", "--out", run, "--resume"]):
+        assert main([*arguments, "--data", str(moved)]) == 0  # as the message says
+
+
+def test_what_is_no_picture_and_no_table_is_said_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("csam_lite.experiments.benchmark.bench", lambda *_: pytest.fail("timed first"))
+    assert "--growth x.txt: is a picture; let the name end in .png" in fails(main(["bench", "--growth", "x.txt"]), capsys)
+    (tmp_path / "in").mkdir()
+    for place in (".", str(tmp_path)):
+        assert f"{place}: is a folder; give the name of a file" in fails(main(["lab", "grade", str(tmp_path / "in"), "--csv", place]), capsys)
+
+
+def test_a_training_does_not_write_among_its_scans(decathlon, capsys):
+    before = sorted(path.name for path in decathlon.iterdir())
+    assert "is the folder of the scans; choose another --out" in fails(train(decathlon, decathlon), capsys)
+    assert sorted(path.name for path in decathlon.iterdir()) == before
+
+
 BELOW_A_FILE = {
     "phantom": ["phantom", "FILE/x", "--volumes", "1"], "demo": ["demo", "--out", "FILE/x", "--volumes", "4"],
     "train": ["train", "--data", "DATA", "--out", "FILE/x", "--pixels", "32", "--levels", "3", "--base-channels", "4", "--epochs", "1"],
@@ -288,6 +313,7 @@ BELOW_A_FILE = {
     "lab release": ["lab", "release", "02", "--out", "FILE/x"], "lab grade": ["lab", "grade", "HANDED", "--csv", "FILE/x.csv"]}
 
 
+@pytest.mark.stress(trial="places that cannot be written", found=2)
 @pytest.mark.parametrize("name", BELOW_A_FILE)
 def test_a_folder_below_a_file_is_one_line_for(name, run, phantoms, tmp_path, capsys):
     (tmp_path / "file").touch()

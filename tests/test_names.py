@@ -14,6 +14,7 @@ TRAIN = [text for name, value in (TINY | {"epochs": 1, "test": 1, "val": 1}).ite
 TEX = ["$\\undefined$", "$$", "a$\\frac{$b", "$", "50 $ and $ 5", "x_{1}^2 % # & ~ \\", "<b>|a|</b>"]
 
 
+@pytest.mark.stress(trial="names that look like formulas", found=6)
 @pytest.mark.parametrize("name", TEX)
 def test_a_dollar_in_a_name_is_no_formula(name, tmp_path):
     """In all pictures: of masks, gates, cuts, training, differences, the stack, reliability."""

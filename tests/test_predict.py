@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from conftest import write_nifti
+from conftest import blob, write_nifti
 
 from csam_lite import UNet, UNetPlusPlus
 from csam_lite.cli import main
@@ -158,3 +158,15 @@ def test_a_scan_far_from_the_training_data_is_said(change, says, run, tmp_path, 
     predict(run, write_nifti(tmp_path / "scan.nii.gz", voxels, affine), tmp_path / "mask.nii.gz")
     err = capsys.readouterr().err
     assert (f"{tmp_path / 'scan.nii.gz'}: {says}" in err) if says else err == ""
+
+
+@pytest.mark.parametrize("size, says", [(60, "its pixels of 60 x 60 mm would make"), (90, "its pixels of 90 x 90 mm would make")])
+def test_a_voxel_size_that_needs_a_huge_grid_is_named_before_the_grid_is_made(size, says, run, tmp_path, capsys):
+    import resource
+
+    image, _ = blob((200, 180, 4), np.random.default_rng(0))
+    path = write_nifti(tmp_path / "x.nii.gz", np.stack([image, image + image.T.T * 2], -1), np.diag([size, size, 95.0, 1]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=f"x.nii.gz: {says} .* correct the voxel size in its header"):
+        predict(run, path, tmp_path / "m.nii.gz")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000 and not (tmp_path / "m.nii.gz").exists()

@@ -14,7 +14,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from csam_lite.common.errors import InputError
 from csam_lite.data.scan import Scan
+
+FAR = 64  # times the network's field: no scan is as wide
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,18 @@ class Grid:
         )
 
     def size_of(self, scan: Scan) -> tuple[int, int]:
-        """(H, W) of the whole image at the network's spacing."""
-        return tuple(
-            max(1, round(n * mm / self.spacing)) for n, mm in zip(scan.image.shape[2:], scan.spacing[1:])
-        )
+        """(H, W) of the whole image at the network's spacing.
+
+        Raises InputError where that is so many that the spacing must be wrong.
+        """
+        H, W = (max(1, round(n * mm / self.spacing)) for n, mm in zip(scan.image.shape[2:], scan.spacing[1:]))
+        if max(H, W) > FAR * self.pixels:
+            raise InputError(
+                f"{scan.path}: its pixels of {scan.spacing[1]:.4g} x {scan.spacing[2]:.4g} mm would make "
+                f"{H} x {W} of the network's {self.spacing:.4g} mm; correct the voxel size in its header, or "
+                "give a scan that is more like those of the training"
+            )
+        return H, W
 
     def margins(self, size: tuple[int, int]) -> list[int]:
         """What F.pad adds (or, negative, cuts) to centre the image in the grid: left, right, top, bottom."""

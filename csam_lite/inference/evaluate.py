@@ -17,7 +17,7 @@ from csam_lite.data.scan import Scan, write_like
 from csam_lite.inference.predict import class_probabilities
 from csam_lite.metrics.calibration import calibration_error, organ_box, reliability
 from csam_lite.metrics.overlap import measure
-from csam_lite.training.run import Run
+from csam_lite.training.run import Run, check_data_is_there
 
 
 def evaluate(
@@ -110,6 +110,8 @@ def reliability_of_classes(probabilities: np.ndarray, label: np.ndarray) -> list
 
 def _dataset_of(run: Run, data: str | Path | None) -> Dataset:
     """The labelled cases of `data`, or of the run's own folder, with the run's labels and channels."""
+    if not data:
+        check_data_is_there(run.config, run.folder)
     dataset, labels = find_dataset(data or run.config.data, labelled=True), run.facts.labels
     if not (dataset.root / "dataset.json").is_file() and list(dataset.labels) == list(labels):
         dataset = replace(dataset, labels=labels)  # a plain folder has no names for its classes

@@ -16,7 +16,7 @@ from csam_lite.core.windows import probabilities
 from csam_lite.data.dataset import find_dataset
 from csam_lite.metrics.overlap import dice
 from csam_lite.training.batches import Sample
-from csam_lite.training.run import Run
+from csam_lite.training.run import Run, check_data_is_there
 
 Key = tuple[str, str]  # name of the CSAM, name of the gate
 
@@ -100,6 +100,8 @@ def _mean_over_volumes(values: Sequence[np.ndarray]) -> np.ndarray:
 
 def _samples(run: Run, data: str | None, volumes: int, progress: bool) -> Iterator[Sample]:
     """The first labelled cases of a folder on the network's grid."""
+    if not data:
+        check_data_is_there(run.config, run.folder)
     dataset = find_dataset(data or run.config.data, labelled=True)
     if dataset.channels != tuple(run.facts.channels):
         dataset = dataset.only_channels(run.facts.channels)

@@ -41,6 +41,12 @@ def chosen_dataset(config: Config) -> Dataset:
     return dataset.only_channels(config.channels.split("+")) if config.channels else dataset
 
 
+def check_data_is_there(config: Config, out: str | Path) -> None:
+    """Raises InputError where the scans of the run in `out` are no longer where its description says."""
+    if not Path(config.data).expanduser().exists():
+        raise InputError(f"{out}: its scans are no longer at {config.data}; give their folder with --data")
+
+
 @dataclass
 class Run:
     """A trained network with all that its use needs; the network is in evaluation mode."""

@@ -34,6 +34,7 @@ from csam_lite.training.config import Config
 from csam_lite.training.run import (
     Facts,
     Run,
+    check_data_is_there,
     code_version,
     load_description,
     load_run,
@@ -91,6 +92,9 @@ class Trainer:
         stored = load_description(config.out) if resume else None
         if stored:
             _check_same_options(config, stored[0])
+            check_data_is_there(config, config.out)
+        if Path(config.out).resolve() == Path(config.data):
+            raise InputError(f"{config.out}: is the folder of the scans; choose another --out for the run")
         # once an epoch is over, a continuation has weights of its own and does not need those it started from
         begins = not (resume and (Path(config.out) / "resume.pt").exists())
         source = load_start(config) if config.start_from and begins else None

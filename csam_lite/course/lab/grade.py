@@ -79,6 +79,8 @@ def grade_folder(folder: str | Path, table: str | Path, seconds: float = 20.0, m
     for a folder without notebooks, and where another process grades into the same table.
     """
     folder, table = Path(folder), Path(table)
+    if not table.name or table.is_dir():
+        raise InputError(f"{table}: is a folder; give the name of a file")
     handed_in = hand_ins(folder)
     if not handed_in:
         raise InputError(f"{folder}: has no hand-ins; expected FOLDER/STUDENT/NAME.ipynb or "
