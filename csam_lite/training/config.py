@@ -95,8 +95,8 @@ class Config:
     augment: bool = _option("rotate, scale, shift, change contrast and add noise", True)
     precision: str = _option("mixed precision: no, bf16, fp16 (GPU)", "no")
     compile: bool = _option(
-        "train through torch.compile, which joins operations: the first steps take a minute or more, the others less; "
-        "needs a C++ compiler",
+        "train through torch.compile, which joins operations: the first steps take a minute or more, the "
+        "others less; needs a C++ compiler",
         False,
     )
     workers: int = _option("extra processes that prepare batches", 0)
