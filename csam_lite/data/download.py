@@ -104,9 +104,8 @@ def _fill(url: str, part: Path, room: float, timeout: float, tries: int) -> None
             return _receive(url, part, room, timeout, pace)
         except _Cut as error:
             failures = 1 if _size(part) > longest else failures + 1
-            longest = max(
-                longest, _size(part)
-            )  # a server that lets us start anew each time makes no progress
+            # a server that lets us start anew each time makes no progress
+            longest = max(longest, _size(part))
             if failures == tries or pace.is_slow():
                 raise InputError(
                     f"{url}: the download failed ({' '.join(str(error).split())}); {AGAIN}"
@@ -369,9 +368,8 @@ def _members(opened: tarfile.TarFile | zipfile.ZipFile) -> list[tuple[str, int, 
     if isinstance(opened, tarfile.TarFile):
         members = opened.getmembers()
         opened.fileobj.seek(opened.offset)
-        last = opened.fileobj.read(
-            tarfile.BLOCKSIZE
-        )  # zeros end a tar; tarfile takes a cut or damaged header for the end too
+        # zeros end a tar; tarfile takes a cut or damaged header for the end too
+        last = opened.fileobj.read(tarfile.BLOCKSIZE)
         if any(last) or 0 < len(last) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("a header is cut or damaged")
         return [

@@ -5,12 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-ONE_ZONE = (
-    "error",
-    "drop",
-    "remap",
-    "keep",
-)  # what may be done with a prostate mask that holds one of its two zones only
+# What may be done with a prostate mask that holds one of its two zones only.
+ONE_ZONE = ("error", "drop", "remap", "keep")
 EMPTY = ("error", "drop", "keep")  # what may be done with a case whose mask holds no foreground
 _ZONES = (
     {"pz", "peripheral zone", "peripheral"},

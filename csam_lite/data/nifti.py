@@ -114,9 +114,8 @@ def _read(path: Path) -> tuple[Nifti1Header, np.ndarray]:
             nibabel.imageglobals.LoggingOutputSuppressor(),
             np.errstate(all="ignore"),
         ):
-            warnings.simplefilter(
-                "ignore"
-            )  # what numpy and nibabel warn of is found by the checks that follow
+            # what numpy and nibabel warn of is found by the checks that follow
+            warnings.simplefilter("ignore")
             nifti, header = _load(path)
             return header, np.asanyarray(nifti.dataobj)
     except (InputError, MemoryError):

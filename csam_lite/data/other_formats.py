@@ -198,11 +198,8 @@ def as_nifti(volume: Image) -> Nifti1Image:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(volume.GetDirection(), (3, 3)) * volume.GetSpacing()
     affine[:3, 3] = volume.GetOrigin()
-    affine[
-        :2
-    ] *= (
-        -1
-    )  # SimpleITK's x and y run to the left and the back (LPS), those of NIfTI to the right and the front
+    # SimpleITK's x and y run to the left and the back (LPS), those of NIfTI to the right and the front.
+    affine[:2] *= -1
     array = SimpleITK.GetArrayFromImage(volume)
     array = array.transpose(2, 1, 0, *range(3, array.ndim))
     image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)

@@ -415,9 +415,8 @@ def acquire(anatomy: Anatomy, rng: np.random.Generator, slices: int | None = Non
     """
     slices = int(slices or rng.choice(list(DEPTHS), p=np.array(list(DEPTHS.values())) / sum(DEPTHS.values())))
     side, pixel = ((320, .625), (320, .6), (256, .75))[rng.choice(3, p=(.8, .1, .1))]
-    through = (
-        float(rng.choice([3, 3.3, 3.6, 3.6, 3.6, 4])) if slices > 15 else 4.0
-    )  # few slices must be thick to cover the gland
+    # few slices must be thick to cover the gland
+    through = float(rng.choice([3, 3.3, 3.6, 3.6, 3.6, 4])) if slices > 15 else 4.0
     spacing, shape = spacing or (through, pixel, pixel), shape or (side, side)
     height = len(anatomy.tissue) * anatomy.spacing
     if slices < 1 or height < slices * spacing[0]:
@@ -444,9 +443,8 @@ def _place_slices(anatomy: Anatomy, rng: np.random.Generator, slices: int, throu
     room = len(anatomy.tissue) * anatomy.spacing - slices * through
     reach = slices * through / 2 - LANDMARKS_IN_VIEW
     bounds = anatomy.base + BLADDER_ABOVE_BASE - reach, anatomy.apex - BULB_BELOW_APEX + reach
-    bounds = (
-        bounds if bounds[0] < bounds[1] else [np.mean(bounds)] * 2
-    )  # too short a stack misses some of both
+    if bounds[0] >= bounds[1]:  # too short a stack misses some of both
+        bounds = [np.mean(bounds)] * 2
     middle = np.clip((anatomy.apex + anatomy.base) / 2 + rng.uniform(-7, 7), *bounds).clip(
         -room / 2, room / 2
     )
@@ -475,9 +473,8 @@ def _measure_slices(anatomy: Anatomy, rng: np.random.Generator, contrast: np.nda
     peripheral, central, alike = _mark(PERIPHERAL), _mark(CENTRAL), _mark(np.array(GLAND) + LIKE)
     for s, (level, dy, dx) in enumerate(centres):
         away = np.abs(z - level)
-        profile = np.clip(
-            (thickness * 0.6 - away) / (thickness * 0.2), 0, 1
-        )  # a trapezoid, `thickness` wide at half its height
+        # a trapezoid, `thickness` wide at half its height
+        profile = np.clip((thickness * 0.6 - away) / (thickness * 0.2), 0, 1)
         mean, truth = np.zeros((2, Y, X), np.float32), np.zeros((3, Y, X), np.uint8)
         for k in np.flatnonzero(profile):
             tissue = anatomy.tissue[k]

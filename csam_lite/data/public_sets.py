@@ -77,9 +77,8 @@ def get_msd_prostate(folder: str | Path, one_zone: str = "keep", archive: str | 
 def _with_choice(folder: Path, one_zone: str) -> Path:
     """Make the set in `folder` follow the choice `one_zone`; return the folder."""
     dataset = read_dataset(folder)
-    record = dataset.get("one_zone") or _find_one_zone(
-        folder, dataset
-    )  # none in a folder that another tool made
+    # a folder that another tool made has no record
+    record = dataset.get("one_zone") or _find_one_zone(folder, dataset)
     _apply(folder, dataset | {"one_zone": record}, "keep" if one_zone == "error" else one_zone)
     if record["cases"]:
         _report(folder, record["cases"], one_zone)
@@ -209,9 +208,8 @@ def _apply(folder: Path, dataset: Mapping, choice: str) -> None:
     record, kept = dataset["one_zone"], Path(folder) / "labelsTr_published"
     if record["choice"] == choice and read_dataset(folder) == dataset:
         return
-    write_dataset(
-        folder, dataset | {"one_zone": record | {"choice": "unfinished"}}
-    )  # a run that is stopped here is done again
+    # a run that is stopped after this line is done again
+    write_dataset(folder, dataset | {"one_zone": record | {"choice": "unfinished"}})
     for case in record["training"]:
         label, published = Path(folder) / case["label"], kept / Path(case["label"]).name
         if choice == "remap" and record["cases"].get(_name(case)) == [1]:

@@ -33,10 +33,8 @@ class NeighbourChannels(nn.Module):
         B, S = x.shape[:2]
         real = torch.ones(B, S, dtype=torch.bool, device=x.device) if mask is None else mask.bool()
         at = torch.arange(S, device=x.device).expand(B, S)
-        first, last = (
-            at.masked_fill(~real, S).amin(1, keepdim=True),
-            at.masked_fill(~real, -1).amax(1, keepdim=True),
-        )  # (B, 1)
+        first = at.masked_fill(~real, S).amin(1, keepdim=True)  # (B, 1)
+        last = at.masked_fill(~real, -1).amax(1, keepdim=True)  # (B, 1)
         volume = torch.arange(B, device=x.device)[:, None]
         stack = [
             x[volume, (at + step).clamp(first, last)] for step in range(-self.neighbours, self.neighbours + 1)
@@ -96,13 +94,11 @@ class SliceSelfAttention(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         x, mask = without_padding(x, mask)
         B, S, C, H, W = x.shape
-        place = self.place(centred_slots(B, S, self.num_slices, x.device, mask))[
-            ..., None, None
-        ]  # (B, S, C, 1, 1)
+        slots = centred_slots(B, S, self.num_slices, x.device, mask)
+        place = self.place(slots)[..., None, None]  # (B, S, C, 1, 1)
         features = self.norm(x.flatten(0, 1)) + place.flatten(0, 1)  # (B*S, C, H, W)
-        q, k, v = (
-            self.qkv(features).view(B, S, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        )  # (B, heads, S, d) each
+        together = self.qkv(features).view(B, S, 3, self.heads, -1)
+        q, k, v = together.permute(2, 0, 3, 1, 4)  # (B, heads, S, d) each
         real = None if mask is None else mask[:, None, None]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=real)  # (B, heads, S, d)
         moved = self.out(mixed.transpose(1, 2).reshape(B * S, C, H, W)).view_as(x)
@@ -205,9 +201,8 @@ class UNet3D(nn.Module):
         """volume (S, Cin, H, W) -> logits (S, K, H, W)."""
         S, _, H, W = volume.shape
         back, bottom, right = (-size % multiple for size, multiple in zip((S, H, W), self.multiple))
-        extended = F.pad(
-            volume.transpose(0, 1)[None], (0, right, 0, bottom, 0, back), mode="replicate"
-        )  # (1, Cin, S', H', W')
+        ends = (0, right, 0, bottom, 0, back)
+        extended = F.pad(volume.transpose(0, 1)[None], ends, mode="replicate")  # (1, Cin, S', H', W')
         return self.network(extended)[0, :, :S, :H, :W].transpose(0, 1)
 
     @staticmethod

@@ -69,9 +69,8 @@ class TrainingData:
         if not SHARED_MEMORY.is_dir():
             return
         voxels = config.batch_size * self.facts.num_slices * config.pixels**2
-        needed = (
-            2 * config.workers * voxels * (4 * len(self.facts.channels) + 1)
-        )  # two batches a worker, image and label
+        # two batches a worker, each with image and label
+        needed = 2 * config.workers * voxels * (4 * len(self.facts.channels) + 1)
         free = shutil.disk_usage(SHARED_MEMORY).free
         if free < needed:
             raise InputError(

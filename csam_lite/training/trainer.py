@@ -241,9 +241,8 @@ class Trainer:
             with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not compare them
                 if broken := archive.testzip():
                     raise ValueError(f"the checksum of {broken} is wrong")
-            state = torch.load(
-                path, map_location="cpu", weights_only=True
-            )  # each tensor finds its own device later
+            # on the CPU first: each tensor finds its own device later
+            state = torch.load(path, map_location="cpu", weights_only=True)
             self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.accelerator.scaler and state["scaler"]:
@@ -252,9 +251,7 @@ class Trainer:
                 kind(state[name])
                 for name, kind in (("epoch", int), ("seconds", float), ("best", float), ("history", list))
             )
-        except (
-            Exception
-        ) as error:  # of a file that another program or a fault of the disk has changed, anything
+        except Exception as error:  # anything may come of a file that something else has changed
             raise InputError(
                 f"{path}: is damaged or was written by other code ({first_line(error)}); "
                 "train again into another --out"
@@ -341,9 +338,8 @@ class Trainer:
         self.history.append(
             row | {f"val_dice_{name}": value for name, value in zip(self.facts.labels.values(), means)}
         )
-        is_best = (
-            not len(val_dice) or self.best == -math.inf or mean > self.best
-        )  # without validation volumes, or with empty ones alone, the last epoch is the best
+        # Without validation volumes, or with empty ones alone, the last epoch is the best.
+        is_best = not len(val_dice) or self.best == -math.inf or mean > self.best
         self.best = mean if mean > self.best else self.best
         network = self.accelerator.unwrap_model(self.network)
         for name in ["last", *(["best"] if is_best else [])]:

@@ -82,9 +82,8 @@ def by_hand(function: Answer) -> Verdict:
     )
     def opens() -> None:
         attention = PositionalAttention()
-        x, label = one_stays(
-            32, seed=2
-        )  # here no disc that jumps is in one place in more than 5 of the 8 slices
+        # here no disc that jumps is in one place in more than 5 of the 8 slices
+        x, label = one_stays(32, seed=2)
         with torch.no_grad():
             for parameter, value in zip((attention.conv.weight, attention.conv.bias), tensors()):
                 parameter.copy_(value)
