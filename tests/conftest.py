@@ -39,11 +39,11 @@ def is_timing(item):
 @pytest.fixture(autouse=True)
 def alone(request, tmp_path_factory):
     """A `timing` test waits for the test of the other worker, and no other begins meanwhile."""
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-    mine = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    folder = tmp_path_factory.getbasetemp().parent
+    mine, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
+    wanted = [f"gw{i}" for i in range(workers)] if is_timing(request.node) else [mine] if mine else []
+    folder = tmp_path_factory.getbasetemp().parent  # of all workers of this run
     with contextlib.ExitStack() as locks:
-        for worker in [f"gw{i}" for i in range(workers)] if is_timing(request.node) else [mine]:
+        for worker in wanted:
             locks.enter_context(FileLock(folder / f"{worker}.lock"))
         yield
 

@@ -18,12 +18,13 @@ import contextlib
 import importlib
 import io
 import math
+import random
 import signal
 import sys
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType
 
 import torch
 
@@ -60,7 +61,8 @@ class Mutant:
     exercise: str
     answer: str
     text: str
-    tree: ast.Module = field(repr=False)
+    changed: str = field(repr=False)  # the answer, with all that it calls in its file
+    code: CodeType = field(repr=False)  # of the file with the changed answer
 
     def verdict(self, module: str) -> tuple[bool | None, str, object]:
         """What the check says of it (True, False or None), what it prints, and the answer itself."""
@@ -69,7 +71,7 @@ class Mutant:
         torch.manual_seed(0)
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()), _limit():
             try:
-                exec(compile(self.tree, f"{module}, mutated", "exec"), names)
+                exec(self.code, names)
                 answer = names["RIGHT"][self.exercise][self.answer]
             except Exception as error:  # the answer cannot even be made
                 return False, f"your code raised {type(error).__name__}", None
@@ -122,7 +124,7 @@ def mutants(module: str, exercise: str, enough: float = math.inf) -> Iterator[Mu
                 if changed not in seen:
                     seen.add(changed)
                     made += 1
-                    yield Mutant(exercise, name, text, deepcopy(tree))
+                    yield Mutant(exercise, name, text, changed, compile(tree, f"{module}, mutated", "exec"))
                 place.put(old)
 
 
@@ -395,13 +397,19 @@ class Score:
         return 1 - len(self.passed) / max(self.made - self.equivalent, 1)
 
 
-def score(module: str, exercise: str, enough: float = math.inf) -> Score:
-    """Try the check of an exercise on the mutants of its right answers (see `mutants`)."""
+def score(module: str, exercise: str, enough: float = math.inf, seed: int | None = None) -> Score:
+    """Try the check of an exercise on the mutants of its right answers (see `mutants`), with a seed in an order drawn at
+    random, until `enough` of them were wrong."""
     file = importlib.import_module(f"answers.{module}")
     patterns = getattr(file, "EQUIVALENT", {}).get(exercise, {})
     still_right = getattr(file, "STILL_RIGHT", {}).get(exercise, lambda answer: False)
     result, used = Score(), set()
-    for mutant in mutants(module, exercise, enough):
+    tried = list(mutants(module, exercise, 2 * enough))
+    if seed is not None:
+        random.Random(seed).shuffle(tried)
+    for mutant in tried:
+        if result.made - result.equivalent >= enough:
+            break
         result.made += 1
         verdict, said, answer = mutant.verdict(module)
         result.by_error += "your code raised" in said
