@@ -220,7 +220,6 @@ def test_files_that_are_no_notebooks_are_named_and_the_others_run(tmp_path, caps
     assert "Traceback" not in said
 
 
-@pytest.mark.timing
 @pytest.mark.stress(trial="rude notebooks", found=8)
 def test_a_kernel_that_holds_the_interpreter_lock_is_ended(tmp_path):
     notebooks = write_notebook(tmp_path / "nb", "import os, pathlib\npathlib.Path('pid').write_text(str(os.getpid()))",

@@ -111,7 +111,7 @@ def shipped_differences(name: str) -> list[dict]:
     """The rows of differences that `python -m csam_lite compare NAME` left for the page of results: hours of
     computing, stored.
 
-    "control" and "control_long" are the plans `phantom` and `phantom_long` on the control phantoms. Raises
+    "control", "control_v2" and "control_long" are the plans on the control phantoms. Raises
     InputError for a name that has none.
     """
     return [row | {"patients": int(row["patients"])} for row in read_csv(_stored_file(RESULTS, name))]
