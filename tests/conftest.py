@@ -29,6 +29,9 @@ def pytest_collection_modifyitems(items):
     """The longest file begins, and files with `timing` tests come last, those tests at their end: see `alone`."""
     clocks = {item.path for item in items if is_timing(item)}
     items.sort(key=lambda item: (item.path.name != "test_course.py", item.path in clocks, item.path, is_timing(item)))
+    for item in items:
+        if (trial := item.get_closest_marker("stress")) and trial.kwargs:
+            item.user_properties.append(("stress", trial.kwargs))  # reaches stress.py from either worker
 
 
 def is_timing(item):

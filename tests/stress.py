@@ -22,20 +22,17 @@ Failures left are counted in tests that fail.
 
 
 class Table:
-    """Collects the outcome of each trial, in the order of the tests."""
+    """Collects the outcome of each trial, which conftest.py adds to the reports."""
 
     def __init__(self):
         self.rows = {}  # trial: [count, found, left]
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item, call):
-        report = yield
-        trial = item.get_closest_marker("stress")
-        if trial and trial.kwargs and (report.when == "call" or report.outcome != "passed"):
-            row = self.rows.setdefault(trial.kwargs["trial"], [0, trial.kwargs["found"], 0])
-            row[0] += trial.kwargs.get("count", 1) * (report.outcome != "skipped")
+    def pytest_runtest_logreport(self, report):
+        trial = dict(report.user_properties).get("stress")
+        if trial and (report.when == "call" or report.outcome != "passed"):
+            row = self.rows.setdefault(trial["trial"], [0, trial["found"], 0])
+            row[0] += trial.get("count", 1) * (report.outcome != "skipped")
             row[2] += report.outcome == "failed"
-        return report
 
 
 def main():
@@ -44,7 +41,7 @@ def main():
     code = pytest.main(["-m", "stress", "-q", "-p", "no:cacheprovider", str(HERE), *sys.argv[1:]], plugins=[table])
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     lines = ["| trial | count | failures found | failures left |", "|---|---:|---:|---:|"]
-    lines += [f"| {trial} | {count} | {found} | {left} |" for trial, (count, found, left) in table.rows.items()]
+    lines += [f"| {trial} | {count} | {found} | {left} |" for trial, (count, found, left) in sorted(table.rows.items())]
     total = [sum(values) for values in zip(*table.rows.values())]
     lines.append(f"| together | {total[0]} | {total[1]} | {total[2]} |")
     lines.append(f"\n{date.today()}, {machine}, seed {SEED}, {(time.monotonic() - start) / 60:.0f} minutes.")
