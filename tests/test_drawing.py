@@ -32,8 +32,8 @@ def rectangles(gate):
 )  # one slice in all channels makes one of S numbers
 def test_the_drawing_colours_what_the_gate_pools(gate, coloured, numbers):
     stack, made = rectangles(gate)
-    assert stack.count(drawing.COLOUR_OF[gate]) == coloured and len(made) == numbers
-    assert made.count(drawing.COLOUR_OF[gate]) == 1
+    assert stack.count(drawing.GATE_COLOURS[gate]) == coloured and len(made) == numbers
+    assert made.count(drawing.GATE_COLOURS[gate]) == 1
 
 
 @pytest.mark.parametrize("kind", [SemanticAttention, PositionalAttention, SliceAttention])
@@ -47,6 +47,6 @@ def test_the_words_name_the_axes_of_the_library(kind):
 
 
 def test_a_stack_without_a_gate_has_no_colour_and_another_gate_is_refused():
-    assert set(rectangles(None)[0]) == {drawing.LIGHT} and set(drawing.COLOUR_OF) == set(GATES)
+    assert set(rectangles(None)[0]) == {drawing.LIGHT} and set(drawing.GATE_COLOURS) == set(GATES)
     with pytest.raises(ValueError, match="not one of semantic, positional, slice"):
         draw_stack("spatial")

@@ -4,7 +4,7 @@
     dataset = course.load_dataset("phantom")
 """
 
-from csam_lite.course.drawing import draw_stack
+from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS, draw_stack
 from csam_lite.course.lessons import (
     CourseScan,
     data_folder,
@@ -27,8 +27,9 @@ from csam_lite.course.progress import show_exercises
 from csam_lite.course.readers_scan import MyScan, fine_tune, my_scan, network_for, read_mine
 
 __all__ = [
-    "CourseScan", "MyScan", "data_folder", "draw_stack", "fine_tune", "kept_or_ours", "load_dataset",
-    "load_network", "load_scan", "match_channels", "my_csam", "my_formulas", "my_scan", "network_for",
-    "network_input", "plot_depth", "plot_doubt", "plot_drawn_stacks", "plot_one_draw", "plot_toy_stack",
-    "plot_trainings", "read_mine", "run_formula", "show_exercises", "yours_or_ours",
+    "GATE_COLOURS", "GATE_MAPS", "CourseScan", "MyScan", "data_folder", "draw_stack", "fine_tune",
+    "kept_or_ours", "load_dataset", "load_network", "load_scan", "match_channels", "my_csam",
+    "my_formulas", "my_scan", "network_for", "network_input", "plot_depth", "plot_doubt",
+    "plot_drawn_stacks", "plot_one_draw", "plot_toy_stack", "plot_trainings", "read_mine", "run_formula",
+    "show_exercises", "yours_or_ours",
 ]

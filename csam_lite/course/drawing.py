@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from csam_lite.common.figures import COLOURS
 from csam_lite.core.attention import GATES
 
-COLOUR_OF = dict(zip(("slice", "semantic", "positional"), COLOURS))
+GATE_COLOURS = dict(zip(("slice", "semantic", "positional"), COLOURS))  # in all pictures of the course
+GATE_MAPS = {"slice": "YlOrBr", "semantic": "Blues", "positional": "Greens"}  # for gates as maps, 0 to 1
 POOLED = {"semantic": ("S, H, W", "C"), "positional": ("S, C", "H, W"), "slice": ("C, H, W", "S")}
 SLICES, CHANNELS = 5, 3
 SIDE, STEP, PIXEL = 54, 11, 9  # of a slice, from one slice to the next, of a pixel
@@ -58,7 +59,7 @@ def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
 
 def _blocks(gate: str | None) -> Iterator[str]:
     """One block for each channel. The highest slice lies behind the others and is drawn first."""
-    colour = COLOUR_OF.get(gate, LIGHT)
+    colour = GATE_COLOURS.get(gate, LIGHT)
     row, column = CHOSEN["pixel"]
     for channel in range(CHANNELS):
         for number in reversed(range(SLICES)):
@@ -86,7 +87,7 @@ def _axes() -> Iterator[str]:
 def _gate(gate: str) -> Iterator[str]:
     """The arrow, and the gate: a bar of channels, a bar of slices or a map of pixels, with one number
     coloured."""
-    colour = COLOUR_OF[gate]
+    colour = GATE_COLOURS[gate]
     yield f'<path d="M370 85 h46 m-7 -5 l7 5 l-7 5" fill="none" stroke="{TEXT}" stroke-width="1.5"/>'
     yield _text(393, 77, "max, mean")
     if gate == "semantic":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csam_lite.course.drawing import COLOUR_OF
+from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 WINDOW = (1, 99)   # percentiles of the intensities that are drawn black and white
 MARGIN_MM = 20     # of the picture around a mask
-LABEL = "#0072B2"  # what a network should find; the three gates have COLOUR_OF
-GATE = "YlOrBr"    # the map of a slice gate, 0 to 1
+LABEL = "#0072B2"  # what a network should find; the three gates have GATE_COLOURS
 
 
 def plot_doubt(scan: Scan, mask: np.ndarray, doubt: np.ndarray) -> Figure:
@@ -81,7 +80,7 @@ def plot_depth(pooled: dict[str, np.ndarray], label: np.ndarray, lines: dict[str
     for (name, values), colour in zip(lines.items(), ("#777777", LABEL)):
         if name != "gate":
             axis.plot(numbers, values, "o-", color=colour, label=name)
-    axis.plot(numbers, lines["gate"], "d-", color=COLOUR_OF["slice"], label="gate")
+    axis.plot(numbers, lines["gate"], "d-", color=GATE_COLOURS["slice"], label="gate")
     axis.set(xlabel=f"slice (the band begins in slice {begins})", ylabel="gate, probability",
              ylim=(-0.02, 1.05), xticks=numbers)
     for panel in (top, axis):
@@ -99,8 +98,8 @@ def plot_one_draw(noise: np.ndarray, mu: float, sigma: float) -> Figure:
     for start, end in zip(noise, draws):
         axis.plot([start, end], [1, 0], color="#bbbbbb", linewidth=1)
     axis.plot(noise, np.ones_like(noise), "o", color="black")
-    axis.plot(draws, np.zeros_like(draws), "o", color=COLOUR_OF["slice"])
-    axis.plot([mu, mu], [-0.12, 0.12], color=COLOUR_OF["slice"])
+    axis.plot(draws, np.zeros_like(draws), "o", color=GATE_COLOURS["slice"])
+    axis.plot([mu, mu], [-0.12, 0.12], color=GATE_COLOURS["slice"])
     axis.set(xlim=(-6, 6), ylim=(-0.3, 1.3), xlabel="value", yticks=[0, 1],
              yticklabels=["$s = \\mu + \\sigma\\varepsilon$", "noise $\\varepsilon$"])
     axis.tick_params(axis="y", labelsize=12)
@@ -125,7 +124,7 @@ def plot_drawn_stacks(mean: np.ndarray, diag: np.ndarray, factor: np.ndarray, se
     figure, axes = plt.subplots(1, len(stacks) + 1, figsize=(6.6, 3.4), layout="constrained",
                                 width_ratios=[1] * len(stacks) + [5])
     for axis, stack, title in zip(axes, stacks, titles):
-        colours, low, high = (GATE, 0, 1) if title == "gate" else ("PuOr", -most, most)
+        colours, low, high = (GATE_MAPS["slice"], 0, 1) if title == "gate" else ("PuOr", -most, most)
         axis.imshow(stack[:, None], colours, vmin=low, vmax=high, origin="lower",
                     extent=(0, 1, 0.5, S + 0.5), aspect="auto")
         axis.set_title(title, fontsize=11)
