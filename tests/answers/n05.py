@@ -117,15 +117,13 @@ def frozen(network, layer, csam, S):
 
 
 def detached(network, layer, csam, S):
-    part = network.get_submodule(layer)
-    part.csam = csam
+    part, network.csam = network.get_submodule(layer), csam
     part.register_forward_hook(lambda module, inputs, y: level_right(y.detach(), csam, S))
     return network
 
 
 def hook_without_return(network, layer, csam, S):
-    part = network.get_submodule(layer)
-    part.csam = csam
+    part, network.csam = network.get_submodule(layer), csam
 
     def hook(module, inputs, y):
         level_right(y, csam, S)
@@ -157,8 +155,7 @@ def before(network, layer, csam, S):
 
 
 def no_grad(network, layer, csam, S):
-    network.get_submodule(layer).csam = csam
-    part = network.get_submodule(layer)
+    part, network.csam = network.get_submodule(layer), csam
     part.register_forward_hook(lambda module, inputs, y: level_right(y, csam, S).detach())
     return network
 
@@ -167,14 +164,15 @@ PLUG_WRONG = {
     "the network as it was": lambda network, layer, csam, S: network,
     "a hook, but csam belongs to nobody": hook_only,
     "csam before the layer": before,
-    "one layer's name in the code": lambda network, layer, csam, S: into_conv(network, "middle", csam, S),
+    "one layer's name in the code": lambda network, layer, csam, S: into_network(network, "middle", csam, S),
     "gradient cut": no_grad,
-    "slices taken one by one": lambda network, layer, csam, S: into_conv(network, layer, csam, 1),
-    "a CSAM of its own": lambda network, layer, csam, S: into_conv(network, layer, CSAM(S, 6), S),
+    "slices taken one by one": lambda network, layer, csam, S: into_network(network, layer, csam, 1),
+    "a CSAM of its own": lambda network, layer, csam, S: into_network(network, layer, CSAM(S, 6), S),
     "only layers that are not nested": plug_top_level_only,
     "the rest frozen": frozen,
     "the layers before it cut": detached,
     "a hook that returns nothing": hook_without_return,
+    "csam an attribute of the layer, which may be a Sequential": into_conv,
     "csam behind the whole network": lambda network, layer, csam, S: nn.Sequential(network, csam),
 }
 
@@ -191,7 +189,6 @@ RIGHT = {
         "tensors": lambda D, C: {gate: torch.tensor(n) for gate, n in count_by_formula(D, C).items()},
     },
     "plug": {
-        "into_conv": into_conv,
         "into_network": into_network,
         "plug_in_place": plug_in_place,
         "plug_in_copy": plug_in_copy,

@@ -162,6 +162,17 @@ def plug(plugged: Callable) -> bool | None:
             "network.get_submodule(name) and network.set_submodule(name, new)",
         )
 
+    @states("Csam gates a layer that is an nn.Sequential, as those of MONAI often are")
+    def sequence() -> None:
+        hint = (
+            "an nn.Sequential calls every module that becomes its attribute; make csam an attribute of the "
+            "network, or put both into a module of your own"
+        )
+        try:
+            gates("pair", hint)
+        except ValueError as error:
+            raise Wrong(f"layer 'pair': {error}; {hint}") from error
+
     @states("An optimiser that gets network.parameters() trains csam and all other layers")
     def learns() -> None:
         for layer in ("first", "block.conv"):
@@ -174,7 +185,7 @@ def plug(plugged: Callable) -> bool | None:
             if any(id(parameter) not in known for parameter in csam.parameters()):
                 raise Wrong(
                     "csam's parameters are not among network.parameters(); "
-                    "make csam an attribute of a module of the network"
+                    "make csam an attribute of the network"
                 )
             result(x).square().sum().backward()
             if any(
@@ -201,17 +212,18 @@ def plug(plugged: Callable) -> bool | None:
             moved = [round(float(value), 4) for value in change]
             raise Wrong(f"slice 1 of volume 0 was changed; the outputs of the 8 slices moved by {moved}")
 
-    return verify("plug in a CSAM", values, any_layer, nested, learns, crosses)
+    return verify("plug in a CSAM", values, any_layer, nested, sequence, learns, crosses)
 
 
 class _Layers(nn.Module):
-    """Four layers, of which one is nested. It is no nn.Sequential, because there `network.csam = csam` would
-    add a layer."""
+    """Five layers, of which one is nested and one is an nn.Sequential. The whole is no nn.Sequential, because
+    there `network.csam = csam` would add a layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.middle = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
         self.block = nn.ModuleDict({"conv": nn.Conv2d(6, 6, 3, padding=1)})
+        self.pair = nn.Sequential(nn.Conv2d(6, 6, 1), nn.LeakyReLU())
         self.last = nn.Conv2d(6, 2, 1)
 
     def forward(self, x: torch.Tensor, layer: str = "", csam: CSAM | None = None) -> torch.Tensor:
@@ -220,6 +232,7 @@ class _Layers(nn.Module):
             "first": self.first,
             "middle": self.middle,
             "block.conv": self.block["conv"],
+            "pair": self.pair,
             "last": self.last,
         }
         for name, module in layers.items():
