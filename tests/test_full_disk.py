@@ -120,6 +120,8 @@ def fill_at_every_write(arguments, disk, folder, capsys, most=100):
             assert not left_parts(folder)
             return disk.full - 1
         failed = disk.opened[disk.full - 1]
+        if failed.endswith("log.txt") and code == 0:
+            continue  # the process of a notebook writes there, and had nothing to say
         lines = [line for line in said.splitlines() if line.startswith("error: ")]
         assert code == 2 and len(lines) == 1 and "Traceback" not in said and "unexpected" not in said, (failed, code, said)
         assert "cannot be written" in lines[0] and "free some space" in lines[0], (failed, lines)

@@ -8,6 +8,7 @@ printed nothing; one line names the cell.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -102,6 +103,8 @@ def _run_one(path: Path, out: Path, parameters: dict, learner: bool, write: bool
             store(executed, path)
     except Exception as error:  # a file may hold anything, and a cell may do anything to its folder
         why = _one_line(f"{type(error).__name__}: {first_line(error)}")
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            problem = f"{out}: cannot be written ({error.strerror}); free some space, or choose another --out"
         problem = problem or f"{path.name}: cannot be executed or shown ({why})"
     outcome = Outcome(path.stem, time.monotonic() - started, _cpu_seconds() - computed, problem)
     verdict = f"FAILED, {outcome.seconds:.1f} s: {problem}" if problem else f"ok, {outcome.seconds:.1f} s"
