@@ -165,14 +165,16 @@ def run_predict(arguments: argparse.Namespace) -> None:
 
 
 def run_explore(arguments: argparse.Namespace) -> None:
+    from csam_lite.explorer.saved_page import check_name
     from csam_lite.explorer.widget import explore
     from csam_lite.inference.predict import read_for
     from csam_lite.training.run import load_run
 
     run = load_run(arguments.folder, arguments.weights)
     scan = read_for(run, arguments.scan, arguments.label, arguments.channels)
-    explore(run, scan, draws=arguments.draws, save=arguments.out)
-    print(f"{arguments.out}: open it in a browser; it needs no network and no Python")
+    check_name(arguments.out)
+    explore(run, scan, draws=arguments.draws).save(arguments.out, arguments.live, arguments.runtime)
+    print(f"{arguments.out}: open it in a browser; it needs no internet and no Python")
 
 
 def run_export(arguments: argparse.Namespace) -> None:
@@ -190,7 +192,7 @@ def run_page(arguments: argparse.Namespace) -> None:
     is_file = str(arguments.folder).endswith(".onnx")
     network = arguments.folder if is_file else load_run(arguments.folder, arguments.weights)
     write_drop_page(network, arguments.out, arguments.runtime)
-    print(f"{arguments.out}: open it in a browser and drop a scan on it; it needs no network and no Python")
+    print(f"{arguments.out}: open it in a browser and drop a scan on it; it needs no internet and no Python")
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
@@ -428,7 +430,8 @@ def _add_use_of_a_run(command: Command) -> None:
     explore = command(
         run_explore,
         "explore",
-        "write a page to look at a scan, its mask and the gates of a trained network; it opens offline",
+        "write a page with a scan, its mask and the gates of a trained network, in which gates can be "
+        "changed; it opens offline",
     )
     gates = command(run_gates, "gates", "measure how much every gate at every scale differs between volumes")
     export = command(
@@ -494,6 +497,12 @@ def _add_use_of_a_run(command: Command) -> None:
         "--out", default="attention.html", metavar="PAGE", help="page to write (default: attention.html)"
     )
     _add_whole(explore, "--draws", 20, 0, 100_000, "of a drawn slice gate, for the uncertainty; 0: none")
+    explore.add_argument(
+        "--no-live",
+        dest="live",
+        action="store_false",
+        help="leave the network out: a small page, in which no gate can be changed",
+    )
 
     _add_whole(gates, "--volumes", 20, 2, 100_000, "how many of its cases")
     gates.add_argument(
@@ -508,11 +517,12 @@ def _add_use_of_a_run(command: Command) -> None:
     page.add_argument(
         "out", metavar="OUT.html", help="page to write; --run may also name an exported OUT.onnx"
     )
-    page.add_argument(
-        "--runtime",
-        metavar="FILE",
-        help="package of onnxruntime-web, as `npm pack` brings it, if it cannot be downloaded",
-    )
+    for added in (explore, page):
+        added.add_argument(
+            "--runtime",
+            metavar="FILE",
+            help="package of onnxruntime-web, as `npm pack` brings it, if it cannot be downloaded",
+        )
 
 
 def _add_experiments(command: Command) -> None:

@@ -16,6 +16,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -51,6 +52,67 @@ def watched(browser, allowed, width=1300, height=1000, **options):
     page.close()
     wrong = [text for text in wrong if not (page.forgiven and page.forgiven in text)]
     assert not wrong, wrong
+
+
+class Shown:
+    """A page with an explorer. (Its rules forbid `eval`, and with it playwright's wait_for_function.)"""
+
+    engine = "document.querySelector('.csam-explorer').explorer.change.engine"
+
+    def __init__(self, page, path):
+        self.page = page
+        page.goto(f"file://{path}")
+
+    def ready(self):
+        """Once the explorer is open."""
+        wait(lambda: self.page.evaluate("!!document.querySelector('.csam-explorer')?.explorer"), 60)
+        return self
+
+    def array(self, name, kind=np.uint8):
+        """An array of the explorer that is shown."""
+        return self.read(f"document.querySelector('.csam-explorer').explorer.state.arrays[{name!r}]", kind)
+
+    def read(self, expression, kind):
+        """A typed array of the page, or {data, shape}."""
+        data, shape = self.page.evaluate("""async () => {
+          const { data, shape } = await (EXPRESSION), bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+          let text = "";
+          for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+          return [btoa(text), shape || [data.length]];
+        }""".replace("EXPRESSION", expression))
+        return np.frombuffer(base64.b64decode(data), kind).reshape(shape)
+
+    def probabilities(self):
+        """Of the last answer of a network in the page, one after the other."""
+        return self.read(f"{self.engine}.ask('probabilities')", np.float32)
+
+    def change(self, gates):
+        """Replace gates, and wait for the answer."""
+        self.page.evaluate("""async gates => {
+          const { state } = document.querySelector(".csam-explorer").explorer;
+          state.changes = gates;
+          const answered = new Promise(done => state.on("answer", done, { atOnce: true }));
+          state.changed("changes");
+          await answered;
+        }""", gates)
+
+    def answered(self, seconds=60):
+        """Once the network has answered the reader's last change; the line that tells it."""
+        wait(lambda: not self.page.evaluate("document.querySelector('.csam-explorer').explorer.change.busy"), seconds)
+        return self.page.text_content('[data-part="status"]')
+
+
+def gates_of(answer, window=0):
+    """Of an Answer: (csam, gate) -> values, for the gates themselves."""
+    return {(csam, gate): named.values[0] for csam, gates in answer.windows[window].record.items() for gate, named in gates.items()
+            if "_" not in gate}
+
+
+def replaced_by(asked):
+    """What a page asks for, as `Examination.answer` takes it."""
+    means = {"one": 1.0, "zero": 0.0, "mean": lambda gate: gate.mean()}
+    return {(csam, gate): means[value] if isinstance(value, str) else np.array(value, np.float32)
+            for csam, gates in asked.items() for gate, value in gates.items()}
 
 
 LIVE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>live</title>

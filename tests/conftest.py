@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 if os.environ.get("PYTEST_XDIST_WORKER"):  # before torch: two workers on two cores, and two threads each would wait for each other
@@ -77,6 +79,22 @@ def phantoms(tmp_path_factory):
     from csam_lite.data.phantom import write_phantoms
 
     return write_phantoms(tmp_path_factory.mktemp("phantoms"), count=6, seed=3, progress=False)
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory):
+    """onnxruntime-web: None where the user's cache has it, else the file that npm brings."""
+    from csam_lite.explorer.runtime import SHA256, VERSION, cache_folder
+
+    if all((cache_folder() / name).is_file() for name in SHA256):
+        return None
+    if (npm := shutil.which("npm")) is None:
+        pytest.skip("no onnxruntime-web in the cache, and no npm to bring it: apt-get install npm")
+    folder = tmp_path_factory.mktemp("npm")
+    done = subprocess.run([npm, "pack", f"onnxruntime-web@{VERSION}", "--silent"], cwd=folder, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        pytest.skip(f"npm could not bring onnxruntime-web: {done.stderr.strip().splitlines()[-1:]}")
+    return next(folder.glob("*.tgz"))
 
 
 TINY = dict(pixels=32, levels=3, base_channels=4, epochs=2, test=2, val=1)

@@ -23,8 +23,12 @@ test("a packed file is read back", async () => {
   const bytes = new Uint8Array(4 + head.length + 16);
   new DataView(bytes.buffer).setUint32(0, head.length, true);
   bytes.set(head, 4);
-  bytes.set(new Uint8Array(new Uint16Array([1, 2, 65535]).buffer), 128);
-  bytes.set(new Uint8Array(new Float32Array([0.5, -2]).buffer), 136);
+  const byByte = (typed) => { // the first bytes of all numbers, then the second ones, and so on
+    const width = typed.BYTES_PER_ELEMENT, plain = new Uint8Array(typed.buffer);
+    return Array.from({ length: plain.length }, (_, i) => plain[(i % typed.length) * width + Math.floor(i / typed.length)]);
+  };
+  bytes.set(byByte(new Uint16Array([1, 2, 65535])), 128);
+  bytes.set(byByte(new Float32Array([0.5, -2])), 136);
   const { description, arrays } = await unpack(gzipSync(bytes));
   assert.equal(description.title, "x");
   assert.deepEqual([...arrays.a.data], [1, 2, 65535]);

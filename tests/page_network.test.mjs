@@ -25,11 +25,20 @@ test("weights sum to one, and a constant stays a constant at every size", () => 
 });
 
 test("what lies beyond the network's grid is background", () => {
-  const grid = new Grid(4, 1, { H: 8, W: 4, spacing: [3, 1, 1] }), probabilities = new Float32Array(2 * 16);
+  const grid = Grid.ofScan(4, 1, { H: 8, W: 4, spacing: [3, 1, 1] }), probabilities = new Float32Array(2 * 16);
   probabilities.fill(1, 16); // class 1 everywhere on the grid, which covers the rows 2 to 5
   const mask = grid.mask(probabilities, 1, 2);
   assert.deepEqual(Array.from({ length: 8 }, (_, y) => mask[4 * y]), [0, 0, 1, 1, 1, 1, 0, 0]);
   assert.deepEqual(grid.field, [-0, 2, 4, 6]);
+});
+
+test("a grid is found again from its field", () => {
+  for (const [P, spacing, H, W, high, wide] of [[96, 0.9382, 320, 256, 0.5, 0.625], [96, 1, 40, 300, 0.7, 0.3], [5, 2, 3, 1, 1, 9]]) {
+    const grid = Grid.ofScan(P, spacing, { H, W, spacing: [3, high, wide] });
+    assert.deepEqual({ ...Grid.ofField(grid.field, [P, P], [H, W]) }, { ...grid });
+  }
+  const own = Grid.ofField([0, 0, 6, 4], [4, 6], [4, 6]), p = Float32Array.from({ length: 48 }, (_, i) => (i * 7) % 5); // a bare network
+  assert.deepEqual([...own.mask(p, 1, 2)], Array.from({ length: 24 }, (_, i) => Number(p[i + 24] > p[i])));
 });
 
 test("windows overlap by half or more and reach both ends", () => {
@@ -45,8 +54,8 @@ test("windows overlap by half or more and reach both ends", () => {
 
 /** A network of one gate, whose mean is its first slice's intensity; it answers the gate as it was used. */
 const facts = {
-  channels: ["T2"], pixels: 1, slices: { most: 4 }, input: { name: "x" }, output: { name: "p", shape: ["S", 2, 1, 1] }, features: [],
-  gates: [{ csam: "a", name: "slice", axes: "S", shape: ["S"], output: "a/slice", factor: "f", offset: "o" }] };
+  slices: { most: 4 }, input: { name: "x", shape: [1, "S", 1, 1, 1] }, output: { name: "p", shape: ["S", 2, 1, 1] }, features: [],
+  gates: [{ csam: "a", name: "slice", axes: "S", shape: ["S"], output: "a/slice", factor: "f", offset: "o", normal: {} }] };
 const ort = { Tensor: class { constructor(kind, data, dims) { Object.assign(this, { data, dims }); } } };
 const session = { async run({ x, f, o }, wanted) {
   const gate = x.data.map((value, s) => value * f.data[s] + o.data[s]), p = Float32Array.from({ length: 2 * gate.length }, (_, i) => gate[i >> 1]);

@@ -3,12 +3,10 @@
 Times are those of the browser. They stand, after a run, in .pytest_cache/v/csam_lite/drop_page.
 """
 
-import base64
 import gzip
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -17,7 +15,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from browser import chromium, watched
+from browser import Shown, chromium, gates_of, replaced_by, watched
 from test_geometry import STATES, assert_opens_at_the_same_place, save
 
 from csam_lite.cli import main
@@ -27,26 +25,12 @@ from csam_lite.data.dataset import find_dataset
 from csam_lite.explorer import runtime as runtime_module
 from csam_lite.explorer.drop_page import write_drop_page
 from csam_lite.explorer.examine import examine
-from csam_lite.explorer.runtime import SHA256, VERSION, cache_folder, runtime
+from csam_lite.explorer.runtime import SHA256, VERSION, runtime
 from csam_lite.inference.predict import network_input, predict, read_for
 from csam_lite.training.run import pretrained
 
 DROP_S, INTERVENTION_S, PAGE_MB = 2.0, 0.3, 9
 BUSY = 3  # other work may share the processors and their caches: so much slower may an intervention be
-
-
-@pytest.fixture(scope="session")
-def package(tmp_path_factory):
-    """onnxruntime-web: None where the user's cache has it, else the file that npm brings."""
-    if all((cache_folder() / name).is_file() for name in SHA256):
-        return None
-    if (npm := shutil.which("npm")) is None:
-        pytest.skip("no onnxruntime-web in the cache, and no npm to bring it: apt-get install npm")
-    folder = tmp_path_factory.mktemp("npm")
-    done = subprocess.run([npm, "pack", f"onnxruntime-web@{VERSION}", "--silent"], cwd=folder, capture_output=True, encoding="utf-8")
-    if done.returncode:
-        pytest.skip(f"npm could not bring onnxruntime-web: {done.stderr.strip().splitlines()[-1:]}")
-    return next(folder.glob("*.tgz"))
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +40,8 @@ def page_file(shipped_network, package, tmp_path_factory):
     return path
 
 
-class Dropped:
-    """An open page, as a reader uses it. (Its rules forbid `eval`, and with it playwright's wait_for_function.)"""
-
-    def __init__(self, page, address):
-        self.page = page
-        page.goto(f"file://{address}")
+class Dropped(Shown):
+    """An open page, as a reader uses it."""
 
     def drop(self, *files, seconds=120):
         """Give files; the line with which the page ends its work."""
@@ -75,32 +55,6 @@ class Dropped:
             assert time.monotonic() < end, line
             self.page.wait_for_timeout(20)
         return line
-
-    def array(self, name, kind=np.uint8):
-        """An array of the explorer that is shown."""
-        return self.read(f"document.querySelector('.csam-explorer').explorer.state.arrays[{name!r}]", kind)
-
-    def read(self, expression, kind):
-        data, shape = self.page.evaluate("""async () => {
-          const { data, shape } = await (EXPRESSION), bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-          let text = "";
-          for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-          return [btoa(text), shape || [data.length]];
-        }""".replace("EXPRESSION", expression))
-        return np.frombuffer(base64.b64decode(data), kind).reshape(shape)
-
-    def probabilities(self):
-        return self.read("document.querySelector('#drop').page.engine.ask('probabilities')", np.float32)
-
-    def change(self, gates):
-        """Replace gates, and wait for the answer."""
-        self.page.evaluate("""async gates => {
-          const { state, change } = document.querySelector(".csam-explorer").explorer;
-          state.changes = gates;
-          const answered = new Promise(done => state.on("answer", done, { atOnce: true }));
-          state.changed("changes");
-          await answered;
-        }""", gates)
 
     def saved(self):
         """The NIfTI file that the page saves."""
@@ -158,11 +112,6 @@ def test_a_phantom_is_segmented_as_predict_does(dropped, phantom, tmp_path):
     assert [float(part.split()[1]) for part in text.split(", ")] == pytest.approx(volumes, rel=5e-3) and volumes[0] > 1
 
 
-def gates_of(answer, window=0):
-    return {(csam, gate): named.values[0] for csam, gates in answer.windows[window].record.items() for gate, named in gates.items()
-            if "_" not in gate}
-
-
 def test_interventions_answer_as_python_does(dropped, phantom):
     dropped.drop(phantom)
     view = examine(pretrained(), phantom, draws=0)
@@ -172,10 +121,7 @@ def test_interventions_answer_as_python_does(dropped, phantom):
     scaled = (gates_of(view.as_trained)["csam.1", "slice"] * 0.3).tolist()
     for asked in ({"csam.0": {"slice": "one"}}, {"csam.0": {"slice": one_slice}}, {"csam.1": {"slice": scaled}, "csam.4": {"semantic": "one"}},
                   {"csam.0": {"positional": "mean"}, "csam.2": {"slice": "mean", "semantic": "mean"}}):
-        means = {"one": 1.0, "mean": lambda gate: gate.mean()}
-        replaced = {(csam, gate): means[value] if isinstance(value, str) else np.array(value, np.float32)
-                    for csam, gates in asked.items() for gate, value in gates.items()}
-        expected = view.answer(replaced)
+        expected = view.answer(replaced_by(asked))
         dropped.change(asked)
         np.testing.assert_array_equal(dropped.array("prediction"), expected.mask)
         for (csam, gate), values in gates_of(expected).items():

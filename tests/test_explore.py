@@ -31,9 +31,12 @@ def unpack(packed):
     """The browser's half of `pack`: the description and the arrays."""
     data = gzip.decompress(packed)
     start = 4 + int(np.frombuffer(data, np.uint32, 1)[0])
-    head = json.loads(data[4:start])
-    return head["description"], {name: np.frombuffer(data, kind, int(np.prod(shape)), start + at).reshape(shape)
-                           for name, (kind, shape, at) in head["arrays"].items()}
+    head, arrays = json.loads(data[4:start]), {}
+    for name, (kind, shape, at) in head["arrays"].items():
+        width, count = np.dtype(kind).itemsize, int(np.prod(shape))
+        by_byte = np.frombuffer(data, np.uint8, width * count, start + at).reshape(width, count)
+        arrays[name] = np.ascontiguousarray(by_byte.T).view(kind).reshape(shape)
+    return head["description"], arrays
 
 
 def intensities(description, arrays, channel=0):
@@ -177,7 +180,7 @@ def test_a_volume_deeper_than_the_network_is_seen_in_windows():
     (dict(attention="semantic", csam_class=ResidualCSAM), torch.full((2, 1, 16, 40), 1e-3), 3),
     (dict(uncertain=True), torch.randn(1, 1, 16, 16), 3)])
 def test_what_is_unusual_still_works(options, x, levels, tmp_path):
-    explorer = explore(network(**options), x, draws=2, save=tmp_path / "a.html")
+    explorer = explore(network(**options), x, draws=2, save=tmp_path / "a.html", live=False)
     description, arrays = unpack(explorer.packed)
     assert len(description["levels"]) == levels and arrays["image"].shape == (1, len(x), *x.shape[2:])
     for level in description["levels"]:
@@ -188,7 +191,7 @@ def test_what_is_unusual_still_works(options, x, levels, tmp_path):
 
 def test_large_feature_maps_are_kept_small_and_large_volumes_in_bytes(monkeypatch):
     from csam_lite.explorer import examine as examining
-    from csam_lite.explorer import widget as exploring
+    from csam_lite.explorer import pack as exploring
 
     net, x = network(), torch.randn(6, 1, 96, 80)
     monkeypatch.setattr(exploring, "_MOST_WORDS", 1000)
@@ -323,7 +326,7 @@ def test_bad_networks_and_scans(run, case, tmp_path):
 
 
 def test_the_page_is_whole_and_asks_for_nothing(explorer, tmp_path):
-    explorer.save(tmp_path / "attention.html")
+    explorer.save(tmp_path / "attention.html", live=False)
     page = (tmp_path / "attention.html").read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["attention.html"]
     packed = re.search(r'id="packed">([^<]*)<', page)[1]
@@ -333,11 +336,11 @@ def test_the_page_is_whole_and_asks_for_nothing(explorer, tmp_path):
     assert "default-src 'none'" in page and page.count("</script>") == 2
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be written"):
-        explorer.save(tmp_path / "file" / "attention.html")
+        explorer.save(tmp_path / "file" / "attention.html", live=False)
 
 
 def test_names_in_a_page_are_text(tmp_path):
-    explore(network(), X, classes=("<script>alert(1)</script>", "b"), save=tmp_path / "a.html")
+    explore(network(), X, classes=("<script>alert(1)</script>", "b"), save=tmp_path / "a.html", live=False)
     assert "alert(1)" not in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
@@ -370,7 +373,7 @@ def test_figures(explorer, run):
 
 def test_the_command(run, case, tmp_path, capsys):
     out = tmp_path / "a.html"
-    assert main(["explore", str(run.folder), str(case[0]), "--label", str(case[1]), "--out", str(out), "--draws", "2"]) == 0
+    assert main(["explore", str(run.folder), str(case[0]), "--label", str(case[1]), "--out", str(out), "--draws", "2", "--no-live"]) == 0
     assert "open it in a browser" in capsys.readouterr().out and out.stat().st_size > 100_000
     assert main(["explore", str(run.folder), str(tmp_path / "none.nii"), "--out", str(out)]) == 2
     assert "no such file" in capsys.readouterr().err

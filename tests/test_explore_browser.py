@@ -275,7 +275,7 @@ def note(request, **figures):
 
 
 def test_the_saved_page(view, tmp_path):
-    Explorer(view).save(tmp_path / "attention.html")
+    Explorer(view).save(tmp_path / "attention.html", live=False)
     with chromium() as browser, watched(browser, allowed=("file://",)) as page:
         page.context.set_offline(True)
         page.goto(f"file://{tmp_path / 'attention.html'}")
@@ -283,7 +283,7 @@ def test_the_saved_page(view, tmp_path):
         window = window_of(view)
         expected = map_picture(view, s, window, np.round(view.uncertainty[s] * 510) / 510, 0, view.uncertainty.max())
         same(pixels(page, "uncertainty"), expected, 0.01)
-        assert "needs a kernel" in page.locator('[data-part="status"]').inner_text()
+        assert "saved without" in page.locator('[data-part="status"]').inner_text()
         assert page.locator("[data-part^=change-]").count() == 0 and page.locator('[data-part="undo"]').count() == 0
         page.locator('[data-part="channel"]').select_option("1")
         picture = slice_picture(view, s, window_of(view, 1), view.as_trained.mask, channel=1)
@@ -294,7 +294,7 @@ def test_the_saved_page(view, tmp_path):
 
 @pytest.mark.timing
 def test_a_step_through_a_saved_page_is_fast(view, tmp_path, request):
-    Explorer(view).save(tmp_path / "attention.html")
+    Explorer(view).save(tmp_path / "attention.html", live=False)
     with chromium() as browser, watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'attention.html'}")
         ready(page)
@@ -305,7 +305,7 @@ def test_a_step_through_a_saved_page_is_fast(view, tmp_path, request):
 
 def test_outlines_letters_and_scale_bar_are_on_the_picture(view, tmp_path):
     """On the screen itself: around the border of the reference stands white, inside of it only the image."""
-    Explorer(view).save(tmp_path / "attention.html")
+    Explorer(view).save(tmp_path / "attention.html", live=False)
     with chromium() as browser, watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'attention.html'}")
         ready(page)
@@ -691,7 +691,7 @@ def test_a_large_volume_opens_fast(tmp_path, request):
     net = UNet(1, 3, num_slices=60, base_channels=4, levels=5, uncertain=True).eval()
     view = examine(net, volume, label, spacing=(3, 0.5, 0.5), draws=1)
     view.as_trained.mask[:] = np.roll(label, 5, 2)  # as a trained network would answer
-    Explorer(view).save(tmp_path / "large.html")
+    Explorer(view).save(tmp_path / "large.html", live=False)
     megabytes = (tmp_path / "large.html").stat().st_size / 1e6
     with chromium() as browser, watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'large.html'}")
@@ -710,7 +710,7 @@ def test_unusual_volumes_show_no_blank(given, tmp_path):
     depth = {"one slice": 1, "deep": 10}.get(given, 5)
     net = UNet(1, 3, num_slices=6, base_channels=4, levels=3, **options).eval()
     volume = torch.zeros(depth, 1, 24, 24) if given == "flat" else torch.randn(depth, 1, 24, 24)
-    view = explore(net, volume, draws=2, save=tmp_path / "a.html").examination
+    view = explore(net, volume, draws=2, save=tmp_path / "a.html", live=False).examination
     with chromium() as browser, watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'a.html'}")
         ready(page)
@@ -731,7 +731,7 @@ def test_unusual_volumes_show_no_blank(given, tmp_path):
 def test_a_fourth_gate_is_drawn_by_its_axes(axes, tmp_path):
     """The page knows no gate by name: one with other axes appears, with numpy's pixels."""
     net = with_a_fourth_gate(axes, uncertain=True)
-    view = explore(net, torch.randn(10, 1, 24, 24), draws=1, save=tmp_path / "a.html").examination
+    view = explore(net, torch.randn(10, 1, 24, 24), draws=1, save=tmp_path / "a.html", live=False).examination
     with chromium() as browser, watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'a.html'}")
         ready(page)
@@ -754,7 +754,7 @@ def test_a_fourth_gate_is_drawn_by_its_axes(axes, tmp_path):
 
 @pytest.mark.parametrize("width, scheme", [(390, "light"), (390, "dark"), (768, "light"), (1600, "dark")])
 def test_nothing_overlaps_and_colours_are_legible(view, tmp_path, width, scheme):
-    Explorer(view).save(tmp_path / "attention.html")
+    Explorer(view).save(tmp_path / "attention.html", live=False)
     with chromium() as browser, watched(browser, allowed=("file://",), width=width, color_scheme=scheme) as page:
         page.goto(f"file://{tmp_path / 'attention.html'}")
         ready(page)

@@ -55,7 +55,7 @@ def test_the_installed_wheel_works_in_an_empty_folder(wheel, tmp_path):
     run("-c", t2)
     run("-m", "csam_lite", "predict", "t2.nii.gz", "mask.nii.gz")
     shipped = run("-c", "from csam_lite.training.run import PRETRAINED; print(PRETRAINED)").strip()
-    run("-m", "csam_lite", "explore", shipped, "t2.nii.gz", "--out", "page.html")
+    run("-m", "csam_lite", "explore", shipped, "t2.nii.gz", "--out", "page.html", "--no-live")
     run("-m", "csam_lite", "course", "--copy", "notebooks")
     copy_notebooks(tmp_path / "expected", ROOT / "notebooks")
     for path in (tmp_path / "expected").iterdir():

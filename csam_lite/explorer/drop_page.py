@@ -10,15 +10,16 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-from csam_lite.common.errors import InputError
-from csam_lite.common.files import whole_file
-from csam_lite.explorer.live import POLICY, exported, live_parts
-from csam_lite.explorer.runtime import VERSION, runtime
-from csam_lite.explorer.widget import EXPLORER, PAGE_FOLDER, joined_script
-from csam_lite.training.run import Run
+import numpy as np
 
-# The files of the page's script. Each imports only from those before it.
-DROP = (*EXPLORER, "engine.js", "drop.js")
+from csam_lite.common.errors import InputError
+from csam_lite.common.figures import COLOURS
+from csam_lite.common.files import whole_file
+from csam_lite.explorer.live import POLICY, Exported, exported, live_parts
+from csam_lite.explorer.pack import colour_maps
+from csam_lite.explorer.runtime import VERSION, runtime
+from csam_lite.explorer.script import DROP, PAGE_FOLDER, joined_script
+from csam_lite.training.run import Run
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -54,8 +55,9 @@ def write_drop_page(network: Run | str | Path, path: str | Path, package: str | 
     path = Path(path)
     if path.suffix not in (".html", ".htm"):
         raise InputError(f"{path}: is a page; let the name end in .html")
-    program, network = runtime(package), exported(network)
-    parts, facts = live_parts(network, program), network.facts
+    program, (onnx, facts) = runtime(package), exported(network)
+    tables = {name: np.ravel(rows).tolist() for name, rows in colour_maps().items()}
+    parts = live_parts(Exported(onnx, facts | {"colours": list(COLOURS), "tables": tables}), program)
     classes = ", ".join(facts["labels"].values())
     most = facts["slices"]["most"]
     about = (f"Network: CSAM Lite {facts['csam_lite']}, up to {most} slices at once, deeper volumes in "

@@ -14,17 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import numpy as np
-
 from csam_lite.common.errors import InputError, first_line
-from csam_lite.common.figures import COLOURS
+from csam_lite.explorer.examine import Examination
 from csam_lite.explorer.runtime import LICENCE, Runtime
-from csam_lite.explorer.widget import colour_maps, joined_script
-from csam_lite.inference.export import export
+from csam_lite.explorer.script import WORKER, joined_script
+from csam_lite.inference.export import export, onnx_program
 from csam_lite.training.run import Run
 
-# The files of the worker's script. Each imports only from those before it.
-WORKER = ("nifti.js", "geometry.js", "scan.js", "grid.js", "network.js", "describe.js", "worker.js")
 # What such a page may do: run its own scripts, workers made of them and WebAssembly; no request of any kind.
 POLICY = ("default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; worker-src blob:; "
           "script-src 'unsafe-inline' 'wasm-unsafe-eval'; base-uri 'none'; form-action 'none'")
@@ -52,16 +48,30 @@ def exported(network: Run | str | Path) -> Exported:
             raise InputError(
                 f"{path}: is no exported network with its .json beside it ({first_line(error)}); "
                 "write both with: python -m csam_lite export RUN OUT.onnx") from error
-    if not isinstance(facts, dict) or "features" not in facts:
-        raise InputError(f"{path}: was exported by an older version, without feature maps; export it again")
+    is_whole = isinstance(facts, dict) and "features" in facts and all(
+        "normal" in gate for gate in facts["gates"])
+    if not is_whole:
+        raise InputError(f"{path}: was exported by an older version, which wrote less; export it again")
     return contents
+
+
+def exported_view(view: Examination) -> Exported:
+    """The network of an Examination, for volumes of the depth of its own; a deeper one is read in windows.
+
+    Raises InputError as `onnx_program` does.
+    """
+    S, *rest = view.x.shape
+    D = min(S, getattr(view.network, "num_slices", S))
+    program, interface = onnx_program(view.network, (D, *rest), any_depth=False)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        program.save(str(path), external_data=False)
+        return Exported(path.read_bytes(), interface)
 
 
 def live_parts(network: Exported, runtime: Runtime) -> str:
     """The elements of a page that hold a network and what runs it, as HTML."""
     onnx, facts = network
-    tables = {name: np.ravel(rows).tolist() for name, rows in colour_maps().items()}
-    facts = facts | {"colours": list(COLOURS), "tables": tables}
     parts = {
         "runtime": runtime_script(runtime), "worker": joined_script(WORKER),
         "wasm": _packed(runtime.wasm), "onnx": _packed(onnx),

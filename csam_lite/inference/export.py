@@ -1,8 +1,9 @@
 """A trained network as an ONNX file, for programs without Python: a page in a browser, another language, a
 phone.
 
-OUT.onnx reads one volume on the network's grid, and answers class probabilities, gates, and the feature maps
-that each CSAM reads. Each gate has two inputs, so that a program can replace it:
+OUT.onnx reads one volume on the network's grid, and answers class probabilities, gates, for a drawn gate the
+normal distribution of its draws, and the feature maps that each CSAM reads. Each gate has two inputs, so that
+a program can replace it:
 
     gate <- gate * factor + offset          factor 1, offset 0: as computed;  factor 0, offset v: v instead
 
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, first_line
 from csam_lite.common.files import whole_file
 from csam_lite.core.attention import CSAM, Attention
 from csam_lite.core.gates import record_gates
@@ -34,13 +35,14 @@ OPSET = 20  # of the ONNX operators; onnxruntime-web of 2025 and newer knows it
 
 
 class Gate(NamedTuple):
-    """A gate of an exported network: its CSAM, its name, its axes without B, for example "S", their
-    lengths."""
+    """A gate of an exported network: its CSAM, its name, its axes without B, for example "S", their lengths,
+    and whether training draws it."""
 
     csam: str
     name: str
     axes: str
     shape: tuple[int, ...]
+    drawn: bool = False
 
     @property
     def output(self) -> str:
@@ -52,13 +54,19 @@ class Gate(NamedTuple):
         """Names of the factor and of the offset."""
         return f"{self.output}/factor", f"{self.output}/offset"
 
+    @property
+    def normal(self) -> dict[str, str]:
+        """Of a drawn gate, names of the outputs with the mean (S,) and the covariance (S, S) of its draws,
+        before the sigmoid."""
+        return {part: f"{self.output}_{part}" for part in ("mean", "covariance")} if self.drawn else {}
+
 
 class ReplaceableGates(nn.Module):
     """A network whose gates are outputs and can be replaced through inputs.
 
     forward: x (1, S, Cin, H, W), then the factor and the offset of each gate, in the gate's own shape, for
     example (S,) -> probabilities (S, K, H, W), then each gate as the network used it, in its own shape, then
-    what each CSAM reads, (S, C, h, w)
+    mean (S,) and covariance (S, S) of each drawn gate, then what each CSAM reads, (S, C, h, w)
     """
 
     def __init__(self, network: nn.Module, gates: list[Gate]) -> None:
@@ -66,7 +74,7 @@ class ReplaceableGates(nn.Module):
         self.network, self.gates = network, gates
 
     def forward(self, x: torch.Tensor, *controls: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        used, read = {}, {}  # gates; features by the name of their CSAM
+        used, normals, read = {}, {}, {}  # gates; their draws; features by the name of their CSAM
 
         def replace_by(gate: Gate, attention: Attention, factor: torch.Tensor,
                        offset: torch.Tensor) -> Callable:
@@ -83,6 +91,11 @@ class ReplaceableGates(nn.Module):
                 read[csam] = inputs[0][0]
             return hook
 
+        def keep_normal(gate: Gate) -> Callable:
+            def hook(module, inputs, output):  # in a draw, the noise of training scales the deviation
+                normals[gate] = output.mean[0], output.covariance[0] * module.noise**2
+            return hook
+
         with ExitStack() as hooks:
             for csam in _csams(self.gates):
                 hook = self.network.get_submodule(csam).register_forward_pre_hook(keep(csam))
@@ -93,9 +106,13 @@ class ReplaceableGates(nn.Module):
                 replace = replace_by(gate, attention, factor, offset)
                 hook = attention.gate.register_forward_hook(replace)
                 hooks.callback(hook.remove)
+                if gate.drawn:
+                    hook = attention.normal.register_forward_hook(keep_normal(gate))
+                    hooks.callback(hook.remove)
             probabilities = self.network(x).softmax(2)[0]
         gates, features = (used[gate] for gate in self.gates), (read[csam] for csam in _csams(self.gates))
-        return probabilities, *gates, *features
+        drawn = (part for gate in self.gates if gate.drawn for part in normals[gate])
+        return probabilities, *gates, *drawn, *features
 
 
 def export(run: Run, path: str | Path) -> tuple[Path, Path]:
@@ -110,67 +127,93 @@ def export(run: Run, path: str | Path) -> tuple[Path, Path]:
     path = Path(path)
     if path.suffix != ".onnx":
         raise InputError(f"{path}: a network is exported as ONNX; let the name end in .onnx")
+    C, P = len(run.facts.channels), run.config.pixels
+    program, interface = onnx_program(run.network, (run.facts.num_slices, C, P, P))
+    described = path.with_suffix(".json")
+    with whole_file(path) as network_part, whole_file(described) as json_part:
+        program.save(str(network_part), external_data=False)
+        text = json.dumps(description(run) | interface, indent=1) + "\n"
+        json_part.write_text(text, encoding="utf-8")
+    return path, described
+
+
+def onnx_program(network: nn.Module, shape: tuple[int, int, int, int],
+                 any_depth: bool = True) -> tuple[torch.onnx.ONNXProgram, dict]:
+    """A network on volumes (S, Cin, H, W) of this shape, as ONNX, and the description of its inputs and
+    outputs.
+
+    any_depth: on volumes of 1 to S slices. Raises InputError where onnx is not installed, for a network that
+    draws its gates even in evaluation, and for one that torch cannot export.
+    """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"export: needs {error.name}; install csam-lite[web]") from error
-    if any(attention.normal.sampling == "released" for attention in drawn_gates(run.network)):
-        raise InputError(f"{run.folder}: draws its slice gates even in evaluation (sampling released), so "
-                         "that no two answers agree; export a run with --sampling reparameterised")
-
-    network = copy.deepcopy(run.network).cpu().eval()
+    if any(attention.normal.sampling == "released" for attention in drawn_gates(network)):
+        raise InputError("export: the network draws its slice gates even in evaluation (sampling released), "
+                         "so that no two answers agree; export a run with --sampling reparameterised")
+    network = copy.deepcopy(network).cpu().eval()
     for module in network.modules():
         if isinstance(module, CSAM):
             module.fast = False  # the fast path relies on gates above 0, and a replaced gate may be anything
-    S, C, P = run.facts.num_slices, len(run.facts.channels), run.config.pixels
-    x = torch.randn(1, S, C, P, P, generator=torch.Generator().manual_seed(0))
-    gates = gates_of(network, x)
+    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    gates, classes = _gates_of(network, x)
     controls = [make(gate.shape) for gate in gates for make in (torch.ones, torch.zeros)]
-    slices = torch.export.Dim("S", min=1, max=S) if S > 1 else None
+    S = shape[0]
+    slices = torch.export.Dim("S", min=1, max=S) if any_depth and S > 1 else None
     free = tuple({gate.axes.index("S"): slices} if "S" in gate.axes else None
                  for gate in gates for _ in gate.inputs)
     shapes = ({1: slices}, free) if gates else ({1: slices},)
-    names = [name for gate in gates for name in gate.inputs]
-    outputs = ["probabilities", *(gate.output for gate in gates), *map(_features, _csams(gates))]
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            ReplaceableGates(network, gates), (x, *controls), dynamo=True, verbose=False, opset_version=OPSET,
-            input_names=["x", *names], output_names=outputs,
-            dynamic_shapes=shapes if S > 1 else None)
-    described = path.with_suffix(".json")
-    with whole_file(path) as network_part, whole_file(described) as json_part:
-        program.save(str(network_part), external_data=False)
-        json_part.write_text(json.dumps(description(run, gates), indent=1) + "\n", encoding="utf-8")
-    return path, described
+    normals = [name for gate in gates for name in gate.normal.values()]
+    outputs = ["probabilities", *(gate.output for gate in gates), *normals, *map(_features, _csams(gates))]
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                ReplaceableGates(network, gates), (x, *controls), dynamo=True, verbose=False,
+                opset_version=OPSET, input_names=["x", *(name for gate in gates for name in gate.inputs)],
+                output_names=outputs, dynamic_shapes=shapes if slices else None)
+    except Exception as error:  # of torch's exporter, or of a module that it cannot follow
+        raise InputError(f"{type(network).__name__}: torch cannot export it as ONNX ({first_line(error)}); "
+                         "write its forward without steps that depend on values") from error
+    return program, _interface(shape, classes, gates)
 
 
-def gates_of(network: nn.Module, x: torch.Tensor) -> list[Gate]:
-    """The gates of `network` on a volume x (1, S, Cin, H, W), in the order in which they act."""
+def _gates_of(network: nn.Module, x: torch.Tensor) -> tuple[list[Gate], int]:
+    """The gates of `network` on a volume x (1, S, Cin, H, W), in the order in which they act, and how many
+    classes it answers."""
     with record_gates(network) as record, torch.no_grad():
-        network(x)
+        classes = network(x).shape[2]
     attentions = [(name, attention) for name, csam in network.named_modules()
                   if isinstance(csam, CSAM) and name in record for attention in csam.attentions]
     return [Gate(name, attention.name, attention.axes.removeprefix("B"),
-                 record[name][attention.name].values.shape[1:]) for name, attention in attentions]
+                 record[name][attention.name].values.shape[1:],
+                 getattr(attention, "normal", None) is not None) for name, attention in attentions], classes
 
 
-def description(run: Run, gates: list[Gate]) -> dict:
-    """What a program must know to use the exported network, for JSON."""
-    K, P = run.facts.num_classes, run.config.pixels
+def description(run: Run) -> dict:
+    """What a program must know to prepare a scan for the exported network and to read its masks, for
+    JSON."""
     return {
         "csam_lite": stored_version(run.folder), "opset": OPSET,
         "channels": run.facts.channels,
         "labels": {str(value): name for value, name in run.facts.labels.items()},
-        "slices": {"least": 1, "most": run.facts.num_slices}, "pixels": P, "spacing": run.facts.spacing,
+        "pixels": run.config.pixels, "spacing": run.facts.spacing,
         "preparation": {
             "grid": "slices as they are; each is resampled (bilinear, antialiased) to `spacing` mm and "
                     "centred in `pixels` x `pixels`, cropped or padded",
             "intensities": "of each channel, within the image: clipped to the percentiles, then brought to "
                            "mean 0 and standard deviation 1; outside of the image the lower percentile",
-            "percentiles": [0.5, 99.5]},
-        "input": {"name": "x", "axes": "BSCHW", "shape": [1, "S", len(run.facts.channels), P, P]},
-        "output": {"name": "probabilities", "axes": "SKHW", "shape": ["S", K, P, P]},
+            "percentiles": [0.5, 99.5]}}
+
+
+def _interface(shape: tuple[int, int, int, int], classes: int, gates: list[Gate]) -> dict:
+    """The inputs and outputs of a network on volumes of this shape, (S, C, H, W), for JSON."""
+    S, C, H, W = shape
+    return {
+        "slices": {"least": 1, "most": S},
+        "input": {"name": "x", "axes": "BSCHW", "shape": [1, "S", C, H, W]},
+        "output": {"name": "probabilities", "axes": "SKHW", "shape": ["S", classes, H, W]},
         "gates": [_gate(gate) for gate in gates],
         "features": [{"csam": csam, "axes": "SCHW", "output": _features(csam)} for csam in _csams(gates)]}
 
@@ -189,7 +232,7 @@ def _gate(gate: Gate) -> dict:
     factor, offset = gate.inputs
     shape = ["S" if axis == "S" else length for axis, length in zip(gate.axes, gate.shape)]
     return {"csam": gate.csam, "name": gate.name, "axes": gate.axes, "shape": shape,
-            "output": gate.output, "factor": factor, "offset": offset}
+            "output": gate.output, "factor": factor, "offset": offset, "normal": gate.normal}
 
 
 def _unsqueeze(values: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:

@@ -34,7 +34,7 @@ export class ChannelPanel extends GatePanel {
     this.inks = [this.ink];
     state.on("level", () => (this.rank = 0), { atOnce: true });
     state.on("level window answer", () => this.draw());
-    state.on("slice", () => this.drawFeature());
+    state.on("slice maps", () => this.drawFeature());
   }
 
   listen(on) {
@@ -80,7 +80,14 @@ export class ChannelPanel extends GatePanel {
   drawFeature() {
     if (!this.gate || !this.order) return;
     const { state } = this, { values, low, high } = state.level.maps, maps = state.arrays[values];
-    const channel = this.order[this.rank], [S, C, h, w] = maps.shape, s = S > 1 ? state.slice : 0;
+    const channel = this.order[this.rank], value = this.array.data[channel];
+    const words = `channel ${channel}, gate ${plain(value)}`;
+    tellValue(this.ink, value, words);
+    if (!maps) { // the network in the page is still computing them
+      this.featureName.textContent = `${words}; its feature map is coming …`;
+      return;
+    }
+    const [S, C, h, w] = maps.shape, s = S > 1 ? state.slice : 0;
     const [left, top, right, bottom] = state.field, [, tall, wide] = state.spacing;
     const ratio = ((right - left) * wide * h) / ((bottom - top) * tall * w);
     const start = (s * C + channel) * h * w;
@@ -88,10 +95,8 @@ export class ChannelPanel extends GatePanel {
     const picture = smallPicture(this.feature, "feature", w, h, ratio);
     picture.paint(w, (i) => pixel(...table.subarray(3 * map[i], 3 * map[i] + 3)));
     this.featureBar.set(state.arrays[low].data[channel], state.arrays[high].data[channel]);
-    const value = this.array.data[channel], words = `channel ${channel}, gate ${plain(value)}`;
     const where = S > 1 ? `slice ${state.slice + 1}` : "mean over the stack";
     this.featureName.textContent = `${words}; feature map, ${where}`;
-    tellValue(this.ink, value, words);
   }
 }
 

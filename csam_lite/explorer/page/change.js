@@ -18,10 +18,11 @@ export class ChangePanel {
       this.element.prepend(this.controls());
       state.on("changes", () => this.request(), { atOnce: true });
       this.report();
+      engine.ready?.catch((error) => (this.status.textContent = error.message));
     } else {
       this.status.textContent = `${this.diceText(state.trained.prediction)} `
-        + "To change a gate and see the prediction change, run csam_lite.explore in a notebook: "
-        + "it needs a kernel, and this page has none.";
+        + "To change a gate and see the prediction change, run csam_lite.explore in a notebook, "
+        + "or save this page with the network inside: it was saved without.";
     }
   }
 

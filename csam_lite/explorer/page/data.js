@@ -1,9 +1,11 @@
 // The page's data and the arithmetic on it: plain functions that need no page (tests/explorer.test.mjs).
 //
-// A pack is one gzip file (`pack` in widget.py): a description and arrays. S slices, C channels, H x W pixels.
+// A pack is one gzip file (`pack` in pack.py): a description and arrays. Of numbers of several bytes first come
+// the first bytes of all, then the second ones, and so on, because so they compress better. S slices, C channels, H x W pixels.
 //   image (C, S, H, W) whole numbers; label, prediction (S, H, W) classes
 //   uncertainty (S, H, W), 255 is a standard deviation of 0.5
 //   gates, feature maps: float32 and uint8, under the names that description.levels gives
+//   input (S, C, h, w) float32: what the network reads, in a page that holds the network
 //   cividis, PuOr (256, 3): colour tables
 
 /** The gzip file (Uint8Array) -> {description, arrays: {name: {data, shape}}}. */
@@ -15,7 +17,12 @@ export async function unpack(packed) {
   const kinds = { uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
   const arrays = {};
   for (const [name, [kind, shape, start]] of Object.entries(head.arrays)) {
-    const data = new kinds[kind](buffer, 4 + headBytes + start, shape.reduce((a, b) => a * b, 1));
+    const count = shape.reduce((a, b) => a * b, 1), width = kinds[kind].BYTES_PER_ELEMENT;
+    const stored = new Uint8Array(buffer, 4 + headBytes + start, count * width);
+    if (width === 1) { arrays[name] = { data: stored, shape }; continue; }
+    const data = new kinds[kind](count), bytes = new Uint8Array(data.buffer);
+    for (let b = 0, from = 0; b < width; b++)
+      for (let i = 0, at = b; i < count; i++, at += width) bytes[at] = stored[from++];
     arrays[name] = { data, shape };
   }
   return { description: head.description, arrays };

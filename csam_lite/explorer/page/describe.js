@@ -1,11 +1,17 @@
 // What the explorer shows of a scan and of an answer of the network: the same description and arrays that
-// widget.py packs in Python (the head of data.js lists them).
+// pack.py packs in Python (the head of data.js lists them).
 
 const MAP_PIXELS = 64;       // longest side of the feature maps that are kept
 const MAP_VALUES = 1000000;  // how many values of the feature maps of one CSAM are kept
 const MOST_WORDS = 8000000;  // voxels up to which intensities keep 16 bits; above, 8 bits keep the tab small
 
+// names of arrays, as pack.py gives them
 const keyOf = (csam, gate, window) => `${csam}/${gate}/${window}`;
+const mapKey = (csam, part) => `${csam}/maps/${part}`;
+
+/** What is known of a gate: of each part its name in a description, in the arrays, among the outputs. */
+const partsOf = ({ name, output, normal }) => [["values", name, output],
+  ...Object.entries(normal).map(([part, drawn]) => [part, `${name}_${part}`, drawn])];
 
 /** {description, arrays} of a scan, its grid, and the network's first answer, with features. */
 export function describe(scan, grid, answer, mask, facts, colours, title) {
@@ -14,13 +20,14 @@ export function describe(scan, grid, answer, mask, facts, colours, title) {
   const kind = stored[0].numbers.constructor, image = new kind(scan.channels.length * S * H * W);
   stored.forEach(({ numbers }, c) => image.set(numbers, c * S * H * W));
   arrays.image = { data: image, shape: [scan.channels.length, S, H, W] };
-  const levels = facts.features.map(({ csam, output }) => {
-    const gates = facts.gates.filter((gate) => gate.csam === csam).map(({ name, axes }) => ({ name, axes,
-      arrays: { values: answer.windows.map((_, i) => keyOf(csam, name, i)) } }));
-    const keys = Object.fromEntries(["values", "low", "high"].map((part) => [part, `${csam}/maps/${part}`]));
-    const { size, ...maps } = featureMaps(answer.windows, output, S);
-    for (const [part, array] of Object.entries(maps)) arrays[keys[part]] = array;
-    return { name: csam, size, gates, maps: keys };
+  const maps = featureArrays(answer.windows, facts, S);
+  Object.assign(arrays, maps.arrays);
+  const levels = facts.features.map(({ csam }, i) => {
+    const gates = facts.gates.filter((gate) => gate.csam === csam).map((gate) => ({
+      name: gate.name, axes: gate.axes, arrays: Object.fromEntries(partsOf(gate).map(([part, name]) =>
+        [part, answer.windows.map((_, i) => keyOf(csam, name, i))])) }));
+    const parts = ["values", "low", "high"].map((part) => [part, mapKey(csam, part)]);
+    return { name: csam, size: maps.sizes[i], gates, maps: Object.fromEntries(parts) };
   });
   const description = {
     title, spacing: scan.spacing, unit: "mm", directions: scan.directions, field: grid.field,
@@ -36,7 +43,8 @@ export function describe(scan, grid, answer, mask, facts, colours, title) {
 export function answerArrays({ windows }, mask, { S, H, W }, { gates }) {
   const arrays = { prediction: { data: mask, shape: [S, H, W] } };
   windows.forEach(({ outputs }, i) => {
-    for (const { csam, name, output } of gates) arrays[keyOf(csam, name, i)] = outputs[output];
+    for (const gate of gates)
+      for (const [, name, output] of partsOf(gate)) arrays[keyOf(gate.csam, name, i)] = outputs[output];
   });
   return arrays;
 }
@@ -77,6 +85,17 @@ function busiestSlice(mask, S, size) {
   mask.forEach((k, i) => { if (k) areas[Math.floor(i / size)]++; });
   const most = Math.max(...areas);
   return most ? areas.indexOf(most) : Math.floor(S / 2);
+}
+
+/** The arrays of what every CSAM reads in a volume of S slices, made smaller, and the sizes [H, W] before. */
+export function featureArrays(windows, { features }, S) {
+  const arrays = {}, sizes = [];
+  for (const { csam, output } of features) {
+    const { size, ...maps } = featureMaps(windows, output, S);
+    for (const [part, array] of Object.entries(maps)) arrays[mapKey(csam, part)] = array;
+    sizes.push(size);
+  }
+  return { arrays, sizes };
 }
 
 /**

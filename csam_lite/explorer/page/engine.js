@@ -7,12 +7,16 @@ export class Engine {
   /** Start the worker of this page and bring up the network. */
   constructor() {
     Object.assign(this, { asked: 0, waiting: new Map() });
+    this.facts = JSON.parse(partOf("facts"));
     const script = new Blob([partOf("runtime"), "\n", partOf("worker")], { type: "text/javascript" });
     const url = URL.createObjectURL(script);
-    this.worker = new Worker(url);
-    this.worker.onmessage = ({ data }) => this.hear(data);
-    this.worker.onerror = (event) => this.fail(event.message || "the browser did not start the worker");
-    this.facts = JSON.parse(partOf("facts"));
+    try {
+      this.worker = new Worker(url);
+      this.worker.onmessage = ({ data }) => this.hear(data);
+      this.worker.onerror = (event) => this.fail(event.message || "the browser did not start the worker");
+    } catch (error) {
+      this.fail(error.message);
+    }
     this.ready = this.ask("start", { wasm: partOf("wasm"), onnx: partOf("onnx"), facts: this.facts });
     this.ready.catch((error) => this.fail(error.message)).finally(() => URL.revokeObjectURL(url));
   }
@@ -28,6 +32,12 @@ export class Engine {
       this.waiting.set(id, { resolve, reject, progress });
       this.worker.postMessage({ id, kind, ...given });
     });
+  }
+
+  /** Take the volume of a page that Python wrote, so that it can be asked about; gives its feature maps. */
+  async take({ description: { field }, arrays: { image, input } }) {
+    const { arrays } = await this.ask("take", { x: input.data, field, volume: image.shape.slice(1) });
+    return arrays;
   }
 
   /** For the explorer: a promise of {description, arrays} with these gates replaced (see State.setChange). */

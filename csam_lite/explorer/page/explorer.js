@@ -1,7 +1,7 @@
 // The attention explorer in the browser: puts the panels together, for the notebook widget and for the saved
 // page. It uses no library and asks nothing of a network.
 //
-// widget.py joins the files of this folder into one script. Therefore each import starts a line and renames
+// script.py joins the files of this folder into one script. Therefore each import starts a line and renames
 // nothing.
 
 import { ChannelPanel, StackPanel, TablePanel } from "./bars.js";
@@ -9,6 +9,7 @@ import { isDark, make, swatch } from "./canvas.js";
 import { ChangePanel } from "./change.js";
 import { CutPanel } from "./cuts.js";
 import { bytesOfBuffer, bytesOfText, unpack } from "./data.js";
+import { Engine } from "./engine.js";
 import { Kernel } from "./kernel.js";
 import { MapPanel, UncertaintyPanel } from "./maps.js";
 import { ScalesPanel } from "./scales.js";
@@ -29,7 +30,7 @@ export class Explorer {
    * there is none.
    */
   constructor(root, data, engine) {
-    this.root = root;
+    Object.assign(this, { root, engine });
     const state = this.state = new State(data), { arrays, description } = state;
     state.canAsk = Boolean(engine);
     this.slice = new SlicePanel(state);
@@ -137,10 +138,11 @@ export class Explorer {
   close() { this.stop.abort(); }
 }
 
-/** Show what `unpack` cannot read as a line, never as a blank. */
-async function open(root, packed, engine) {
+/** engineOf: from what is unpacked to the engine. What cannot be read is shown as a line, never as a blank. */
+async function open(root, packed, engineOf) {
   try {
-    return (root.explorer = new Explorer(root, await unpack(packed), engine));
+    const data = await unpack(packed);
+    return (root.explorer = new Explorer(root, data, engineOf(data)));
   } catch (error) {
     root.textContent = `The explorer could not open: ${error.message || error}. `
       + "It needs a browser of 2023 or newer.";
@@ -153,7 +155,15 @@ async function open(root, packed, engine) {
 export async function openPage() {
   const text = document.getElementById("packed").textContent;
   const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : bytesOfText(atob(text));
-  await open(document.getElementById("explorer"), packed, null);
+  const explorer = await open(document.getElementById("explorer"), packed, networkInside);
+  // what goes wrong is told by ChangePanel
+  explorer?.engine?.take(explorer.state).then((maps) => explorer.state.setMaps(maps), () => {});
+}
+
+/** The engine of a saved page; null where it was saved without the network. */
+function networkInside(data) {
+  if (!data.arrays.input) return null;
+  return new Engine();
 }
 
 /** The notebook widget, as anywidget wants it. */
@@ -163,7 +173,7 @@ export default {
     const kernel = new Kernel((question) => model.send(question));
     const hear = (message, buffers) => kernel.hear(message, buffers);
     model.on("msg:custom", hear);
-    const opened = open(root, bytesOfBuffer(model.get("packed")), kernel);
+    const opened = open(root, bytesOfBuffer(model.get("packed")), () => kernel);
     return () => {
       model.off("msg:custom", hear);
       kernel.close();

@@ -31,7 +31,8 @@ export class GatePanel {
   fill(heading, ...children) {
     const { name, state } = this;
     if (state.canAsk) {
-      const options = [["", "as computed"], ["one", "set to one"], ["mean", "set to its mean"]];
+      const options = [["", "as computed"], ["one", "open: set to one"], ["zero", "shut: set to zero"],
+        ["mean", "set to its mean"]];
       if (this.byHand) options.push(["hand", "by hand"]);
       const label = `${name} gate: as computed, or changed`;
       const properties = { "aria-label": label, "data-part": `change-${name}` };

@@ -1,5 +1,5 @@
 // From a scan to the network's input and back: what csam_lite/data/grid.py does in Python, and `restore` of
-// csam_lite/inference/predict.py. P: pixels of a side of the network's grid; K: classes with background.
+// csam_lite/inference/predict.py. P x Q: rows and columns of the network's grid; K: classes with background.
 
 /**
  * How n samples become m: of each new one the first old one and the weights from there on (bilinear). With
@@ -55,26 +55,34 @@ export function quantile(sorted, q) {
 }
 
 export class Grid {
-  /**
-   * pixels: P. spacing: in mm, of the network's grid. H, W and [, row, column] distances in mm: of the scan.
-   */
-  constructor(pixels, spacing, { H, W, spacing: [, high, wide] }) {
-    Object.assign(this, { P: pixels, H, W });
-    [this.h, this.w] = [[H, high], [W, wide]].map(([n, mm]) => Math.max(1, round((n * mm) / spacing)));
-    [this.top, this.left] = [this.h, this.w].map((n) => Math.floor((pixels - n) / 2)); // negative: cropped
+  /** An image of H x W pixels, which are h x w in the network's grid, in its middle. */
+  constructor([P, Q], [H, W], [h, w]) {
+    Object.assign(this, { P, Q, H, W, h, w });
+    [this.top, this.left] = [[P, h], [Q, w]].map(([n, m]) => Math.floor((n - m) / 2)); // negative: cropped
+  }
+
+  /** P pixels a side, `spacing` mm apart, for a scan of H x W pixels with [, row, column] distances in mm. */
+  static ofScan(P, spacing, { H, W, spacing: [, high, wide] }) {
+    const lengths = [[H, high], [W, wide]].map(([n, mm]) => Math.max(1, round((n * mm) / spacing)));
+    return new Grid([P, P], [H, W], lengths);
+  }
+
+  /** The grid of P x Q pixels whose `field` this is in an image of H x W pixels. */
+  static ofField([left, top, right, bottom], [P, Q], [H, W]) {
+    return new Grid([P, Q], [H, W], [round((P * H) / (bottom - top)), round((Q * W) / (right - left))]);
   }
 
   /** [left, top, right, bottom] of the network's grid in pixels of the image. */
   get field() {
-    const { P, H, W, h, w, left, top } = this;
-    return [(-left * W) / w, (-top * H) / h, ((P - left) * W) / w, ((P - top) * H) / h];
+    const { P, Q, H, W, h, w, left, top } = this;
+    return [(-left * W) / w, (-top * H) / h, ((Q - left) * W) / w, ((P - top) * H) / h];
   }
 
-  /** Channels of (S, H, W) -> the network's input (S, C, P, P), normalised. */
+  /** Channels of (S, H, W) -> the network's input (S, C, P, Q), normalised. */
   image(channels, S) {
-    const { P, H, W, h, w, top, left } = this, C = channels.length, out = new Float32Array(S * C * P * P);
+    const { P, Q, H, W, h, w, top, left } = this, C = channels.length, out = new Float32Array(S * C * P * Q);
     const [y0, y1] = [Math.max(top, 0), Math.min(top + h, P)];
-    const [x0, x1] = [Math.max(left, 0), Math.min(left + w, P)];
+    const [x0, x1] = [Math.max(left, 0), Math.min(left + w, Q)];
     channels.forEach((channel, c) => {
       const small = h === H && w === W ? channel : resize(channel, [S, H, W], [h, w]);
       const seen = new Float32Array(S * (y1 - y0) * (x1 - x0));
@@ -93,20 +101,20 @@ export class Grid {
       const deviation = Math.max(Math.sqrt(squares / (count - 1)), 1e-6);
       const outside = (low - mean) / deviation;
       for (let s = 0, i = 0; s < S; s++) {
-        const start = (s * C + c) * P * P;
-        out.fill(outside, start, start + P * P);
+        const start = (s * C + c) * P * Q;
+        out.fill(outside, start, start + P * Q);
         for (let y = y0; y < y1; y++)
-          for (let x = x0; x < x1; x++) out[start + y * P + x] = (seen[i++] - mean) / deviation;
+          for (let x = x0; x < x1; x++) out[start + y * Q + x] = (seen[i++] - mean) / deviation;
       }
     });
     return out;
   }
 
-  /** Probabilities (S, K, P, P) -> the most probable class on the scan's own grid, (S, H, W) uint8. */
+  /** Probabilities (S, K, P, Q) -> the most probable class on the scan's own grid, (S, H, W) uint8. */
   mask(probabilities, S, K) {
-    const { P, H, W, h, w, top, left } = this, out = new Uint8Array(S * H * W);
+    const { P, Q, H, W, h, w, top, left } = this, out = new Uint8Array(S * H * W);
     const down = weights(h, H).map((weight) => onGrid(weight, top, P));
-    const across = weights(w, W).map((weight) => onGrid(weight, left, P));
+    const across = weights(w, W).map((weight) => onGrid(weight, left, Q));
     const rows = [], columns = [];
     down.forEach(({ inside }, y) => inside > 0 && rows.push(y));
     across.forEach(({ inside }, x) => inside > 0 && columns.push(x));
@@ -114,7 +122,7 @@ export class Grid {
     for (let s = 0; s < S; s++) {
       for (let k = 0, at = 0; k < K; k++)
         for (let y = 0; y < P; y++) {
-          const row = ((s * K + k) * P + y) * P;
+          const row = ((s * K + k) * P + y) * Q;
           for (const x of columns) {
             const { i, j, a, b } = across[x];
             narrow[at++] = a * probabilities[row + i] + b * probabilities[row + j];
@@ -139,12 +147,13 @@ export class Grid {
 }
 
 /**
- * The two samples of a weight that lie on the grid of P samples, which begins at -start: a * sample i + b *
+ * The two samples of a weight that lie on a grid of n samples, which begins at -start: a * sample i + b *
  * sample j; `inside` is their share, 1 where both lie on the grid.
  */
-function onGrid({ first, parts }, start, P) {
-  const places = parts.map((_, n) => first + n + start), on = places.map((place) => place >= 0 && place < P);
-  const [a = 0, b = 0] = parts.map((part, n) => (on[n] ? part : 0));
-  const [i = 0, j = 0] = places.map((place, n) => (on[n] ? place : 0));
+function onGrid({ first, parts }, start, n) {
+  const places = parts.map((_, part) => first + part + start);
+  const on = places.map((place) => place >= 0 && place < n);
+  const [a = 0, b = 0] = parts.map((part, k) => (on[k] ? part : 0));
+  const [i = 0, j = 0] = places.map((place, k) => (on[k] ? place : 0));
   return { i, j, a, b, inside: a + b };
 }

@@ -1,6 +1,5 @@
 // The network in the page: an ONNX file of csam_lite/inference/export.py, run over a whole volume as
-// csam_lite/core/windows.py does in Python. S slices, K classes, P pixels of a side, D slices at once at
-// most.
+// csam_lite/core/windows.py does in Python. S slices, C channels, K classes, D slices at once at most.
 
 import { round } from "./grid.js";
 import { InputError } from "./nifti.js";
@@ -27,7 +26,7 @@ export class Network {
   }
 
   /**
-   * The answer for a volume x (S, C, P, P) float32: probabilities (S, K, P, P) float32, and of each window
+   * The answer for a volume x (S, C, H, W) float32: probabilities (S, K, H, W) float32, and of each window
    * [start, stop) an object of its gates, and of its features where they are wanted, by their names in
    * `facts`.
    *
@@ -36,11 +35,11 @@ export class Network {
    * count): after each window.
    */
   async answer(x, S, changes = {}, { features = false, progress = () => {} } = {}) {
-    const { facts } = this, [, K, P] = facts.output.shape, C = facts.channels.length, D = facts.slices.most;
-    const places = windowsOf(S, D), size = K * P * P;
+    const { facts } = this, [, , C, H, W] = facts.input.shape, K = facts.output.shape[1];
+    const places = windowsOf(S, facts.slices.most), size = K * H * W, each = C * H * W;
     const total = new Float32Array(S * size), weight = new Float32Array(S), windows = [];
     for (const [start, stop] of places) {
-      const part = x.subarray(start * C * P * P, stop * C * P * P);
+      const part = x.subarray(start * each, stop * each);
       const outputs = await this.window(part, start, stop, changes, features);
       const counts = places.length > 1 ? nearMiddle(stop - start) : Array(stop - start).fill(1);
       const values = outputs[facts.output.name];
@@ -74,14 +73,15 @@ export class Network {
       feeds[gate.factor].data.fill(0);
       feeds[gate.offset].data.fill(mean);
     }
-    const wanted = [output.name, ...gates.map((gate) => gate.output)];
+    const normals = gates.flatMap(({ normal }) => Object.values(normal));
+    const wanted = [output.name, ...gates.map((gate) => gate.output), ...normals];
     return this.run(feeds, features ? [...wanted, ...read.map(({ output: name }) => name)] : wanted);
   }
 
   /** The inputs with which every gate stays as it is. */
   neutral(x, S) {
-    const { ort: { Tensor }, facts: { gates, input, channels, pixels } } = this;
-    const feeds = { [input.name]: new Tensor("float32", x, [1, S, channels.length, pixels, pixels]) };
+    const { ort: { Tensor }, facts: { gates, input } } = this;
+    const feeds = { [input.name]: new Tensor("float32", x, [1, S, ...input.shape.slice(2)]) };
     for (const gate of gates) {
       const shape = gate.shape.map((n) => (n === "S" ? S : n)), count = shape.reduce((a, b) => a * b, 1);
       feeds[gate.factor] = new Tensor("float32", new Float32Array(count).fill(1), shape);

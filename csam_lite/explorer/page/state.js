@@ -139,8 +139,8 @@ export class State {
   }
 
   /**
-   * Replace a gate of this level, or of all, by what valueFor(level) gives: "one", "mean", or a list with
-   * null where it stays; null puts it back. goesOn: the change goes on with the last one, as in a drag, and
+   * Replace a gate of this level, or of all, by what valueFor(level) gives: "one", "zero", "mean", or a list
+   * with null where it stays; null puts it back. goesOn: the change goes on with the last one, as in a drag, and
    * both are undone together.
    */
   setChange(gate, valueFor, goesOn = false) {
@@ -190,6 +190,12 @@ export class State {
     Object.assign(this.arrays, arrays);
     this.cache.clear();
     this.changed("answer");
+  }
+
+  /** Feature maps that the network in the page computed. */
+  setMaps(arrays) {
+    Object.assign(this.arrays, arrays);
+    this.changed("maps");
   }
 
   // What the arrays hold for these choices.

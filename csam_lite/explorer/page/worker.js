@@ -4,7 +4,7 @@
 //
 // The page puts onnxruntime-web before this script, as `ort` (csam_lite/explorer/runtime.py).
 
-import { answerArrays, describe } from "./describe.js";
+import { answerArrays, describe, featureArrays } from "./describe.js";
 import { Grid } from "./grid.js";
 import { Network } from "./network.js";
 import { InputError, readNifti } from "./nifti.js";
@@ -12,7 +12,7 @@ import { Scan } from "./scan.js";
 
 let network = null;   // a promise of the Network
 let file = null;      // {header, voxels} of the last scan that was read
-let shown = null;     // {scan, grid, x, probabilities}: of the scan whose mask is seen
+let shown = null;     // {scan, grid, x, probabilities}: of the volume whose mask is seen
 
 const jobs = {
   /** Bring up the network. wasm, onnx: gzip files in base64. facts: the description of the network. */
@@ -24,6 +24,17 @@ const jobs = {
       return new Network(ort, await ort.InferenceSession.create(await unpacked(onnx)), facts);
     })();
     return network.then(() => null);
+  },
+
+  /**
+   * Take a volume as Python prepared it: x (S, C, h, w), which the network reads, [S, H, W] of the image, and
+   * the place of x in it (`field` of the description). Gives the feature maps, which a page need not hold.
+   */
+  async take({ x, field, volume: [S, H, W] }) {
+    const { facts, answer } = await runner(), size = facts.input.shape.slice(3);
+    shown = { scan: { S, H, W }, grid: Grid.ofField(field, size, [H, W]), x };
+    const { windows } = await answer(x, S, {}, { features: true });
+    return { arrays: featureArrays(windows, facts, S).arrays };
   },
 
   /** Read a file: the number of its {channels}. */
@@ -38,7 +49,7 @@ const jobs = {
     const { header, voxels } = file, scan = new Scan(header, voxels, channels);
     progress("preparing the network");
     const { facts, answer } = await runner();
-    const grid = new Grid(facts.pixels, facts.spacing, scan);
+    const grid = Grid.ofScan(facts.pixels, facts.spacing, scan);
     const x = grid.image(scan.channels, scan.S);
     progress("the network looks at the scan");
     const tell = (done, count) => count > 1 && progress(`the network looks: window ${done} of ${count}`);
@@ -68,7 +79,7 @@ const jobs = {
     return { bytes: new Uint8Array(await new Response(stream).arrayBuffer()), name: `${name}_mask.nii.gz` };
   },
 
-  /** Probabilities (S, K, P, P) of the last answer, for the tests. */
+  /** Probabilities (S, K, h, w) of the last answer, for the tests. */
   async probabilities() { return { data: shown.probabilities }; },
 };
 

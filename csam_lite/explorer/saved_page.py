@@ -1,0 +1,84 @@
+"""The explorer as one page that works from disk and offline: to look at, or live, with the network inside, so
+that gates can be changed in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import sys
+from pathlib import Path
+
+from csam_lite.common.errors import InputError
+from csam_lite.common.files import whole_file
+from csam_lite.explorer.examine import Examination
+from csam_lite.explorer.live import POLICY, exported_view, live_parts
+from csam_lite.explorer.pack import description, pack
+from csam_lite.explorer.runtime import runtime
+from csam_lite.explorer.script import EXPLORER, PAGE_FOLDER, joined_script
+
+_STILL = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>
+{css}</style>
+<body class="csam-page">
+<noscript><p>The explorer needs JavaScript. This is what it opens with:</p>
+<img alt="{title}" src="data:image/png;base64,{png}"></noscript>
+<main id="explorer"></main>
+<script type="text/plain" id="packed">{packed}</script>
+{parts}
+<script type="module">
+{js}
+openPage();
+</script>
+"""
+
+
+def write_saved_page(view: Examination, path: str | Path, png: bytes, live: bool = True,
+                     package: str | Path | None = None) -> None:
+    """Write the explorer of `view` as `path`, whole or not at all.
+
+    png: the picture for a reader without JavaScript. live: with the network in the page; where that cannot be
+    had, because a package is missing, there is no internet or torch cannot export the network, the page is
+    written without, and a line on stderr says why. package: of onnxruntime-web, see `runtime`. Raises
+    InputError where the name does not end in .html, where `package` is not what it should be, and where the
+    file cannot be written.
+    """
+    check_name(path)
+    shown, arrays = description(view)
+    parts = _network_parts(view, path, package) if live else None
+    if parts:  # the network in the page computes the feature maps
+        arrays = {name: array for name, array in arrays.items() if "/maps/" not in name}
+        arrays["input"] = view.x.numpy()
+    with whole_file(path) as part:
+        part.write_text(_PAGE.format(
+            title=html.escape(f"Attention on {view.title}"), policy=POLICY if parts else _STILL,
+            css=(PAGE_FOLDER / "explorer.css").read_text(encoding="utf-8"), js=joined_script(EXPLORER),
+            png=base64.b64encode(png).decode(), parts=parts or "",
+            packed=base64.b64encode(pack(shown, arrays, level=9)).decode()), encoding="utf-8")
+
+
+def check_name(path: str | Path) -> None:
+    """Raises InputError where the explorer cannot be saved under this name."""
+    if Path(path).suffix not in (".html", ".htm"):
+        raise InputError(f"{path}: the explorer is saved as a page; let the name end in .html")
+
+
+def _network_parts(view: Examination, path: str | Path, package: str | Path | None) -> str | None:
+    """The network of `view` and what runs it, as elements of a page; None, with a remark, where they cannot
+    be had."""
+    if not view.csam_modules():
+        return None  # there is no gate to change
+    program = runtime(package) if package else None
+    try:
+        return live_parts(exported_view(view), program or runtime())
+    except InputError as error:
+        print(f"{path}: is saved without the network, so that no gate can be changed in it: {error}",
+              file=sys.stderr)
+        return None
