@@ -29,6 +29,7 @@ from csam_lite.common import files
 
 def child(arguments, log, point):
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
     for number in (1, 2):
         os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     if point is not None:  # SIGKILL before (even) or after (odd) the n-th file takes its name
