@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import locale
 import os
 import shutil
 import subprocess
@@ -58,6 +59,16 @@ def stress(request):
     """Of a long trial, which plain pytest replaces by a sample."""
     if "stress" not in request.config.option.markexpr:
         pytest.skip("minutes; run it with -m stress")
+
+
+@pytest.fixture
+def utf8_locale():
+    """torch.compile reads its own files in the encoding of the locale, and fails where this is not UTF-8."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    if locale.getencoding().lower() not in ("utf-8", "utf8", "cp65001"):
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    yield
+    locale.setlocale(locale.LC_CTYPE, before)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,5 @@
 """`train --compile`: the same training through torch.compile, or one line where this machine cannot."""
 
-import locale
-
 import pytest
 import torch
 from conftest import TINY
@@ -10,15 +8,7 @@ from csam_lite.common.errors import InputError
 from csam_lite.training.config import Config
 from csam_lite.training.trainer import Trainer
 
-
-@pytest.fixture(autouse=True)
-def utf8_locale():
-    """torch.compile reads its own files in the encoding of the locale, and fails where this is not UTF-8."""
-    before = locale.setlocale(locale.LC_CTYPE)
-    if locale.getencoding().lower() not in ("utf-8", "utf8", "cp65001"):
-        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
-    yield
-    locale.setlocale(locale.LC_CTYPE, before)
+pytestmark = pytest.mark.usefixtures("utf8_locale")
 
 
 def config(phantoms, out, **options):

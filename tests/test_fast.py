@@ -1,6 +1,5 @@
 """The fast path of CSAM computes what the plain page computes: values, gradients, recorded and replaced gates."""
 
-import locale
 
 import pytest
 import torch
@@ -67,16 +66,6 @@ def test_on_features_in_half_precision_the_fast_path_is_as_exact_as_the_plain_on
     for a, b, expected in zip(outcome(fast, F, mask, probe), outcome(plain, F, mask, probe), exact):
         ours, theirs = (float((x - expected).norm() / expected.norm()) for x in (a, b))
         assert a.dtype == b.dtype and ours <= 1.5 * theirs + 0.01
-
-
-@pytest.fixture
-def utf8_locale():
-    """torch.compile reads its own files in the encoding of the locale, and fails where this is not UTF-8."""
-    before = locale.setlocale(locale.LC_CTYPE)
-    if locale.getencoding().lower() not in ("utf-8", "utf8", "cp65001"):
-        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
-    yield
-    locale.setlocale(locale.LC_CTYPE, before)
 
 
 def test_compiled_the_two_paths_agree(utf8_locale):
