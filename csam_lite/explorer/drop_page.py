@@ -14,35 +14,20 @@ import numpy as np
 
 from csam_lite.common.errors import InputError
 from csam_lite.common.figures import COLOURS
-from csam_lite.common.files import whole_file
 from csam_lite.explorer.live import POLICY, Exported, exported, live_parts
 from csam_lite.explorer.pack import colour_maps
+from csam_lite.explorer.page_frame import write_page
 from csam_lite.explorer.runtime import VERSION, runtime
-from csam_lite.explorer.script import DROP, PAGE_FOLDER, joined_script
+from csam_lite.explorer.script import DROP
 from csam_lite.training.run import Run
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>
-{css}</style>
-<body class="csam-page">
-<header class="about"><h1>{title}</h1>
+_BODY = """<header class="about"><h1>{title}</h1>
 <p>The network is inside this page. Your scan stays on your computer: the page makes no request.
 It is made for teaching and research, and is no tool for patients.</p></header>
 <noscript><p>This page needs JavaScript.</p></noscript>
 <main id="drop"></main>
 <footer>{about}</footer>
-{parts}
-<script type="module">
-{js}
-openDropPage();
-</script>
-"""
+{parts}"""
 
 
 def write_drop_page(network: Run | str | Path, path: str | Path, package: str | Path | None = None) -> None:
@@ -62,8 +47,6 @@ def write_drop_page(network: Run | str | Path, path: str | Path, package: str | 
     most = facts["slices"]["most"]
     about = (f"Network: CSAM Lite {facts['csam_lite']}, up to {most} slices at once, deeper volumes in "
              f"windows. It runs in onnxruntime-web {VERSION} (Microsoft, MIT licence).")
-    css = [(PAGE_FOLDER / name).read_text(encoding="utf-8") for name in ("explorer.css", "drop.css")]
-    with whole_file(path) as part:
-        part.write_text(_PAGE.format(
-            title=html.escape(f"Segment a scan: {classes}"), policy=POLICY, css="".join(css),
-            about=html.escape(about), parts=parts, js=joined_script(DROP)), encoding="utf-8")
+    title = f"Segment a scan: {classes}"
+    body = _BODY.format(title=html.escape(title), about=html.escape(about), parts=parts)
+    write_page(path, title, POLICY, ["explorer.css", "drop.css"], body, DROP, "openDropPage")

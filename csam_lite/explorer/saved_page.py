@@ -10,34 +10,19 @@ import sys
 from pathlib import Path
 
 from csam_lite.common.errors import InputError
-from csam_lite.common.files import whole_file
 from csam_lite.explorer.examine import Examination
 from csam_lite.explorer.live import POLICY, exported_view, live_parts
 from csam_lite.explorer.pack import description, pack
+from csam_lite.explorer.page_frame import write_page
 from csam_lite.explorer.runtime import runtime
-from csam_lite.explorer.script import EXPLORER, PAGE_FOLDER, joined_script
+from csam_lite.explorer.script import EXPLORER
 
 _STILL = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>
-{css}</style>
-<body class="csam-page">
-<noscript><p>The explorer needs JavaScript. This is what it opens with:</p>
+_BODY = """<noscript><p>The explorer needs JavaScript. This is what it opens with:</p>
 <img alt="{title}" src="data:image/png;base64,{png}"></noscript>
 <main id="explorer"></main>
 <script type="text/plain" id="packed">{packed}</script>
-{parts}
-<script type="module">
-{js}
-openPage();
-</script>
-"""
+{parts}"""
 
 
 def write_saved_page(view: Examination, path: str | Path, png: bytes, live: bool = True,
@@ -56,12 +41,10 @@ def write_saved_page(view: Examination, path: str | Path, png: bytes, live: bool
     if parts:  # the network in the page computes the feature maps
         arrays = {name: array for name, array in arrays.items() if "/maps/" not in name}
         arrays["input"] = view.x.numpy()
-    with whole_file(path) as part:
-        part.write_text(_PAGE.format(
-            title=html.escape(f"Attention on {view.title}"), policy=POLICY if parts else _STILL,
-            css=(PAGE_FOLDER / "explorer.css").read_text(encoding="utf-8"), js=joined_script(EXPLORER),
-            png=base64.b64encode(png).decode(), parts=parts or "",
-            packed=base64.b64encode(pack(shown, arrays, level=9)).decode()), encoding="utf-8")
+    title = f"Attention on {view.title}"
+    body = _BODY.format(title=html.escape(title), png=base64.b64encode(png).decode(), parts=parts or "",
+                        packed=base64.b64encode(pack(shown, arrays, level=9)).decode())
+    write_page(path, title, POLICY if parts else _STILL, ["explorer.css"], body, EXPLORER, "openPage")
 
 
 def check_name(path: str | Path) -> None:
