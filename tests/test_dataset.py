@@ -577,6 +577,24 @@ def test_check_remarks_on_images_that_look_like_masks_and_on_masks_of_several_ca
         find_dataset(decathlon)
 
 
+def test_check_says_of_test_images_that_were_not_unpacked_in_one_line(decathlon, capsys):
+    from csam_lite.cli import main
+
+    spoil(decathlon, test=[f"./imagesTs/t{number:02}.nii.gz" for number in range(16)])
+    write_nifti(decathlon / "imagesTs" / "t03.nii.gz", blob((40, 36, 5), np.random.default_rng(1))[0])
+    (decathlon / "imagesTs" / "t04.nii.gz").symlink_to("../.git/annex/objects/t04")
+    for folder, name in (("imagesTr", "notes.txt"), ("imagesTr", "._a.nii.gz"), ("labelsTr", "a.png"), ("labelsTr", "unlisted.nii.gz")):
+        (decathlon / folder / name).write_bytes(b"x")  # what lies about in such folders
+    assert main(["check", str(decathlon)]) == 0
+    said = capsys.readouterr().out
+    assert "15 images without masks are not there: t00, t01, t02, t04," in said and "No problems found" in said
+    assert row(decathlon, "volumes") == "5, 4 with masks"
+    (decathlon / "imagesTs" / "t03.nii.gz").write_bytes(b"x")  # but one that is there and damaged is a problem
+    assert [problem["case"] for problem in survey(decathlon, progress=False)[1]] == ["t03"]
+    spoil(decathlon, training=[])  # nothing but test images: then they are what the set is for
+    assert len(survey(decathlon, progress=False)[1]) == 16
+
+
 def test_a_name_that_is_too_long_for_the_system_is_one_line():
     for read in (read_scan, find_dataset):
         with pytest.raises(InputError, match="cannot be read .*; check the name"):

@@ -12,6 +12,8 @@ import sys
 import tarfile
 import threading
 import zipfile
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -762,6 +764,40 @@ def test_reliability_6_and_22_rude_servers_are_given_up_in_one_line(name, rude, 
     if name != "less than promised":
         assert download(f"{rude.url}/a", tmp_path / "a", md5(DATA)).read_bytes() == DATA
     assert not [thread for thread in threading.enumerate() if "download" in thread.name]
+
+
+def in_seconds(text):
+    """A value of Retry-After; "in 45 s" becomes the date of that moment."""
+    if not (text or "").startswith("in "):
+        return text
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=int(text.split()[1])), usegmt=True)
+
+
+@pytest.mark.parametrize("status, header, least, most", [
+    (503, "7", 7, 7), (429, " 30 ", 30, 30), (429, "60", 60, 60), (503, "in 45 s", 20, 45), (500, "5", 5, 5),
+    (429, "in -900 s", 1, 1), (429, "0", 1, 1), (503, "soon", 1, 1), (503, "-5", 1, 1), (429, "1e3", 1, 1), (503, "9" * 400, 1, 1),
+    (503, "Wed, 99 Foo 0000 99:99:99 GMT", 1, 1), (503, None, 1, 1)])
+def test_a_busy_server_is_given_the_time_that_it_asks_for(status, header, least, most, rude, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(module.time, "sleep", waits.append)
+
+    def behave(handler):
+        if len(rude.asked) == 1:
+            return send(handler, status=status, headers=[("Retry-After", in_seconds(header))] if header is not None else [])
+        send(handler, body=DATA)
+
+    rude.behave = behave
+    assert download(f"{rude.url}/a", tmp_path / "a", md5(DATA)).read_bytes() == DATA
+    assert len(waits) == 1 and least <= waits[0] <= most
+
+
+@pytest.mark.parametrize("header", ["61", "3600", "in 7200 s", "9" * 15])
+def test_a_busy_server_that_asks_for_too_much_time_is_named(header, rude, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited"))
+    rude.behave = partial(send, status=503, headers=[("Retry-After", in_seconds(header))])
+    with pytest.raises(InputError, match="the server is busy and asks for a wait of [0-9]+ s; then run again"):
+        download(f"{rude.url}/a", tmp_path / "a", md5(DATA))
+    assert len(rude.asked) == 1
 
 
 @pytest.mark.stress(trial="rude servers", found=6)

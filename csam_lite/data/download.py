@@ -18,6 +18,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PureWindowsPath
 from typing import IO
@@ -32,10 +34,16 @@ AGAIN = "run again, it resumes; or give a copy that you have (--archive FILE, in
 CHUNK = 1 << 18       # bytes read at a time
 LEAST_RATE = 1000     # bytes a second, on average over SLOW_SECONDS, below which we do not wait for a server
 SLOW_SECONDS = 60.0
+LONGEST_WAIT = 60.0   # seconds that we wait where a busy server asks for it; where it asks for more we give up
 
 
 class _Cut(Exception):
-    """The connection failed or ended early; another try may help."""
+    """The connection failed or ended early; another try may help, after `wait` seconds where the server asks
+    for them."""
+
+    def __init__(self, reason: object, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
 
 
 class _Pace:
@@ -66,9 +74,10 @@ def download(url: str, path: str | Path, md5: str | None = None, room: float = 1
 
     A cut download stays beside the target as `NAME.part`, and the next try asks for the missing bytes only
     (HTTP Range). `timeout` is in seconds; `tries` counts failures in a row in which the part did not grow
-    beyond its longest so far. `room` is the space for unpacking, in archive sizes. Raises InputError: no
-    connection, server error, a server that sends next to nothing, wrong md5 (the bad file is removed), not
-    enough disk space, another process that downloads to the same path.
+    beyond its longest so far. A busy server's Retry-After is kept to, up to LONGEST_WAIT seconds. `room` is
+    the space for unpacking, in archive sizes. Raises InputError: no connection, server error, a server that
+    sends next to nothing or asks for a longer wait, wrong md5 (the bad file is removed), not enough disk
+    space, another process that downloads to the same path.
     """
     path = Path(path)
     if path.exists():
@@ -106,11 +115,16 @@ def _fill(url: str, part: Path, room: float, timeout: float, tries: int) -> None
             failures = 1 if _size(part) > longest else failures + 1
             # a server that lets us start anew each time makes no progress
             longest = max(longest, _size(part))
+            if error.wait > LONGEST_WAIT:
+                raise InputError(
+                    f"{url}: the server is busy and asks for a wait of {error.wait:.0f} s; then {AGAIN}"
+                ) from error
             if failures == tries or pace.is_slow():
                 raise InputError(
                     f"{url}: the download failed ({' '.join(str(error).split())}); {AGAIN}"
                 ) from error
-            time.sleep(failures)
+            pace.start += error.wait  # the server's own wish, which makes it no slower
+            time.sleep(max(failures, error.wait))
 
 
 def fetch(archive: str | Path | None, url: str, path: str | Path, md5: str, room: float = 1.0) -> Path:
@@ -274,7 +288,7 @@ def _receive(url: str, part: Path, room: float, timeout: float, pace: _Pace) -> 
             with _writing(part):
                 open(part, "wb").close()
         if error.code in (408, 416, 429) or error.code >= 500:
-            raise _Cut(error) from error
+            raise _Cut(error, _asked_wait(error.headers.get("Retry-After"))) from error
         reason = " ".join(str(error.reason).split())
         raise InputError(
             f"{url}: the server answers {error.code} {reason}; correct the address (--url) or use "
@@ -302,6 +316,20 @@ def _receive(url: str, part: Path, room: float, timeout: float, pace: _Pace) -> 
 def _length(header: str | None) -> int:
     """The bytes that a server promises; 0 where it promises none, or no sensible number."""
     return int(header) if header and len(header) < 16 and header.isascii() and header.isdigit() else 0
+
+
+def _asked_wait(header: str | None) -> float:
+    """The seconds for which a server asks us to wait, in either form of Retry-After; 0 where it asks for
+    none."""
+    if not header:
+        return 0.0
+    if seconds := _length(header.strip()):
+        return float(seconds)
+    try:
+        moment = parsedate_to_datetime(header)
+        return max((moment - datetime.now(moment.tzinfo)).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):  # no date
+        return 0.0
 
 
 def _body(response: HTTPResponse, pace: _Pace) -> Iterator[bytes]:

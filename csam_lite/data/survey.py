@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +33,11 @@ def survey(folder: str | Path, one_zone: str = "error", progress: bool = True,
     """Read every case of a folder. Returns (facts, problems).
 
     facts: rows {fact, value} that describe the set. problems: rows {case, problem} as training would meet
-    them. Raises InputError where the folder itself cannot be understood.
+    them. Images without masks that are listed in a set with masks and are not there, such as test images that
+    were not unpacked, are a fact and no problem. Raises InputError where the folder itself cannot be
+    understood.
     """
-    dataset = find_dataset(folder)
+    dataset, absent = _without_absent(find_dataset(folder))
     problems = [{"case": "all", "problem": doubt} for doubt in dataset.doubts]
     seen, remarks = [], Remarks()
     for case in progress_bar(
@@ -46,7 +48,21 @@ def survey(folder: str | Path, one_zone: str = "error", progress: bool = True,
                 seen.append(_seen(scan, len(dataset.labels) + 1))
         except InputError as error:
             problems.append({"case": case.name, "problem": str(error)})
-    return _description(dataset, seen, remarks), problems
+    facts = _description(dataset, seen, remarks)
+    if absent:
+        value = f"{len(absent)} images without masks are not there: {some(absent)} (remark, no problem)"
+        facts.append({"fact": "remark on images not there", "value": value})
+    return facts, problems
+
+
+def _without_absent(dataset: Dataset) -> tuple[Dataset, list[str]]:
+    """The data set without the cases that have neither a mask nor an image file, and the names of those. All
+    cases stay where none has a mask."""
+    absent = {case.name for case in dataset.cases if not case.label and not case.image.exists()}
+    if not any(case.label for case in dataset.cases):
+        absent = set()
+    cases = tuple(case for case in dataset.cases if case.name not in absent)
+    return replace(dataset, cases=cases), sorted(absent)
 
 
 def _seen(scan: Scan, classes: int) -> _Seen:
