@@ -34,7 +34,7 @@ AGAIN = "run again, it resumes; or give a copy that you have (--archive FILE, in
 CHUNK = 1 << 18       # bytes read at a time
 LEAST_RATE = 1000     # bytes a second, on average over SLOW_SECONDS, below which we do not wait for a server
 SLOW_SECONDS = 60.0
-LONGEST_WAIT = 60.0   # seconds that we wait where a busy server asks for it; where it asks for more we give up
+LONGEST_WAIT = 60.0   # seconds that we wait where a busy server asks for it; if it asks for more, we give up
 
 
 class _Cut(Exception):
