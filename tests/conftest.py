@@ -1,6 +1,5 @@
 """Fixtures. Tests on the released modules or on real scans skip, with the reason, where the folder `../shared` is missing."""
 
-import contextlib
 import json
 import locale
 import os
@@ -14,7 +13,6 @@ if os.environ.get("PYTEST_XDIST_WORKER"):  # before torch: two workers on two co
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SEED = int(os.environ.get("CSAM_LITE_TEST_SEED", np.random.SeedSequence().entropy % 10**6))  # of all random trials
@@ -28,30 +26,15 @@ def shared():
     return SHARED
 
 
+LONGEST = ("test_course.py", "test_explore_browser.py")  # these begin, so that both workers end at about the same time
+
+
 def pytest_collection_modifyitems(items):
-    """The longest file begins, and files with `timing` tests come last, those tests at their end: see `alone`."""
-    clocks = {item.path for item in items if is_timing(item)}
-    items.sort(key=lambda item: (item.path.name != "test_course.py", item.path in clocks, item.path, is_timing(item)))
+    """The longest files come first; in each file the tests on clocks come last."""
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path, item.get_closest_marker("timing") is not None))
     for item in items:
         if (trial := item.get_closest_marker("stress")) and trial.kwargs:
             item.user_properties.append(("stress", trial.kwargs))  # reaches stress.py from either worker
-
-
-def is_timing(item):
-    """Whether the test's verdict depends on the clock."""
-    return item.get_closest_marker("timing") is not None
-
-
-@pytest.fixture(autouse=True)
-def alone(request, tmp_path_factory):
-    """A `timing` test waits for the test of the other worker, and no other begins meanwhile."""
-    mine, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
-    wanted = [f"gw{i}" for i in range(workers)] if is_timing(request.node) else [mine] if mine else []
-    folder = tmp_path_factory.getbasetemp().parent  # of all workers of this run
-    with contextlib.ExitStack() as locks:
-        for worker in wanted:
-            locks.enter_context(FileLock(folder / f"{worker}.lock"))
-        yield
 
 
 @pytest.fixture

@@ -601,7 +601,6 @@ def test_a_name_that_is_too_long_for_the_system_is_one_line():
             read("a" * 5000 + ".nii.gz")
 
 
-@pytest.mark.timing
 def test_a_float_image_among_the_masks_is_refused_in_a_moment(tmp_path):
     """It took 13 s where each value was looked up in a range."""
     import time

@@ -261,7 +261,6 @@ def processor_seconds(name):
     return total
 
 
-@pytest.mark.timing
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what a thread has used")
 def test_times(browser, page_file, phantom, request):
     """Medians over drops of 24 slices and over interventions. The verdict is on the worker's share of the processors, because clocks

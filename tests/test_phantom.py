@@ -35,7 +35,6 @@ def folder(tmp_path_factory):
     return write_phantoms(tmp_path_factory.mktemp("set") / "phantoms", count=3, seed=5, progress=False)
 
 
-@pytest.mark.timing
 def test_a_phantom_takes_about_half_a_second_of_computing(tmp_path):
     start = time.process_time()
     write_phantoms(tmp_path, count=3, seed=5, progress=False)

@@ -121,7 +121,6 @@ def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path):
     assert apart(tmp_path / "one", tmp_path / "two") < 1e-5  # sums in another order: not bit by bit
 
 
-@pytest.mark.timing
 def test_the_minutes_are_a_budget(phantoms, tmp_path):
     trainer = Trainer.prepare(config(phantoms, tmp_path / "run", epochs=10_000, minutes=0.05), progress=False)
     trainer.fit()
