@@ -5,14 +5,17 @@ Plain pytest runs the quick commands; -m stress all of them.
 """
 
 import builtins
+import importlib
 import io
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import TINY
+from test_download import md5, msd_archive, promise12_archive, prostate158_archive
 
 from csam_lite.cli import main
 
@@ -38,7 +41,8 @@ COMMANDS = {  # what is written into `out`; True: quick
     "evaluate": (True, lambda out, run, data: ["evaluate", run, "--masks", out / "masks", "--csv", out / "t.csv"]),
     "predict": (True, lambda out, run, data: ["predict", scan(data), out / "m.nii.gz", "--run", run, "--uncertainty", out / "u.nii.gz",
                                               "--draws", 2]),
-    "explore": (True, lambda out, run, data: ["explore", run, scan(data), "--out", out / "p.html", "--draws", 2]),
+    "explore --no-live": (True, lambda out, run, data: ["explore", run, scan(data), "--out", out / "p.html", "--draws", 2, "--no-live"]),
+    "explore": (False, lambda out, run, data: ["explore", run, scan(data), "--out", out / "p.html", "--draws", 2]),
     "gates": (True, lambda out, run, data: ["gates", run, "--volumes", 2, "--csv", out / "g.csv"]),
     "coverage": (True, lambda out, run, data: ["coverage", "--repeats", 1, "--csv", out / "c.csv"]),
     "tables": (True, lambda out, run, data: ["tables", "--out", out / "t.md"]),
@@ -49,8 +53,48 @@ COMMANDS = {  # what is written into `out`; True: quick
     "course --copy": (True, lambda out, run, data: ["course", "--copy", out / "nb"]),
     "course": (False, lambda out, run, data: ["course", "--out", out / "course", "00"]),
     "lab release": (True, lambda out, run, data: ["lab", "release", "02", "--nbgrader", "--out", out / "lab"]),
+    "site": (True, lambda out, run, data: ["site", out / "site"]),
+    "bench": (True, lambda out, run, data: ["bench", "--pixels", 16, "--levels", 1, "--slices", 2, "--repeats", 1, "--growth", out / "g.png"]),
+    "demo": (False, lambda out, run, data: ["demo", "--volumes", 4, "--out", out / "demo"]),
+    "get_msd_prostate.py": (True, lambda out, run, data: [*script("get_msd_prostate", msd_archive(out.parent / "msd.tar"), out),
+                                                          "--one-zone", "remap"]),
+    "get_prostate158.py": (True, lambda out, run, data: [*script("get_prostate158", prostate158_archive(out.parent / "a.zip")[0], out),
+                                                         "--channels", "t2+adc"]),
+    "get_promise12.py": (True, lambda out, run, data: script("get_promise12", promise12_archive(out.parent / "p.zip")[0], out)),
+    "make_phantom.py": (False, lambda out, run, data: ["make_phantom", "--volumes", 1, "--out", out / "set"]),
     "lab grade": (False, lambda out, run, data: ["lab", "grade", hand_in(out.parent / "in"), "--csv", out / "g.csv", "--jobs", 1, "--seed", 3]),
 }
+
+
+def script(name, archive, out):
+    """The call of a script of data_scripts/ for an archive on this disk."""
+    return [name, "--archive", archive, "--md5", md5(archive.read_bytes()), "--out", out / "set"]
+
+
+def call(arguments):
+    """The exit code of a command, or of a script of data_scripts/."""
+    if arguments[0].startswith(("get_", "make_")):
+        return importlib.import_module(arguments[0]).main(arguments[1:])
+    return main(arguments)
+
+
+def small(monkeypatch):
+    """Make the long commands short; what they write stays."""
+    from csam_lite.course import demo as demo_module
+    from csam_lite.course.site import build
+    from csam_lite.experiments import benchmark
+
+    def generate(work):
+        for name in ("sitemap.xml", "index.html", "in/page.html"):
+            (work / "site" / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / "site" / name).write_text("x", encoding="utf-8")
+
+    grown = [{"axis": axis, "size": size, "voxels": size, "milliseconds": size} for axis in ("S", "C") for size in (1, 2, 4)]
+    monkeypatch.setattr(build, "write_markdown", lambda *_: None)
+    monkeypatch.setattr(build, "_generate", generate)
+    monkeypatch.setattr(demo_module, "demo", partial(demo_module.demo, epochs=1, pixels=32, levels=3, base_channels=4))
+    monkeypatch.setattr(benchmark, "growth", lambda **_: grown)
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "data_scripts")
 
 
 def scan(data):
@@ -114,7 +158,7 @@ def fill_at_every_write(arguments, disk, folder, capsys, most=100):
             arguments = [*arguments, "--resume"]
         disk.opened.clear()
         capsys.readouterr()
-        code, said = main([str(argument) for argument in arguments]), capsys.readouterr().err
+        code, said = call([str(argument) for argument in arguments]), capsys.readouterr().err
         if len(disk.opened) < disk.full:
             assert code == 0, said
             assert not left_parts(folder)
@@ -131,7 +175,11 @@ def fill_at_every_write(arguments, disk, folder, capsys, most=100):
     raise AssertionError("never done")
 
 
-def try_command(name, disk, run, phantoms, tmp_path, capsys):
+def try_command(name, disk, run, phantoms, tmp_path, capsys, monkeypatch):
+    small(monkeypatch)
+    arguments = COMMANDS[name][1](tmp_path / "out", run.folder, phantoms)
+    if name == "demo":  # its phantoms and its training are tried above
+        assert call([str(argument) for argument in arguments]) == 0
     if name == "page":
         from csam_lite.inference.export import export
 
@@ -139,16 +187,30 @@ def try_command(name, disk, run, phantoms, tmp_path, capsys):
     if name == "compare --collect":
         written(tmp_path / "plan.toml", PLAN.format(data=str(phantoms), out=str(tmp_path / "out" / "p")))
         assert main(["compare", str(tmp_path / "plan.toml"), "--part", "1/1"]) == 0
-    arguments = COMMANDS[name][1](tmp_path / "out", run.folder, phantoms)
     assert fill_at_every_write(arguments, disk, tmp_path, capsys) >= 1
 
 
 @pytest.mark.parametrize("name", [name for name, (quick, _) in COMMANDS.items() if quick])
-def test_a_disk_that_is_full_at_any_write_of(name, disk, run, phantoms, tmp_path, capsys):
-    try_command(name, disk, run, phantoms, tmp_path, capsys)
+def test_a_disk_that_is_full_at_any_write_of(name, disk, run, phantoms, tmp_path, capsys, monkeypatch):
+    try_command(name, disk, run, phantoms, tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.stress(trial="disk full at every write of a command", found=0))
                                   for name in COMMANDS])
-def test_a_disk_that_is_full_at_any_write_of_every_command(name, stress, disk, run, phantoms, tmp_path, capsys):
-    try_command(name, disk, run, phantoms, tmp_path, capsys)
+def test_a_disk_that_is_full_at_any_write_of_every_command(name, stress, disk, run, phantoms, tmp_path, capsys, monkeypatch):
+    try_command(name, disk, run, phantoms, tmp_path, capsys, monkeypatch)
+
+
+def test_a_full_disk_of_temporary_files_is_named(disk, tmp_path, monkeypatch, capsys):
+    small(monkeypatch)
+    (tmp_path / "out" / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "out" / "tmp"))
+    disk.full = 1
+    assert main(["site", str(tmp_path / "site")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}/out/tmp: temporary files cannot be written there (No space left on device); free some space")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    assert main(["site", str(tmp_path / "site")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}/nowhere: temporary files cannot be written there (No such file or directory); free some space")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["out", "tmp"]

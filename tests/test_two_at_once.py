@@ -27,7 +27,23 @@ from csam_lite.data.public_sets import get_msd_prostate
 from csam_lite.common.errors import InputError
 
 
+def quick_site():
+    """Leave out the pages of a site and the program that makes them: a second, and a page that says whose it is."""
+    from csam_lite.course.site import build
+
+    def generate(work):
+        (work / "site").mkdir()
+        for name in ("sitemap.xml", "index.html"):
+            (work / "site" / name).write_text(str(os.getpid()), encoding="utf-8")
+        time.sleep(1)
+
+    build.write_markdown, build._generate = lambda *_: None, generate
+
+
 def command(arguments):
+    if arguments[0] == "quick site":
+        quick_site()
+        arguments[0] = "site"
     if arguments[0] != "msd":
         return main(arguments)
     try:
@@ -75,7 +91,7 @@ def files_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("some", [("predict", "phantom"), pytest.param(None, marks=pytest.mark.stress(
+@pytest.mark.parametrize("some", [("predict", "phantom", "lab release"), pytest.param(None, marks=pytest.mark.stress(
     trial="two processes at once", found=18, count=9))])
 def test_two_processes_write_one_file_or_folder(some, run, phantoms, tmp_path, request):
     if some is None and "stress" not in request.config.option.markexpr:
@@ -107,12 +123,17 @@ def test_two_processes_write_one_file_or_folder(some, run, phantoms, tmp_path, r
         assert both[name] in (first[name], second[name]), name
 
 
-def test_two_gradings_into_one_table(tmp_path):
+def test_two_gradings_into_one_table_and_two_sites_in_one_folder(tmp_path):
     hand_in(tmp_path / "in")
     grade = ["lab", "grade", tmp_path / "in", "--csv", tmp_path / "g.csv", "--jobs", 1]
-    codes, texts = attempt({"grade": (grade, grade)}, tmp_path)["grade"]
-    assert sorted(codes) == [0, 2] and "another process is grading into this table" in "".join(texts)
+    site = ["quick site", tmp_path / "site"]
+    answers = attempt({"grade": (grade, grade), "site": (site, site), "site again": (site, site)}, tmp_path)
+    for name, says in (("grade", "is grading into this table"), ("site", "is building this site"), ("site again", "is building this site")):
+        codes, texts = answers[name]
+        assert sorted(codes) == [0, 2] and f"another process {says}" in "".join(texts)
     assert len((tmp_path / "g.csv").read_text(encoding="utf-8").splitlines()) == 2
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "site").iterdir()}
+    assert pages.keys() == {"sitemap.xml", "index.html"} and len(set(pages.values())) == 1
 
 
 def test_two_choices_for_one_public_set(tmp_path, request):

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ _HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[
 ]  # process numbers of another machine say nothing here
 _PART = re.compile(r"\.part-([A-Za-z0-9]*)-(\d+)-")
 _OLD = 7 * 24 * 3600  # seconds after which nobody is still writing
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -40,12 +42,30 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         part.chmod(0o666 & ~mask)  # some writers make files that nobody else may read
         os.replace(part, path)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "free some space, or choose another folder" if full else "choose another folder or name"
+        advice = f"{'free some space, or ' if error.errno in _FULL else ''}choose another folder or name"
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from error
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new folder for temporary files, and remove it at the end.
+
+    Raises InputError where it cannot be made, or where its disk becomes full during the block.
+    """
+    made = False
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            made = True
+            yield Path(folder)
+    except OSError as error:
+        if made and (error.errno not in _FULL or error.filename):
+            raise
+        where = tempfile.tempdir or "the folder for temporary files"
+        raise InputError(f"{where}: temporary files cannot be written there ({error.strerror or error}); "
+                         "free some space, or name another folder in the variable TMPDIR") from error
 
 
 def make_folder(path: str | Path) -> Path:

@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from csam_lite.common.errors import InputError, first_line
+from csam_lite.common.files import temporary_folder
 from csam_lite.common.locks import only_process
 from csam_lite.common.tables import markdown
 from csam_lite.course.notebooks import PACKAGE, choose, find_notebooks, printed, store, tagged
@@ -202,9 +202,9 @@ def _run_process(source: Path, target: Path, parameters: dict, timeout: float) -
     """
     # The kernel must find this very package, because otherwise the setup cell installs another one.
     search_path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
-    with (tempfile.TemporaryDirectory() as private,
+    with (temporary_folder() as private,
           open(target.parent / "log.txt", "w", encoding="utf-8") as log):
-        kernel = Path(private) / "kernel"
+        kernel = private / "kernel"
         arguments = [str(source), str(target), json.dumps(parameters), str(kernel)]
         call = [sys.executable, "-m", "csam_lite.course.execute", *arguments]
         process = subprocess.Popen(call, cwd=target.parent, env=os.environ | {"PYTHONPATH": search_path},

@@ -11,10 +11,10 @@ import gzip
 import json
 import re
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from csam_lite.common.errors import InputError, first_line
+from csam_lite.common.files import temporary_folder
 from csam_lite.explorer.examine import Examination
 from csam_lite.explorer.runtime import LICENCE, Runtime
 from csam_lite.explorer.script import WORKER, joined_script
@@ -38,9 +38,9 @@ def exported(network: Run | str | Path) -> Exported:
 
     Raises InputError as `export` does, and for a file that is missing or not of this version.
     """
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         is_file = isinstance(network, (str, Path))
-        path = Path(network) if is_file else export(network, Path(folder) / "network.onnx")[0]
+        path = Path(network) if is_file else export(network, folder / "network.onnx")[0]
         try:
             facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             contents = Exported(path.read_bytes(), facts)
@@ -63,8 +63,8 @@ def exported_view(view: Examination) -> Exported:
     S, *rest = view.x.shape
     D = min(S, getattr(view.network, "num_slices", S))
     program, interface = onnx_program(view.network, (D, *rest), any_depth=False)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
+    with temporary_folder() as folder:
+        path = folder / "network.onnx"
         program.save(str(path), external_data=False)
         return Exported(path.read_bytes(), interface)
 

@@ -15,7 +15,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from csam_lite.common.errors import InputError, printable
-from csam_lite.common.files import whole_file
+from csam_lite.common.files import temporary_folder, whole_file
 from csam_lite.common.locks import only_process
 from csam_lite.common.tables import write_csv
 from csam_lite.course.lab.exercises import (
@@ -243,7 +242,7 @@ def _run_worker(tasks: list[dict], seconds: float, megabytes: int,
     """
     results: dict[str, tuple[bool, str]] = {}
     running, broken = "", "the grading process did not start"
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with temporary_folder() as folder:
         process = _start_worker(folder, seed)
         lines: queue.Queue = queue.Queue()
         work = {"megabytes": megabytes, "seconds": seconds, "exercises": tasks}
@@ -280,12 +279,13 @@ def _run_worker(tasks: list[dict], seconds: float, megabytes: int,
     return results
 
 
-def _start_worker(folder: str, seed: int) -> subprocess.Popen:
+def _start_worker(folder: Path, seed: int) -> subprocess.Popen:
     search_path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
     kept = ("PATH", "SYSTEMROOT", "LANG", "TMPDIR")  # no secret in an answer's environment
     environment = {name: os.environ[name] for name in kept if name in os.environ}
-    environment |= {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "HOME": folder,
-                    "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "CSAM_LITE_SEED": str(seed)}
+    environment |= {"PYTHONPATH": search_path, "HOME": str(folder), "OMP_NUM_THREADS": "1",
+                    "MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1",
+                    "CSAM_LITE_SEED": str(seed)}
     return subprocess.Popen(
         [sys.executable, "-m", "csam_lite.course.lab.worker"], cwd=folder, env=environment, encoding="utf-8",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -8,12 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
 
 from csam_lite.common.errors import InputError
+from csam_lite.common.files import temporary_folder
 from csam_lite.common.locks import only_process
 from csam_lite.course.notebooks import PACKAGE, choose, find_notebooks
 from csam_lite.course.site.markdown import notebook_markdown, prose
@@ -55,12 +55,12 @@ def build_site(out: str | Path, notebooks: str | Path | None = None) -> Path:
         raise InputError(f"{root}: has no README.md, the front page; run this in a clone of the repository")
     part = out.with_name(f".part-{out.name}")
     busy = f"{out}: another process is building this site; wait for it, or choose another folder"
-    with only_process(part, busy), tempfile.TemporaryDirectory() as workshop:
-        work = Path(workshop)
+    with only_process(part, busy):
         try:
-            write_markdown(work / "docs", root, Path(notebooks) if notebooks else find_notebooks())
-            _generate(work)
-            _replace(out, work / "site", part)
+            with temporary_folder() as work:
+                write_markdown(work / "docs", root, Path(notebooks) if notebooks else find_notebooks())
+                _generate(work)
+                _replace(out, work / "site", part)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return out
@@ -110,7 +110,7 @@ def write_markdown(docs: Path, root: Path, notebooks: Path) -> None:
 
 def write_live_page(path: Path) -> None:
     """Write the explorer of the shipped network on a phantom that it was not trained on."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         run, dataset = pretrained(), find_dataset(write_phantoms(folder, count=1, seed=5000, progress=False))
         scan = dataset.read(dataset.cases[0])
         scan.image = scan.image[:, [dataset.channels.index(name) for name in run.facts.channels]]
