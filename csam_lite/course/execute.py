@@ -131,7 +131,9 @@ def _cpu_seconds() -> float:
 def _check_ours(out: Path) -> None:
     """Raises InputError for a folder that holds something other than a run of the course."""
     try:
-        ours = not out.exists() or out.is_dir() and ((out / MARK).exists() or not any(out.iterdir()))
+        # one look, because another process may put the mark there between two
+        names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+        ours = MARK in names or not names and (out.is_dir() or not out.exists())
     except OSError as error:
         raise InputError(f"{out}: cannot be read ({error.strerror}); choose another --out") from error
     if not ours:

@@ -49,7 +49,8 @@ def build_site(out: str | Path, notebooks: str | Path | None = None) -> Path:
     Raises InputError where a notebook has no outputs, `out` holds something else, or zensical cannot build.
     """
     out, root = Path(out).resolve(), PACKAGE.parent
-    if out.is_dir() and any(out.iterdir()) and not (out / "sitemap.xml").exists():
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if names and "sitemap.xml" not in names:
         raise InputError(f"{out}: holds other files; give a new folder, so that nothing is lost")
     if not (root / "README.md").exists():
         raise InputError(f"{root}: has no README.md, the front page; run this in a clone of the repository")
