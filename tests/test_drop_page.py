@@ -4,6 +4,7 @@ Times are those of the browser. They stand, after a run, in .pytest_cache/v/csam
 """
 
 import gzip
+import json
 import os
 import shutil
 import statistics
@@ -25,6 +26,7 @@ from csam_lite.data.dataset import find_dataset
 from csam_lite.explorer import runtime as runtime_module
 from csam_lite.explorer.drop_page import write_drop_page
 from csam_lite.explorer.examine import examine
+from csam_lite.explorer.live import exported
 from csam_lite.explorer.runtime import SHA256, VERSION, runtime
 from csam_lite.inference.predict import network_input, predict, read_for
 from csam_lite.training.run import pretrained
@@ -246,6 +248,24 @@ def test_a_network_that_was_not_exported_here(tmp_path, package):
             (tmp_path / "net.json").write_text(content, encoding="utf-8")
         with pytest.raises(InputError, match="net.onnx: (is no exported network|was exported by an older version)"):
             write_drop_page(tmp_path / "net.onnx", tmp_path / "page.html", package)
+
+
+def test_a_damaged_export_makes_no_page(shipped_network, tmp_path, seed):
+    """Of the network, of its description, or two files that do not belong together."""
+    rng = np.random.default_rng(seed)
+    onnx, facts = shipped_network.read_bytes(), json.loads(shipped_network.with_suffix(".json").read_text(encoding="utf-8"))
+    flipped = bytearray(onnx)
+    flipped[int(rng.integers(len(onnx)))] ^= 1 << int(rng.integers(8))
+    changes = [{"labels": {"1": 5}}, {"spacing": float("nan")}, {"slices": {"least": 1, "most": 6}}, {"gates": []}, {"sha256": 5}]
+    for content, text in [(bytes(flipped), json.dumps(facts)), (onnx[:-9], json.dumps(facts)), (onnx, "[" * 100_000),
+                          *((onnx, json.dumps(facts | change)) for change in changes)]:
+        (tmp_path / "net.onnx").write_bytes(content)
+        (tmp_path / "net.json").write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match="net.onnx: (it or the .json beside it was damaged|is no exported network)"):
+            exported(tmp_path / "net.onnx")
+    (tmp_path / "net.onnx").write_bytes(onnx)
+    (tmp_path / "net.json").write_text(json.dumps(facts, indent=4), encoding="utf-8")  # in other lines: the same description
+    assert exported(tmp_path / "net.onnx").onnx == onnx
 
 
 def processor_seconds(name):

@@ -47,6 +47,14 @@ def test_parts_of_other_machines_go_after_a_week_and_other_hidden_files_never(tm
     assert sorted(path.name for path in tmp_path.iterdir()) == [".keep", ".part-notes", ".part-otherhost-2-b", "x"]
 
 
+@pytest.mark.parametrize("name", ["n" * 248 + ".nii.gz", "ä" * 120 + ".nii.gz", "y" * 255])
+def test_a_file_may_have_as_long_a_name_as_the_system_takes(name, tmp_path):
+    with whole_file(tmp_path / name) as part:
+        assert part.name.endswith(name[-7:]) and part.name.startswith(".part-")
+        part.write_text("whole", encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     (tmp_path / "x").write_text("old", encoding="utf-8")
     with pytest.raises(InputError, match="x: cannot be written .*choose another folder"), whole_file(tmp_path / "x") as part:

@@ -5,6 +5,7 @@ import itertools
 import nibabel
 import numpy as np
 import pytest
+import torch
 from conftest import write_nifti
 
 from csam_lite.data.scan import read_scan, write_like
@@ -81,6 +82,23 @@ def test_channels_and_single_slices(tmp_path):
     scan = read_scan(write_nifti(tmp_path / "x.nii.gz", voxels))
     assert scan.image.shape == (1, 2, 8, 9) and scan.shape == (9, 8, 1)
     assert read_scan(write_nifti(tmp_path / "vector.nii.gz", voxels[:, :, :, None])).image.shape == (1, 2, 8, 9)
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 6), (7, 1, 6), (7, 6, 1), (1, 6, 1), (6, 1, 1)])
+def test_an_axis_of_one_voxel_that_is_turned_round_is_taken_by_torch(shape, tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    values = np.random.default_rng(0).integers(0, 3, shape)
+    for directions in itertools.product((-1, 1), repeat=3):
+        affine = np.diag([0.5, 0.6, 3, 1.0]) @ np.diag([*directions, 1])
+        image = write_nifti(tmp_path / "i.nii.gz", values.astype(np.float32), affine)
+        mask = write_nifti(tmp_path / "l.nii.gz", values.astype(np.uint8), affine)
+        for suffix in (".nii.gz", ".nrrd"):
+            for path in (image, mask):
+                if suffix != ".nii.gz":
+                    sitk.WriteImage(sitk.ReadImage(str(path)), str(path).replace(".nii.gz", suffix))
+            scan = read_scan(tmp_path / f"i{suffix}", tmp_path / f"l{suffix}")
+            for array in (scan.image[:, 0], scan.label):
+                np.testing.assert_array_equal(scan.to_file_axes(torch.from_numpy(array).numpy()), values)
 
 
 def test_the_label_follows_its_image(tmp_path):

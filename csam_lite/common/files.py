@@ -19,6 +19,7 @@ _HOST = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[
 ]  # process numbers of another machine say nothing here
 _PART = re.compile(r"\.part-([A-Za-z0-9]*)-(\d+)-")
 _OLD = 7 * 24 * 3600  # seconds after which nobody is still writing
+LONGEST_NAME = 255  # bytes of the name of a file, on most systems
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -33,7 +34,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if not path.name:
         raise InputError(f"{path}: is a folder; give the name of a file")
-    part = path.with_name(f".part-{_HOST}-{os.getpid()}-{path.name}")
+    start = f".part-{_HOST}-{os.getpid()}-"
+    part = path.with_name(start + _end_of(path.name, LONGEST_NAME - len(start)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left_parts(path.parent)
@@ -47,6 +49,13 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def _end_of(name: str, most: int) -> str:
+    """The end of a name, of at most `most` bytes."""
+    while len(os.fsencode(name)) > most:
+        name = name[1:]
+    return name
 
 
 @contextmanager

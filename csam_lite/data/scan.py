@@ -110,7 +110,7 @@ def read_scan(
     axis_of = np.argsort(transform[:, 0])  # which file axis became S, H, W
     voxels = nibabel.apply_orientation(voxels, transform)  # (S, H, W, C)
     scan = Scan(
-        path=Path(image_path), image=np.ascontiguousarray(np.moveaxis(voxels, 3, 1)), affine=geometry.affine,
+        path=Path(image_path), image=_in_order(np.moveaxis(voxels, 3, 1)), affine=geometry.affine,
         spacing=tuple(float(mm) for mm in voxel_size(geometry.affine)[axis_of]), shape=geometry.shape,
         transform=transform, geometry=geometry)
     if label_path is not None:
@@ -227,4 +227,13 @@ def _read_label(path: Path, scan: Scan, labels: Mapping[int, str] | None) -> np.
                 f"({', '.join(map(str, [0, *labels][:9]))}); correct the mask, or declare them in "
                 "dataset.json"
             )
-    return np.ascontiguousarray(nibabel.apply_orientation(values, scan.transform))
+    return _in_order(nibabel.apply_orientation(values, scan.transform))
+
+
+def _in_order(array: np.ndarray) -> np.ndarray:
+    """The array with its values in memory in the order of its axes, as torch reads them.
+
+    For numpy, an axis of one voxel that was turned round is in order; torch refuses it.
+    """
+    array = np.ascontiguousarray(array)
+    return array if min(array.strides) > 0 else array.copy()

@@ -18,7 +18,7 @@ from csam_lite.common.files import temporary_folder
 from csam_lite.explorer.examine import Examination
 from csam_lite.explorer.runtime import LICENCE, Runtime
 from csam_lite.explorer.script import WORKER, joined_script
-from csam_lite.inference.export import export, onnx_program
+from csam_lite.inference.export import checksum, export, onnx_program
 from csam_lite.training.run import Run
 
 # What such a page may do: run its own scripts, workers made of them and WebAssembly; no request of any kind.
@@ -36,7 +36,7 @@ class Exported(NamedTuple):
 def exported(network: Run | str | Path) -> Exported:
     """A trained Run, or a file that `export` wrote (OUT.onnx with OUT.json beside it), as Exported.
 
-    Raises InputError as `export` does, and for a file that is missing or not of this version.
+    Raises InputError as `export` does, and for a file that is missing, damaged or not of this version.
     """
     with temporary_folder() as folder:
         is_file = isinstance(network, (str, Path))
@@ -44,14 +44,15 @@ def exported(network: Run | str | Path) -> Exported:
         try:
             facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             contents = Exported(path.read_bytes(), facts)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(
                 f"{path}: is no exported network with its .json beside it ({first_line(error)}); "
                 "write both with: python -m csam_lite export RUN OUT.onnx") from error
-    is_whole = isinstance(facts, dict) and "features" in facts and all(
-        "normal" in gate for gate in facts["gates"])
-    if not is_whole:
+    if not isinstance(facts, dict) or "sha256" not in facts:
         raise InputError(f"{path}: was exported by an older version, which wrote less; export it again")
+    if facts["sha256"] != checksum(*contents):
+        raise InputError(f"{path}: it or the .json beside it was damaged or changed, or they belong to two "
+                         "networks; export it again")
     return contents
 
 

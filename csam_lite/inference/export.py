@@ -13,6 +13,7 @@ OUT.json beside it says what the file reads and answers, and what a program need
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import warnings
@@ -132,9 +133,17 @@ def export(run: Run, path: str | Path) -> tuple[Path, Path]:
     described = path.with_suffix(".json")
     with whole_file(path) as network_part, whole_file(described) as json_part:
         program.save(str(network_part), external_data=False)
-        text = json.dumps(description(run) | interface, indent=1) + "\n"
-        json_part.write_text(text, encoding="utf-8")
+        facts = description(run) | interface
+        facts["sha256"] = checksum(network_part.read_bytes(), facts)
+        json_part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return path, described
+
+
+def checksum(onnx: bytes, facts: dict) -> str:
+    """The sha256 of an exported network and its description together, in hexadecimal. It finds damage, and
+    two files that do not belong together."""
+    rest = {name: value for name, value in facts.items() if name != "sha256"}
+    return hashlib.sha256(onnx + json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def onnx_program(network: nn.Module, shape: tuple[int, int, int, int],
