@@ -4,6 +4,8 @@ import gzip
 import os
 import re
 import struct
+import subprocess
+import sys
 import tracemalloc
 
 import nibabel
@@ -136,7 +138,7 @@ def test_other_formats_are_read_through_simpleitk(tmp_path):
         np.testing.assert_allclose(other.affine, scan.affine, atol=1e-4)
         np.testing.assert_array_equal(other.image, scan.image)
     (tmp_path / "broken.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
-    assert "SimpleITK cannot read it" in refusal(tmp_path / "broken.mha")
+    assert "does not say in its first 1048576 bytes where its voxels are" in refusal(tmp_path / "broken.mha")
 
 
 def test_without_simpleitk_the_conversion_is_named(tmp_path, monkeypatch):
@@ -178,6 +180,43 @@ def test_reliability_10_a_lying_header_of_another_format_takes_no_memory(name, t
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert refusal(tmp_path / name)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+METAIMAGE, NRRD = LYING["x.mhd"] % (4, 4, 3), LYING["x.nhdr"] % (4, 4, 3)
+READ_BY_NAME = """
+import sys
+from csam_lite.common.errors import InputError
+from csam_lite.data.scan import read_scan
+for path in sys.argv[1:]:
+    try:
+        print(read_scan(path).image.shape, flush=True)
+    except InputError as error:
+        print(error, flush=True)
+"""
+
+
+def test_a_name_of_a_file_of_voxels_ends_no_process(tmp_path):
+    """ITK gives these names to printf: %s, %n and %999d ended Python itself."""
+    folder = tmp_path / "50%s"  # of a folder, no % does harm
+    folder.mkdir()
+    voxels = np.arange(48, dtype=np.int16).tobytes()
+    for name, content in {"x.raw": voxels, "s1.raw": voxels[:32], "s2.raw": voxels[32:64], "s3.raw": voxels[64:], "%s.raw": voxels}.items():
+        (folder / name).write_bytes(content)
+    bad = ["%s.raw", "%s%s%n.raw 1 3 1", "s%999d.raw 1 3 1", "s%999999d.raw 1 3 1", "50%.raw", "%%d.raw 1 3 1", "s%d%d.raw 1 3 1", "%5$d.raw 1 3 1"]
+    good = ["x.raw", "s%d.raw 1 3 1", "s%1d.raw 1 3 1"]
+    paths = []
+    for number, name in enumerate([*bad, *good]):
+        for head, suffix in ((METAIMAGE, "mhd"), (NRRD, "nhdr")):
+            paths.append(folder / f"{number:02}%s.{suffix}")
+            paths[-1].write_bytes(head.replace(b"x.raw", name.encode()))
+    paths.append(folder / "long.mha")  # the name lies beyond what we look at
+    paths[-1].write_bytes(METAIMAGE.replace(b"ElementDataFile", b"Comment = " + b"x" * 1_050_000 + b"\nElementDataFile").replace(b"x.raw", b"%s.raw"))
+    done = subprocess.run([sys.executable, "-c", READ_BY_NAME, *map(str, paths)], capture_output=True, encoding="utf-8")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and len(lines) == len(paths), (done.returncode, lines, done.stderr[-500:])
+    for path, line in zip(paths, lines):
+        number = int(path.name[:2]) if path.name[0].isdigit() else 0
+        assert ("rename it" in line or "truncated or damaged" in line) if number < len(bad) else line == "(3, 1, 4, 4)", (path.name, line)
 
 
 def dicom_folder(folder, places, directions=None, first=0):

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from SimpleITK import Image
 
 OTHER_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+LONGEST_HEAD = 1 << 20  # bytes of a MetaImage or NRRD file in which it must name the file of its voxels
 MOST_COMPRESSED = 1032  # no deflated data unpack to more than this many times their size
 _BODY = re.compile(rb"(?im)^(?:ElementDataFile|data ?file)[ \t]*[=:][ \t]*([^\r\n]*)")
+_NAMED = re.compile(rb"(?i)(?:ElementDataFile|data ?file)[ \t]*[=:]([^\n]*)")
+_NUMBERED = re.compile(rb"[^%]*%0?\d?d[^%]*")  # the one pattern of names that ITK may be given
 _LOCAL = re.compile(rb"(?im)^ElementDataFile[ \t]*=[ \t]*LOCAL[ \t]*\r?\n")
 _BLANK = re.compile(rb"\r?\n\r?\n")  # ends the head of a NRRD file
 _PIECE = 1 << 14  # bytes: unpacked, at most 17 MB
@@ -67,6 +70,7 @@ def with_simpleitk(path: Path) -> Nifti1Image:
                 return as_nifti(SimpleITK.ReadImage(files))
             # SimpleITK by itself knows suffixes in lower case only
             kind = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
+            _check_names(path)
             _check_promise(path, kind, str(path), 1, _most_bytes(path))
             _check_stream(path)
             return as_nifti(SimpleITK.ReadImage(str(path), imageIO=kind))
@@ -92,6 +96,23 @@ def _silence() -> Iterator[None]:
         os.dup2(kept, 2)
         for handle in (kept, nothing):
             os.close(handle)
+
+
+def _check_names(path: Path) -> None:
+    """Raise InputError where a MetaImage or NRRD file names the file of its voxels with a % that is not the
+    number of a slice, as in s%03d.raw.
+
+    ITK hands such a name to C's printf, which may end the process.
+    """
+    with open(path, "rb") as file:
+        head = file.read(LONGEST_HEAD)
+    names = _NAMED.findall(head)
+    if not names and not (path.suffix.lower() == ".nrrd" and _BLANK.search(head)):
+        raise InputError(f"{path}: does not say in its first {LONGEST_HEAD} bytes where its voxels are, "
+                         "truncated or damaged; copy or export it again")
+    if wrong := [name for name in names if b"%" in name and not _NUMBERED.fullmatch(name)]:
+        raise InputError(f"{path}: names the file of its voxels {wrong[0].decode('utf-8', 'replace').strip()}"
+                         ", in which % stands for no number of a slice; rename it, or export it again")
 
 
 def _check_promise(path: Path, kind: str, file: str, count: int, most: int) -> None:
@@ -148,7 +169,7 @@ def _check_steps(folder: Path, files: tuple[str, ...]) -> None:
 def _body_of(path: Path) -> tuple[bytes, Path]:
     """The head of a MetaImage or NRRD file, and the file that holds its voxels, which may be itself."""
     with open(path, "rb") as file:
-        head = file.read(1 << 16)
+        head = file.read(LONGEST_HEAD)
     named = _BODY.search(head)
     if not named or named[1].strip().upper() == b"LOCAL":
         return head, path
