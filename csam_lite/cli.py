@@ -195,6 +195,13 @@ def run_page(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: open it in a browser and drop a scan on it; it needs no internet and no Python")
 
 
+def run_tour(arguments: argparse.Namespace) -> None:
+    from csam_lite.explorer.tour import write_tour
+
+    write_tour(arguments.out, arguments.runtime)
+    print(f"{arguments.out}: open it in a browser; it needs no internet and no Python")
+
+
 def run_compare(arguments: argparse.Namespace) -> None:
     from csam_lite.common.tables import markdown
     from csam_lite.experiments.compare import compare, over_all_classes
@@ -447,6 +454,13 @@ def _add_use_of_a_run(command: Command) -> None:
         "offline",
     )
 
+    tour = command(
+        run_tour,
+        "tour",
+        "write the guided tour for visitors: six steps on a phantom, in a page that opens offline",
+    )
+    tour.add_argument("out", metavar="OUT.html", help="page to write")
+
     for added in (evaluate, explore, gates, export):
         added.add_argument("folder", metavar="RUN", help="folder of the run")
     for added in (evaluate, gates):
@@ -517,7 +531,7 @@ def _add_use_of_a_run(command: Command) -> None:
     page.add_argument(
         "out", metavar="OUT.html", help="page to write; --run may also name an exported OUT.onnx"
     )
-    for added in (explore, page):
+    for added in (explore, page, tour):
         added.add_argument(
             "--runtime",
             metavar="FILE",

@@ -49,7 +49,7 @@ def test_a_stamp_changes_every_address_and_no_output(fork):
     assert read_address(fork) == Address(name, "v2.1") and len(changed) > len(NOTEBOOKS)
     for path in changed:
         text = path.read_text(encoding="utf-8")
-        assert f"github.com/{original.repository}" not in text
+        assert f"github.com/{original.repository}" not in text and original.site not in text
         assert f"/github/{original.repository}" not in text
     for path in NOTEBOOKS:
         stamped = nbformat.read(fork / "notebooks" / path.name, 4)

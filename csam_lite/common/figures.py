@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -52,3 +53,15 @@ def draw_figure(figure: Figure, file: Any, **options: Any) -> None:
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
         figure.savefig(file, **options)
     plt.close(figure)
+
+
+def small_png(figure: Figure) -> bytes:
+    """A figure as a PNG file of 256 colours, which is a third of the bytes, for notebooks and pages that hold
+    it; closes the figure.
+    """
+    from PIL import Image
+
+    file, small = io.BytesIO(), io.BytesIO()
+    draw_figure(figure, file, format="png", dpi=70)
+    Image.open(file).convert("RGB").quantize(256, kmeans=3).save(small, "png", optimize=True)
+    return small.getvalue()

@@ -34,6 +34,12 @@ class Address:
         tag = "" if self.tag == "main" else f"@{self.tag}"
         return f"csam-lite @ git+https://github.com/{self.repository}{tag}"
 
+    @property
+    def site(self) -> str:
+        """The public site, as GitHub Pages serves it."""
+        owner, _, name = self.repository.partition("/")
+        return f"https://{owner.lower()}.github.io/{name}/"
+
 
 def read_address(root: Path) -> Address:
     """The address in `root`/pyproject.toml. Raises InputError where there is none."""
@@ -62,6 +68,7 @@ def stamp(place: str, root: Path) -> list[Path]:
         for old_part, new_part in ((f"/tree/{old.tag}/notebooks", f"/tree/{new.tag}/notebooks"), ("", "")):
             after = after.replace(f"github.com/{old.repository}{old_part}",
                                   f"github.com/{new.repository}{new_part}")
+        after = after.replace(old.site, new.site)
         if after != before:
             with whole_file(path) as part:
                 part.write_text(after, encoding="utf-8")

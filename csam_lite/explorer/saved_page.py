@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import html
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from csam_lite.common.errors import InputError
@@ -26,18 +27,23 @@ _BODY = """<noscript><p>The explorer needs JavaScript. This is what it opens wit
 
 
 def write_saved_page(view: Examination, path: str | Path, png: bytes, live: bool = True,
-                     package: str | Path | None = None) -> None:
+                     package: str | Path | None = None, tour: Mapping[str, str] | None = None) -> None:
     """Write the explorer of `view` as `path`, whole or not at all.
 
     png: the picture for a reader without JavaScript. live: with the network in the page; where that cannot be
     had, because a package is missing, there is no internet or torch cannot export the network, the page is
-    written without, and a line on stderr says why. package: of onnxruntime-web, see `runtime`. Raises
-    InputError where the name does not end in .html, where `package` is not what it should be, and where the
-    file cannot be written.
+    written without, and a line on stderr says why. package: of onnxruntime-web, see `runtime`. tour: opens
+    the page with the guided tour, which needs the network; {"intro": what its first step says of the
+    pictures}. Raises InputError where the name does not end in .html, where `package` is not what it should
+    be, where a tour cannot have the network, and where the file cannot be written.
     """
     check_name(path)
     shown, arrays = description(view)
-    parts = _network_parts(view, path, package) if live else None
+    if tour:
+        shown["tour"] = dict(tour)
+        parts = live_parts(exported_view(view), runtime(package))
+    else:
+        parts = _network_parts(view, path, package) if live else None
     if parts:  # the network in the page computes the feature maps
         arrays = {name: array for name, array in arrays.items() if "/maps/" not in name}
         arrays["input"] = view.x.numpy()

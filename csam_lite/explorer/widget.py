@@ -8,7 +8,6 @@ the kernel and back. The same data and the same script make a page of one file, 
 """
 
 import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ import anywidget
 import numpy as np
 import traitlets
 
-from csam_lite.common.figures import draw_figure
+from csam_lite.common.figures import small_png
 from csam_lite.explorer.examine import Examination, examine
 from csam_lite.explorer.figures import plot_examination
 from csam_lite.explorer.pack import description, gate_arrays, pack
@@ -78,13 +77,7 @@ class Explorer(anywidget.AnyWidget):
     @property
     def _png(self) -> bytes:
         if not hasattr(self, "_drawn"):
-            from PIL import Image
-
-            file, small = io.BytesIO(), io.BytesIO()
-            draw_figure(self.figure(), file, format="png", dpi=70)
-            # 256 colours take a third of the bytes, and each notebook holds this picture
-            Image.open(file).convert("RGB").quantize(256, kmeans=3).save(small, "png", optimize=True)
-            self._drawn = small.getvalue()
+            self._drawn = small_png(self.figure())
         return self._drawn
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:

@@ -16,6 +16,7 @@ import { ScalesPanel } from "./scales.js";
 import { SlicePanel } from "./slice.js";
 import { State } from "./state.js";
 import { TaskPanel } from "./task.js";
+import { Tour } from "./tour.js";
 
 /** The panel that shows a gate is chosen by the gate's axes. */
 function gatePanel(state, gate) {
@@ -47,6 +48,7 @@ export class Explorer {
     const canSolve = engine && arrays.label && state.S > 1 && stacks.length;
     const task = canSolve ? [new TaskPanel(state, stacks[0].name, engine)] : [];
     const beside = this.gates.map((panel) => panel.aside || panel.element);
+    this.stack = canSolve ? stacks[0] : null; // of the task and the tour
     this.panels = [this.slice, ...this.cuts, ...scales, ...this.gates, this.change];
 
     root.classList.add("csam-explorer");
@@ -158,6 +160,7 @@ export async function openPage() {
   const explorer = await open(document.getElementById("explorer"), packed, networkInside);
   // what goes wrong is told by ChangePanel
   explorer?.engine?.take(explorer.state).then((maps) => explorer.state.setMaps(maps), () => {});
+  if (explorer?.stack && explorer.state.arrays.label.data.some(Boolean)) explorer.tour = new Tour(explorer, explorer.stack);
 }
 
 /** The engine of a saved page; null where it was saved without the network. */
