@@ -17,6 +17,7 @@ Written by `python tests/stress.py`, which runs `pytest -m stress`; plain `pytes
 failures of the first review (tracebacks, hangs, other exit codes, files left behind, results that differ), before any was fixed;
 *left* those of this run. The seed of the random trials is printed by each and set by `CSAM_LITE_TEST_SEED`; any seed should pass.
 Failures left are counted in tests that fail.
+`python tests/test_review_rows.py` names the tests of each row of the reviews.
 
 """
 

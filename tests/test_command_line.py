@@ -138,6 +138,7 @@ def test_bad_folders(decathlon, tmp_path, capsys, what, match):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.row("reliability 16")
 @pytest.mark.parametrize("given, match", [
     (dict(network="vnet"), "--network vnet: choose one of"), (dict(attention="spatial"), "unknown attention"), (dict(pixels=4), "--pixels 4"),
     (dict(epochs=0), "--epochs 0"), (dict(precision="fp16"), "needs a GPU"), (dict(sampling="mean"), "--sampling mean"),
@@ -266,6 +267,7 @@ def test_every_case_dropped(decathlon, tmp_path, capsys):
     assert "every training case is left out; choose --one-zone keep" in fails(train(decathlon, tmp_path / "run", one_zone="drop"), capsys)
 
 
+@pytest.mark.row("reliability 16")
 def test_a_place_that_cannot_be_written(decathlon, tmp_path, capsys):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     assert "cannot be written" in fails(train(decathlon, tmp_path / "file"), capsys)
@@ -274,6 +276,7 @@ def test_a_place_that_cannot_be_written(decathlon, tmp_path, capsys):
         assert says in fails(main(["evaluate", str(tmp_path / "run"), "--csv", str(place)]), capsys)
 
 
+@pytest.mark.row("files kind K")
 def test_a_run_whose_scans_have_moved_is_told_of_data(decathlon, tmp_path, capsys):
     assert train(decathlon, tmp_path / "run", epochs=2) == 0
     moved = decathlon.rename(tmp_path / "elsewhere")
@@ -285,6 +288,7 @@ def test_a_run_whose_scans_have_moved_is_told_of_data(decathlon, tmp_path, capsy
         assert main([*arguments, "--data", str(moved)]) == 0  # as the message says
 
 
+@pytest.mark.row("reliability 16")
 def test_what_is_no_picture_and_no_table_is_said_before_the_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("csam_lite.experiments.benchmark.bench", lambda *_: pytest.fail("timed first"))
     assert "--growth x.txt: is a picture; let the name end in .png" in fails(main(["bench", "--growth", "x.txt"]), capsys)
@@ -293,6 +297,7 @@ def test_what_is_no_picture_and_no_table_is_said_before_the_work(tmp_path, monke
         assert f"{place}: is a folder; give the name of a file" in fails(main(["lab", "grade", str(tmp_path / "in"), "--csv", place]), capsys)
 
 
+@pytest.mark.row("reliability 17")
 def test_a_training_does_not_write_among_its_scans(decathlon, capsys):
     before = sorted(path.name for path in decathlon.iterdir())
     assert "is the folder of the scans; choose another --out" in fails(train(decathlon, decathlon), capsys)
@@ -312,6 +317,7 @@ BELOW_A_FILE = {
     "lab release": ["lab", "release", "02", "--out", "FILE/x"], "lab grade": ["lab", "grade", "HANDED", "--csv", "FILE/x.csv"]}
 
 
+@pytest.mark.row("reliability 16")
 @pytest.mark.stress(trial="places that cannot be written", found=2)
 @pytest.mark.parametrize("name", BELOW_A_FILE)
 def test_a_folder_below_a_file_is_one_line_for(name, run, phantoms, tmp_path, capsys):
@@ -326,6 +332,7 @@ def test_a_folder_below_a_file_is_one_line_for(name, run, phantoms, tmp_path, ca
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "handed"]
 
 
+@pytest.mark.row("reliability 17")
 @pytest.mark.parametrize("name", ["config.json", "history.csv"])
 def test_a_training_overwrites_no_file_of_something_else(name, decathlon, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
@@ -366,6 +373,7 @@ def test_every_command_has_help(capsys):
         assert "usage: csam_lite " + command in text and "%%" not in text
 
 
+@pytest.mark.row("reliability 16")
 @pytest.mark.parametrize("arguments, match", [
     (["bench", "--pixels", "0"], "--pixels 0: must lie between 1 and"), (["bench", "--repeats", "-5"], "--repeats -5"),
     (["bench", "--levels", "1000000"], "--levels 1000000"), (["phantom", "x", "--volumes", "0"], "--volumes 0"),
@@ -377,6 +385,7 @@ def test_numbers_beyond_their_bounds(arguments, match, tmp_path, monkeypatch, ca
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.row("reliability 21")
 @pytest.mark.skipif(sys.platform == "win32", reason="shells and devices of POSIX")
 @pytest.mark.parametrize("tail, code, says", [
     ("| true; exit ${PIPESTATUS[0]}", 141, ""),

@@ -175,6 +175,7 @@ def test_two_processes_share_the_runs(phantoms, tmp_path):
     assert begun[0] and begun[1]
 
 
+@pytest.mark.row("reliability 8")
 @pytest.mark.parametrize("text, match", [
     ("data = 1 2", "is not TOML"), ("data = 'x'", "lacks networks, out"), ("data='x'\nout='y'\nepochs=3\n[networks.a]", "unknown entries epochs"),
     ("data='x'\nout='y'\nreference='b'\n[networks.a]", "reference 'b' is none"),

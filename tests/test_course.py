@@ -160,6 +160,7 @@ def run_rude(cells, tmp_path, capsys):
     assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file()) < 60e6
 
 
+@pytest.mark.row("reliability 11")
 def test_rude_cells_are_named_and_the_next_notebook_runs(tmp_path, capsys):
     run_rude([RUDE[name] for name in ("deletes the folder in which it runs", "prints 60 MB in lines")], tmp_path, capsys)
 
@@ -177,6 +178,7 @@ def run_strange(cells, tmp_path):
     assert len(outcomes) == len(cells) and not [outcome.problem for outcome in outcomes if outcome.problem]
 
 
+@pytest.mark.row("files 16")
 def test_a_strange_cell_in_a_folder_with_braces_fails_nobody(tmp_path):
     run_strange(["\n".join(HARMLESS[name] for name in ("a changed directory", "control letters", "html that closes the page"))], tmp_path)
 
@@ -198,6 +200,7 @@ FILES = {"text": b"hello", "empty": b"", "a list": b"[1, 2]", "not UTF-8": b'{"c
          "deep": b'{"cells": ' + b"[" * 100_000}
 
 
+@pytest.mark.row("reliability 11")
 @pytest.mark.stress(trial="rude notebooks", found=8, count=len(FILES))
 def test_files_that_are_no_notebooks_are_named_and_the_others_run(tmp_path, capsys):
     (tmp_path / "nb").mkdir()
@@ -215,6 +218,7 @@ ENDLESS = {"sleeps": "import time\nwhile True:\n    time.sleep(0.1)",
            "holds the interpreter lock": "sum(range(10**12))"}  # this kernel cannot even hear that it should stop
 
 
+@pytest.mark.row("reliability 11")
 @pytest.mark.stress(trial="rude notebooks", found=8)
 @pytest.mark.parametrize("cell", ENDLESS.values(), ids=ENDLESS)
 def test_an_endless_notebook_is_ended_with_its_kernel(cell, tmp_path, request):
@@ -226,6 +230,7 @@ def test_an_endless_notebook_is_ended_with_its_kernel(cell, tmp_path, request):
     assert has_ended(int((tmp_path / "out" / "pid").read_text(encoding="utf-8")))
 
 
+@pytest.mark.row("reliability 11")
 def test_a_busy_machine_gives_a_notebook_more_time(monkeypatch):
     from csam_lite.course import execute
 
@@ -240,6 +245,7 @@ def test_a_busy_machine_gives_a_notebook_more_time(monkeypatch):
     process.wait()
 
 
+@pytest.mark.row("files 15")
 def test_the_kernel_is_this_python_whatever_is_installed_as_python3(tmp_path, monkeypatch):
     spec = tmp_path / "share" / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
@@ -319,6 +325,7 @@ def test_a_second_run_starts_clean_but_keeps_a_download(tmp_path):
     assert not (out / "course_data/run_1").exists() and not (out / "left.txt").exists()
 
 
+@pytest.mark.row("reliability 17")
 @pytest.mark.parametrize("arguments, message", [
     (dict(names=["7"]), "7: no such notebook; choose from 00_tiny"),
     (dict(names=[""]), "'': no such notebook"), (dict(timeout=float("nan")), "--timeout nan"), (dict(timeout=-1.0), "--timeout -1"),

@@ -29,6 +29,7 @@ def refusal(path):
         return str(error)
 
 
+@pytest.mark.row("reliability 1", "files remark 1")
 @pytest.mark.stress(trial="bits flipped in a .nii.gz", found=282, count=340)
 def test_no_flipped_bit_changes_a_voxel(tmp_path):
     print(f"seed {SEED}: repeat with CSAM_LITE_TEST_SEED={SEED}")
@@ -78,6 +79,7 @@ def lying(path, shape, slope=1.0, code=4):
     return path
 
 
+@pytest.mark.row("reliability 10", "reliability 14")
 @pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
 @pytest.mark.parametrize("shape", [(1000, 1000, 1000, 2), (32767, 32767, 8, 2), (32767,) * 7, (-5, 40, 5), (0, 40, 5), (40, 40)])
 def test_a_lying_header_takes_no_memory(shape, name, tmp_path):
@@ -102,6 +104,7 @@ def test_a_gzip_bomb_takes_no_memory(tmp_path):
     tracemalloc.stop()
 
 
+@pytest.mark.row("reliability 14")
 def test_random_bytes_in_a_header_never_end_in_a_traceback(tmp_path, recwarn, capfd):
     print(f"seed {SEED}: repeat with CSAM_LITE_TEST_SEED={SEED}")
     rng = np.random.default_rng(SEED)
@@ -119,11 +122,35 @@ def test_random_bytes_in_a_header_never_end_in_a_traceback(tmp_path, recwarn, ca
     assert not recwarn.list and capfd.readouterr().err == ""
 
 
+@pytest.mark.row("files 18")
 @pytest.mark.parametrize("code, why", [(128, "holds colours"), (32, "holds complex numbers"), (9999, "truncated or damaged")])
 def test_voxels_that_are_no_grey_values(code, why, tmp_path):
     assert why in refusal(lying(tmp_path / "x.nii", (40, 40, 5), code=code))
 
 
+@pytest.mark.row("reliability 14")
+@pytest.mark.parametrize("name", ["x.mnc", "x.par", "x.rec", "x.gii", "x.png", "x.npy", "x.mgz", "x.BRIK", "x"])
+def test_what_is_none_of_our_formats_is_refused(name, tmp_path):
+    for content in (b"", b"CDF\x01" + b"x" * 999, b"# DATA DESCRIPTION FILE\n", b"<?xml version='1.0'?><GIFTI/>", b"\x89PNG" * 200):
+        (tmp_path / name).write_bytes(content)
+        assert "copy" in refusal(tmp_path / name)
+
+
+@pytest.mark.row("files remark 2", "reliability 14")
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_float32_warn_of_nothing(tmp_path):
+    image, _ = blob((9, 8, 5), np.random.default_rng(0))
+    assert "360 voxels are NaN or infinite" in refusal(write_nifti(tmp_path / "x.nii.gz", image.astype(np.float64) * 1e300))
+    for slope, refused in ((1e38, True), (-1e38, True), (np.inf, False), (1e30, False)):  # a slope of infinity counts as none
+        nifti = nibabel.Nifti1Image((image * 100).astype(np.int16), np.diag([0.5, 0.5, 3, 1]))
+        nibabel.save(nifti, tmp_path / "y.nii")
+        content = bytearray((tmp_path / "y.nii").read_bytes())
+        content[112:116] = struct.pack("<f", slope)
+        (tmp_path / "y.nii").write_bytes(content)
+        assert bool(refusal(tmp_path / "y.nii")) == refused
+
+
+@pytest.mark.row("files 18")
 def test_other_formats_are_read_through_simpleitk(tmp_path):
     sitk = pytest.importorskip("SimpleITK")
     image, _ = blob((24, 20, 6), np.random.default_rng(0))
@@ -141,6 +168,7 @@ def test_other_formats_are_read_through_simpleitk(tmp_path):
     assert "does not say in its first 1048576 bytes where its voxels are" in refusal(tmp_path / "broken.mha")
 
 
+@pytest.mark.row("files 18")
 def test_without_simpleitk_the_conversion_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
     (tmp_path / "x.mha").write_bytes(b"ObjectType = Image\n")
@@ -169,6 +197,7 @@ LYING = {
     "y.nrrd": b"NRRD0004\ntype: double\ndimension: 3\nsizes: %d %d %d\nencoding: gzip\nendian: little\nspacings: 1 1 3\n\n"}
 
 
+@pytest.mark.row("reliability 10")
 @pytest.mark.parametrize("name", LYING)
 def test_reliability_10_a_lying_header_of_another_format_takes_no_memory(name, tmp_path):
     pytest.importorskip("SimpleITK")
@@ -238,6 +267,7 @@ def dicom_folder(folder, places, directions=None, first=0):
     return folder
 
 
+@pytest.mark.row("reliability 10")
 def test_reliability_10_a_lying_dicom_folder_takes_no_memory(tmp_path):
     dicom_folder(tmp_path / "dicom", [0, 3, 6])
     assert read_nifti(tmp_path / "dicom")[1].shape == (20, 24, 3)

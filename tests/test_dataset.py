@@ -196,6 +196,7 @@ def row(folder, fact, **options):
     return {entry["fact"]: entry["value"] for entry in survey(folder, progress=False, **options)[0]}.get(fact)
 
 
+@pytest.mark.row("files 7")
 @pytest.mark.parametrize("change", [
     lambda mask: mask.astype(np.float64) * 1.000015, lambda mask: mask * np.float32(0.9999), lambda mask: mask.astype(np.float32),
     lambda mask: mask.astype(np.int32), lambda mask: mask.astype(">u2")])
@@ -207,6 +208,7 @@ def test_whole_numbers_are_read_whatever_type_holds_them(change, tmp_path):
         np.testing.assert_array_equal(find_dataset(folder).read(one).label, find_dataset(expected).read(other).label)
 
 
+@pytest.mark.row("files 7")
 @pytest.mark.parametrize("value, text", [(1.002, "1.002"), (0.5, "0.5"), (-1, "-1"), (256, "256"), (np.nan, "nan"), (1.00123, "1.00123")])
 def test_other_values_are_refused_with_digits_that_tell_why(value, text, tmp_path):
     folder = plain(tmp_path / "set", change=lambda mask: np.where(mask == 2, np.float32(value), mask.astype(np.float32)))
@@ -215,6 +217,7 @@ def test_other_values_are_refused_with_digits_that_tell_why(value, text, tmp_pat
     assert "no whole numbers from 0 to 255" in problems[0]["problem"]
 
 
+@pytest.mark.row("files 5")
 def test_images_in_place_of_masks_are_refused(tmp_path):
     from scipy.ndimage import gaussian_filter
 
@@ -237,6 +240,7 @@ def test_images_in_place_of_masks_are_refused(tmp_path):
     assert row(swapped, "labels").endswith("more")
 
 
+@pytest.mark.row("files 5")
 def test_a_stray_voxel_is_no_class(tmp_path):
     strays = iter([1, 0, 0, 0])
 
@@ -253,6 +257,7 @@ def test_a_stray_voxel_is_no_class(tmp_path):
     assert find_dataset(folder, labelled=True).labels == {1: "PZ", 2: "TZ", 7: "stone"}
 
 
+@pytest.mark.row("files 5")
 def test_check_lists_each_label_with_its_cases_and_voxels(tmp_path):
     folder = plain(tmp_path / "set")
     scans = [find_dataset(folder).read(case) for case in find_dataset(folder).cases]
@@ -269,6 +274,7 @@ def test_names_for_the_labels_of_a_plain_folder(tmp_path):
     assert dataset.labels == {1: "PZ", 2: "TZ"} and dataset.zones == (1, 2) and dataset.channels == ("T2",) and len(dataset.cases) == 4
 
 
+@pytest.mark.row("files 6")
 def test_an_nnunet_folder(tmp_path):
     rng = np.random.default_rng(0)
     stacked = {}
@@ -304,6 +310,7 @@ def test_an_nnunet_folder(tmp_path):
     assert find_dataset(tmp_path).channels == ("channel 0", "channel 1")
 
 
+@pytest.mark.row("files 18")
 def test_formats_and_suffixes_are_alike_in_folders(tmp_path):
     import nibabel
 
@@ -322,6 +329,7 @@ def test_formats_and_suffixes_are_alike_in_folders(tmp_path):
     assert [case.name for case in dataset.cases] == ["a", "b", "c", "d"] and not survey(folder, progress=False)[1]
 
 
+@pytest.mark.row("files 18")
 def test_a_folder_of_dicom_slices_is_a_volume(tmp_path):
     sitk = pytest.importorskip("SimpleITK")
     image, mask = blob((40, 36, 5), np.random.default_rng(0))
@@ -347,6 +355,7 @@ def test_a_folder_of_dicom_slices_is_a_volume(tmp_path):
     np.testing.assert_allclose(scan.affine, affine, atol=1e-6)
 
 
+@pytest.mark.row("files 17", "reliability 12")
 @pytest.mark.parametrize("content, why", [
     ('{"labels": {"0": "background", "1": ["PZ", "TZ"]}}', "regions of nnU-Net"), ('{"labels": {"prostate": [1, 2]}}', "regions of nnU-Net"),
     ('{"labels": {"0": "background", "1": "PZ", "ignore": 2}}', "is not supported"), ('{"labels": {"1": null}}', "must be text"),
@@ -363,6 +372,7 @@ def test_rubbish_in_dataset_json_is_one_line(decathlon, content, why):
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
+@pytest.mark.row("files 17")
 def test_encodings_slashes_and_home(decathlon, monkeypatch):
     content = (decathlon / "dataset.json").read_text(encoding="utf-8").replace("PZ", "Außenzone")
     (decathlon / "dataset.json").write_bytes(b"\xef\xbb\xbf" + content.encode())
@@ -378,6 +388,7 @@ def test_encodings_slashes_and_home(decathlon, monkeypatch):
         find_dataset(decathlon / "dataset.json")
 
 
+@pytest.mark.row("files 18")
 def test_what_else_lies_in_a_folder_is_named(tmp_path):
     for k in range(3):
         (tmp_path / f"{k}.png").touch()
@@ -385,6 +396,7 @@ def test_what_else_lies_in_a_folder_is_named(tmp_path):
         find_dataset(tmp_path)
 
 
+@pytest.mark.row("files 9")
 def test_scans_of_one_patient_have_one_patient():
     groups = {
         "sub-01": ["sub-01_run-1_T2w", "sub-01_run-2_T2w", "sub-01_ses-baseline", "sub-01_ses-followup_T2w", "sub-01_acq-tra", "sub-01"],
@@ -395,6 +407,7 @@ def test_scans_of_one_patient_have_one_patient():
     assert len({patient_of(name) for name in different}) == len(different)
 
 
+@pytest.mark.row("files 9")
 def test_check_names_patients_that_may_be_one(tmp_path):
     folder = plain(tmp_path / "set", ("p01_a", "p01_b", "p02_a", "sub-03_run-1", "sub-03_run-2"))
     assert row(folder, "remark on patients").startswith("may be one patient each: p01_a and p01_b; if so")
@@ -402,6 +415,7 @@ def test_check_names_patients_that_may_be_one(tmp_path):
     assert row(plain(tmp_path / "other", ("prostate_00", "prostate_01")), "remark on patients") is None
 
 
+@pytest.mark.row("files 1", "files 10")
 def test_check_remarks_on_planes_and_headers(tmp_path):
     folder = plain(tmp_path / "set", "ab")
     image, mask = blob((40, 36, 5), np.random.default_rng(0))
@@ -436,6 +450,7 @@ def lesions(tmp_path):
     return folder
 
 
+@pytest.mark.row("files 12")
 def test_files_12_empty_masks_are_refused_kept_or_left_out_as_chosen(lesions):
     dataset = find_dataset(lesions)
     with pytest.raises(InputError, match="b.nii.gz: the mask is empty; draw it, or, .* choose --empty keep, or drop"):
@@ -449,6 +464,7 @@ def test_files_12_empty_masks_are_refused_kept_or_left_out_as_chosen(lesions):
         assert {"fact": "remark on cases 1", "value": f"3 cases (b, c, f): The mask is empty; {done} (--empty {choice})."} in facts
 
 
+@pytest.mark.row("files 12")
 def test_files_12_networks_train_on_cases_without_lesions_and_are_measured_on_them(lesions, tmp_path, capsys):
     from csam_lite.cli import main
 
@@ -482,6 +498,7 @@ def test_the_grid_fits_the_masks_that_hold_something(lesions):
     assert Grid.fit([scans[1]], 16, 2).spacing == 0.5
 
 
+@pytest.mark.row("files 1")
 def test_files_1_train_and_evaluate_say_what_they_believe_of_headers_once_for_each_kind(decathlon, tmp_path, capsys):
     import nibabel
 
@@ -551,6 +568,7 @@ def test_a_link_that_leads_nowhere_is_a_problem_and_no_case_less(part, tmp_path)
         find_dataset(folder, labelled=True)
 
 
+@pytest.mark.row("reliability 12")
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "M\udcfcller"])
 def test_a_file_name_that_cannot_be_printed_is_refused_in_one_line(name, tmp_path):
     folder = plain(tmp_path / "set", "b")
@@ -577,6 +595,7 @@ def test_check_remarks_on_images_that_look_like_masks_and_on_masks_of_several_ca
         find_dataset(decathlon)
 
 
+@pytest.mark.row("files remark 4")
 def test_check_says_of_test_images_that_were_not_unpacked_in_one_line(decathlon, capsys):
     from csam_lite.cli import main
 
@@ -601,6 +620,7 @@ def test_a_name_that_is_too_long_for_the_system_is_one_line():
             read("a" * 5000 + ".nii.gz")
 
 
+@pytest.mark.row("reliability 25")
 def test_a_float_image_among_the_masks_is_refused_in_a_moment(tmp_path):
     """It took 13 s where each value was looked up in a range."""
     import time

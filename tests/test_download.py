@@ -254,6 +254,7 @@ def test_tar_cut_or_damaged_in_a_header(tmp_path, damage):
         extract(archive, tmp_path / "out")
 
 
+@pytest.mark.row("reliability 6")
 def test_a_server_that_lets_us_start_anew_for_ever_is_given_up(tmp_path, monkeypatch):
     requests = []
 
@@ -269,11 +270,13 @@ def test_a_server_that_lets_us_start_anew_for_ever_is_given_up(tmp_path, monkeyp
     assert len(requests) == 3
 
 
+@pytest.mark.row("reliability 22")
 @pytest.mark.parametrize("length, bytes_promised", [("123", 123), (None, 0), ("abc", 0), ("-5", 0), ("9" * 400, 0), ("\u0661", 0)])
 def test_a_length_that_is_no_number_is_none(length, bytes_promised):
     assert module._length(length) == bytes_promised
 
 
+@pytest.mark.row("reliability 23")
 @pytest.mark.parametrize("suffix", ["xz", "gz", "bz2"])
 def test_damage_anywhere_in_a_compressed_tar_is_one_line(suffix, tmp_path):
     with tarfile.open(tmp_path / "good.tar", f"w:{suffix}") as archive:
@@ -290,6 +293,17 @@ def test_damage_anywhere_in_a_compressed_tar_is_one_line(suffix, tmp_path):
             shutil.rmtree(tmp_path / "out")
         except InputError as error:
             assert "\n" not in str(error) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.row("reliability 23")
+def test_a_zip_member_without_a_name_is_refused_in_one_line(tmp_path):
+    archive = make_zip(tmp_path / "a.zip", {"good": b"g", "x": b"b"})
+    content = archive.read_bytes()
+    for name in (b"\0", b"/"):
+        archive.write_bytes(content.replace(b"xb", name + b"b").replace(b"\x00x", b"\x00" + name).replace(b"xPK", name + b"PK"))
+        with pytest.raises(InputError, match="a.zip") as caught:
+            extract(archive, tmp_path / "out")
+        assert "\n" not in str(caught.value) and names(tmp_path) == ["a.zip"]
 
 
 def link(name, target, kind):
@@ -479,6 +493,7 @@ def test_msd_folder_of_another_tool(tmp_path):
     assert_one_line(run("get_msd_prostate.py", "--out", folder), "not whole", "prostate_03", "delete the folder")
 
 
+@pytest.mark.row("reliability 5")
 @pytest.mark.parametrize("name", ["../victim.nii.gz", "/VICTIM", "labelsTr/../../victim.nii.gz", "..\\\\victim.nii.gz", "C:/victim.nii.gz"])
 def test_msd_a_description_that_leads_out_of_its_folder_is_refused(name, tmp_path):
     victim = tmp_path / "victim.nii.gz"
@@ -752,6 +767,7 @@ def rude(monkeypatch):
     server.server_close()
 
 
+@pytest.mark.row("reliability 6", "reliability 22")
 @pytest.mark.stress(trial="rude servers", found=6)
 @pytest.mark.parametrize("name", RUDE)
 def test_reliability_6_and_22_rude_servers_are_given_up_in_one_line(name, rude, tmp_path, capsys):
@@ -773,6 +789,7 @@ def in_seconds(text):
     return format_datetime(datetime.now(UTC) + timedelta(seconds=int(text.split()[1])), usegmt=True)
 
 
+@pytest.mark.row("reliability 22")
 @pytest.mark.parametrize("status, header, least, most", [
     (503, "7", 7, 7), (429, " 30 ", 30, 30), (429, "60", 60, 60), (503, "in 45 s", 20, 45), (500, "5", 5, 5),
     (429, "in -900 s", 1, 1), (429, "0", 1, 1), (503, "soon", 1, 1), (503, "-5", 1, 1), (429, "1e3", 1, 1), (503, "9" * 400, 1, 1),
@@ -791,6 +808,7 @@ def test_a_busy_server_is_given_the_time_that_it_asks_for(status, header, least,
     assert len(waits) == 1 and least <= waits[0] <= most
 
 
+@pytest.mark.row("reliability 22")
 @pytest.mark.parametrize("header", ["61", "3600", "in 7200 s", "9" * 15])
 def test_a_busy_server_that_asks_for_too_much_time_is_named(header, rude, tmp_path, monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited"))
@@ -800,6 +818,7 @@ def test_a_busy_server_that_asks_for_too_much_time_is_named(header, rude, tmp_pa
     assert len(rude.asked) == 1
 
 
+@pytest.mark.row("reliability 22")
 @pytest.mark.stress(trial="rude servers", found=6)
 @pytest.mark.parametrize("answer", [b"", b"[" * 100_000, b'{"files": [{"key": "x", "checksum": 5}]}', b'{"files": 5}', b"null", b"\xff"])
 def test_reliability_22_zenodo_answers_that_are_none(answer, rude):
@@ -822,6 +841,7 @@ getattr(module, sys.argv[2])(*sys.argv[3:])
 """
 
 
+@pytest.mark.row("reliability 23")
 @pytest.mark.stress(trial="two processes at once", found=18)
 @pytest.mark.parametrize("what, target", [("extract", "out"), ("download", "out")])
 def test_reliability_23_a_second_process_is_told_of_the_first(what, target, server, tmp_path):

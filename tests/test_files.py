@@ -21,6 +21,7 @@ with whole_file(sys.argv[1]) as part:
 """
 
 
+@pytest.mark.row("reliability 19")
 def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
     target = tmp_path / "table.csv"
     writer = subprocess.Popen([sys.executable, "-c", KILLED_WHILE_WRITING, str(target)], stdout=subprocess.PIPE, encoding="utf-8")

@@ -282,6 +282,7 @@ NAMES = {"scans": (200, 10), "masks": (120, 0), "dataset.json": (150, 33), "conf
          "resume.pt": (60, 20), "plans": (140, 74), "kept results": (90, 16), "archives": (300, 40)}
 
 
+@pytest.mark.row("reliability 7", "reliability 8", "reliability 12", "reliability 13", "reliability 14", "reliability 23")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_little_rubbish(name, readers, little_memory):
     for _, read, _ in readers[name][:1]:

@@ -107,6 +107,7 @@ STATES = {
 }
 
 
+@pytest.mark.row("files 2", "files 3", "files 4", "files 8")
 @pytest.mark.parametrize("state", STATES)
 def test_what_is_written_opens_where_the_scan_opens(state, tmp_path):
     scan = read_scan(save(tmp_path / "scan.nii.gz", **STATES[state]))
@@ -147,6 +148,7 @@ STORED = {  # bytes of a header of version 1 that other programs leave, and niba
 }
 
 
+@pytest.mark.row("files 3")
 @pytest.mark.parametrize("state", STORED)
 def test_a_header_is_copied_byte_by_byte_also_where_it_is_wrong(state, tmp_path):
     path = poke(save(tmp_path / "scan.nii", **STATES["both equal"]), STORED[state])
@@ -160,6 +162,7 @@ def test_a_header_is_copied_byte_by_byte_also_where_it_is_wrong(state, tmp_path)
     assert written[76:92] == stored[76:92] and written[123] == stored[123] and written[252:328] == stored[252:328]
 
 
+@pytest.mark.row("reliability 15")
 @pytest.mark.parametrize("numbers", [np.nan, 0.0, np.inf])
 def test_an_affine_of_nan_or_zeros_is_no_guess(numbers, tmp_path):
     path = poke(save(tmp_path / "scan.nii", sform=tilted(20)), {280: ("<f4", [numbers] * 12)})
@@ -226,6 +229,7 @@ def test_any_header_is_copied_or_refused_in_one_line(tmp_path, seed):
     assert written > 75
 
 
+@pytest.mark.row("files 1")
 def test_of_two_forms_that_contradict_each_other_the_believable_one_is_taken_and_said(tmp_path):
     ones = np.diag([-1.0, -1, 1, 1])
     acdc = save(tmp_path / "acdc.nii.gz", qform=tilted(20, (1.3158, 1.3158, 10)), sform=ones, spacing=(1.3158, 1.3158, 10))
@@ -246,6 +250,7 @@ def test_of_two_forms_that_contradict_each_other_the_believable_one_is_taken_and
     assert "converted to mm" in read_scan(save(tmp_path / "metre.nii.gz", **STATES["metre"])).remarks[0]
 
 
+@pytest.mark.row("files 8", "reliability 14", "reliability 15")
 @pytest.mark.parametrize("spacing, unit", [((0.6, 0.6, 3), "meter"), ((0.6, 0.6, 3), "micron"), ((1e-6, 1, 1), "mm"),
                                            ((1, 1, 1e6), "mm"), ((1, 1e30, 1), "mm"), ((600, 600, 3000), "mm")])
 def test_impossible_voxels_are_refused_in_one_line(spacing, unit, tmp_path):
@@ -255,6 +260,7 @@ def test_impossible_voxels_are_refused_in_one_line(spacing, unit, tmp_path):
     assert "0 x 0" not in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.row("reliability 15")
 @pytest.mark.parametrize("pixdim", [0.0, np.nan, np.inf])
 def test_pixdim_that_is_no_number_needs_an_sform(pixdim, tmp_path):
     for name, forms in (("qform", dict(qform=tilted(20))), ("sform", dict(sform=tilted(20)))):
@@ -267,6 +273,7 @@ def test_pixdim_that_is_no_number_needs_an_sform(pixdim, tmp_path):
         read_nifti(tmp_path / "qform.nii")
 
 
+@pytest.mark.row("files 14")
 def test_a_mask_of_another_program_is_recognised_by_any_form_of_the_scan(tmp_path):
     sitk = pytest.importorskip("SimpleITK")
     for state in ("different places", "codes 1 and 4", "qform only", "sform only", "neither", "sform of ones", "both equal"):
@@ -278,6 +285,7 @@ def test_a_mask_of_another_program_is_recognised_by_any_form_of_the_scan(tmp_pat
         np.testing.assert_array_equal(scan.label, scan.image[:, 0] > 250, err_msg=state)
 
 
+@pytest.mark.row("files 14")
 def test_a_mask_that_is_elsewhere_is_refused_with_what_fits_the_fault(tmp_path):
     path = save(tmp_path / "scan.nii.gz", **STATES["different places"])
     moved = save(tmp_path / "moved.nii.gz", qform=tilted(20), sform=tilted(0, origin=(-35, 25, 12)), dtype=np.uint8)

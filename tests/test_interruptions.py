@@ -143,12 +143,14 @@ def interrupts(count, phantoms, tmp_path):
     assert compare_with_whole(trials, phantoms, tmp_path, {130, 0}) > 0
 
 
+@pytest.mark.row("reliability 19")
 def test_a_few_kills(phantoms, tmp_path):
     """At random moments and while files are written."""
     trials = random_kills(2, phantoms, tmp_path) + kills_at_write_points((0, 7), tmp_path)
     assert compare_with_whole(trials, phantoms, tmp_path, {-9, 0}) > 3
 
 
+@pytest.mark.row("reliability 18")
 def test_a_few_interrupts(phantoms, tmp_path):
     interrupts(1, phantoms, tmp_path)
 

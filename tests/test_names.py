@@ -14,6 +14,7 @@ TRAIN = [text for name, value in (TINY | {"epochs": 1, "test": 1, "val": 1}).ite
 TEX = ["$\\undefined$", "$$", "a$\\frac{$b", "$", "50 $ and $ 5", "x_{1}^2 % # & ~ \\", "<b>|a|</b>"]
 
 
+@pytest.mark.row("reliability 9")
 @pytest.mark.stress(trial="names that look like formulas", found=6)
 @pytest.mark.parametrize("name", TEX)
 def test_a_dollar_in_a_name_is_no_formula(name, tmp_path):
@@ -54,6 +55,7 @@ def rename(decathlon, classes=("Außenzone $\\undefined$", "移行域"), channel
 any_letters = pytest.mark.skipif(sys.getfilesystemencoding() != "utf-8", reason="this Python's file names have ASCII letters alone")
 
 
+@pytest.mark.row("files remark 3")
 @any_letters
 @pytest.mark.filterwarnings("error:Glyph")  # a warning would reach the user with a line of source
 def test_names_of_any_script_go_through_every_command(decathlon, tmp_path, capsys):
@@ -68,6 +70,7 @@ def test_names_of_any_script_go_through_every_command(decathlon, tmp_path, capsy
     assert (tmp_path / "Masken" / scan.name).exists() and "Müller 王 $x$" in (run / "all.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.row("files 13")
 @any_letters
 @pytest.mark.skipif(sys.platform == "win32", reason="the C locale of POSIX stands for cp1252")
 def test_names_that_the_encoding_of_the_terminal_lacks(decathlon, tmp_path):
@@ -94,6 +97,7 @@ def test_names_that_the_encoding_of_the_terminal_lacks(decathlon, tmp_path):
         assert "Außenzone $\\undefined$" in (run / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.row("reliability 24")
 def test_networks_that_would_share_a_folder_are_refused(tmp_path, capsys):
     plan = tmp_path / "plan.toml"
     plan.write_text('data = "x"\nout = "y"\n[networks."a b"]\n[networks."a/b"]\nattention = "none"\n', encoding="utf-8")
@@ -101,6 +105,7 @@ def test_networks_that_would_share_a_folder_are_refused(tmp_path, capsys):
     assert "the networks 'a b' and 'a/b' would share the folders a_b-...; give one of them another name" in capsys.readouterr().err
 
 
+@pytest.mark.row("reliability 9")
 def test_a_scan_whose_name_is_no_utf8_is_explored(run, phantoms, tmp_path, capsys):
     scan = tmp_path / "M\udcfcller.nii.gz"
     try:

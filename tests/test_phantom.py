@@ -227,6 +227,7 @@ def test_foreign_folders_and_impossible_requests_are_refused(folder, tmp_path):
             write_phantoms(tmp_path / "none", count=count, seed=seed, progress=False)
 
 
+@pytest.mark.row("reliability 20")
 def test_a_phantom_that_was_cut_in_half_is_not_taken_for_finished(tmp_path):
     folder = write_phantoms(tmp_path / "set", count=1, progress=False)
     image = folder / "imagesTr" / "prostate_00.nii.gz"

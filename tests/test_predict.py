@@ -112,6 +112,7 @@ def test_channels_are_chosen_by_their_names(run, phantoms, tmp_path, capsys):
     assert not (tmp_path / "n.nii.gz").exists() and (tmp_path / "p.html").stat().st_size > 1e5
 
 
+@pytest.mark.row("reliability 3")
 def test_a_network_that_answers_with_nan_writes_no_mask(run, phantoms, tmp_path):
     broken = load_run(run.folder)
     broken.network.down[0][0].weight.data.fill_(torch.nan)
@@ -142,6 +143,7 @@ def test_a_network_with_several_answers_is_asked_for_the_last():
     torch.testing.assert_close(probabilities(network, image), probabilities(network.eval(), image))
 
 
+@pytest.mark.row("files 10")
 @pytest.mark.parametrize("change, says", [
     (dict(), None),
     (dict(axes=(2, 0, 1)), "Its slices are coronal; the network was trained on axial slices, so do not trust the mask."),
@@ -160,6 +162,7 @@ def test_a_scan_far_from_the_training_data_is_said(change, says, run, tmp_path, 
     assert (f"{tmp_path / 'scan.nii.gz'}: {says}" in err) if says else err == ""
 
 
+@pytest.mark.row("files 8")
 @pytest.mark.parametrize("size, says", [(60, "its pixels of 60 x 60 mm would make"), (90, "its pixels of 90 x 90 mm would make")])
 def test_a_voxel_size_that_needs_a_huge_grid_is_named_before_the_grid_is_made(size, says, run, tmp_path, capsys):
     import resource

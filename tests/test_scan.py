@@ -64,6 +64,7 @@ def test_other_planes_have_superior_up(axes, plane, tmp_path):
     assert scan.image.shape == (4, 1, 8, 8) and scan.image[:, 0, 0].all() and not scan.image[:, 0, 1:].any()
 
 
+@pytest.mark.row("files 10")
 def test_through_plane_axis_without_coarse_spacing(tmp_path):
     voxels = np.random.default_rng(0).normal(size=(6, 20, 20)).astype(np.float32)
     for shape in ((6, 20, 20), (20, 6, 20), (20, 20, 6)):  # crops of one axial scan: axial, whichever side is the shortest

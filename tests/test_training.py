@@ -98,6 +98,7 @@ def test_the_trainer_moves_every_parameter_but_the_cancelled_biases(phantoms, tm
     assert all(parameter.grad is None for parameter in trainer.network.parameters())  # nothing is carried into the next step
 
 
+@pytest.mark.row("reliability 7")
 def test_a_damaged_continuation_is_named(phantoms, tmp_path):
     train(config(phantoms, tmp_path / "run", epochs=1), progress=False)
     whole = (tmp_path / "run" / "resume.pt").read_bytes()
@@ -273,6 +274,7 @@ def test_self_attention_is_no_gate_and_trains_at_the_full_rate():
     assert gated  # and those of a CSAM are apart: test_gates_have_a_rate_of_their_own_and_the_draw_warms_up
 
 
+@pytest.mark.row("reliability 2")
 @pytest.mark.stress(trial="two processes at once", found=18)
 def test_a_second_training_into_the_same_folder_is_refused(phantoms, tmp_path):
     script = ("import sys, time\nfrom csam_lite.common.locks import only_process\n"
@@ -293,6 +295,7 @@ def test_a_second_training_into_the_same_folder_is_refused(phantoms, tmp_path):
         trainer.fit()  # prepared before the other run began
 
 
+@pytest.mark.row("reliability 3")
 def test_a_training_that_diverges_is_no_run(phantoms, tmp_path):
     with pytest.raises(InputError, match=r"diverged in epoch \d+ \(the loss is (nan|inf)\); start a new run with a --learning-rate below"):
         train(config(phantoms, tmp_path / "run", epochs=30, learning_rate=1e30), progress=False)
@@ -301,6 +304,7 @@ def test_a_training_that_diverges_is_no_run(phantoms, tmp_path):
         assert all(bool(tensor.isfinite().all()) for tensor in load_file(path).values())
 
 
+@pytest.mark.row("reliability 4")
 @pytest.mark.parametrize("part", ["imagesTr", "labelsTr"])
 def test_a_run_does_not_go_on_with_other_voxels_or_masks(phantoms, tmp_path, part):
     shutil.copytree(phantoms, tmp_path / "data")
@@ -315,6 +319,7 @@ def test_a_run_does_not_go_on_with_other_voxels_or_masks(phantoms, tmp_path, par
         train(config(tmp_path / "data", tmp_path / "run", epochs=1), resume=True, progress=False)
 
 
+@pytest.mark.row("reliability 4")
 def test_a_run_of_older_code_goes_on_and_says_so(phantoms, tmp_path, capsys):
     """A run of version 0.1.0 knows no digests and not all options; its files are otherwise as they are now."""
     older = dict(semantic_hidden=1, semantic_weights=0.0)
@@ -336,6 +341,7 @@ def test_a_run_of_older_code_goes_on_and_says_so(phantoms, tmp_path, capsys):
     assert load_description(tmp_path / "run")[1].digest
 
 
+@pytest.mark.row("reliability 8")
 @pytest.mark.parametrize("options, says", [
     (dict(augment="no"), "--augment 'no': must be true or false, not text"), (dict(epochs=2.5), "--epochs 2.5: must be a whole number"),
     (dict(seed=True), "--seed True: must be a whole number, not true or false"), (dict(network=3), "--network 3: must be text")])
@@ -366,6 +372,7 @@ def test_a_log_file_gets_a_line_for_each_epoch(phantoms, tmp_path):
     assert len(lines) == 5 and all(line.startswith(f"epoch {i}/5, ") for i, line in enumerate(lines, 1)), done.stderr
 
 
+@pytest.mark.row("reliability 17")
 def test_a_run_without_an_epoch_may_begin_anew(phantoms, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(InputError, match="--minutes 1e-09: are over before the first step; give more"):
@@ -378,6 +385,7 @@ def test_a_run_without_an_epoch_may_begin_anew(phantoms, tmp_path):
         train(config(phantoms, out, epochs=1), progress=False)
 
 
+@pytest.mark.row("files 11")
 def test_too_little_shared_memory_is_said_before_it_hangs(phantoms, tmp_path, monkeypatch):
     monkeypatch.setattr(batches_module, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(batches_module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1e6, 1e6 - 1000, 1000))
@@ -386,6 +394,7 @@ def test_too_little_shared_memory_is_said_before_it_hangs(phantoms, tmp_path, mo
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.row("files 11")
 @pytest.mark.skipif(sys.platform != "linux", reason="workers inherit the broken samples by fork")
 def test_a_worker_that_dies_ends_in_one_line(phantoms, tmp_path, monkeypatch):
     monkeypatch.setattr(Volumes, "__getitem__", lambda self, key: os._exit(9))
@@ -400,6 +409,7 @@ def flipped(content, rng):
     return bytes(damaged)
 
 
+@pytest.mark.row("reliability 7")
 def test_no_flipped_bit_changes_the_weights_of_a_run(run, tmp_path):
     shutil.copytree(run.folder, tmp_path / "run")
     path, expected = tmp_path / "run" / "best.safetensors", run.network.state_dict()
@@ -416,6 +426,7 @@ def test_no_flipped_bit_changes_the_weights_of_a_run(run, tmp_path):
     assert refused >= 35
 
 
+@pytest.mark.row("reliability 7")
 def test_no_flipped_bit_changes_a_continuation(phantoms, tmp_path):
     options = config(phantoms, tmp_path / "run", epochs=1)
     train(options, progress=False)
@@ -443,6 +454,7 @@ def test_no_flipped_bit_changes_a_continuation(phantoms, tmp_path):
     assert refused >= 35
 
 
+@pytest.mark.row("reliability 13")
 @pytest.mark.parametrize("part, name, value", [
     (None, "config", 5), (None, "facts", []), ("config", "augment", "no"), ("config", "pixels", 10**9),
     ("config", "epochs", None), ("config", "network", []), ("facts", "labels", []), ("facts", "labels", {"1": None}),
@@ -459,6 +471,7 @@ def test_a_description_of_wrong_types_is_refused(run, tmp_path, part, name, valu
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.row("reliability 13")
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"null", b"[]", b"\xff\xfe", b'{"config": {}}'])
 def test_a_description_that_is_none(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
@@ -466,6 +479,7 @@ def test_a_description_that_is_none(tmp_path, content):
         load_run(tmp_path)
 
 
+@pytest.mark.row("reliability 3")
 def test_weights_of_nan_are_no_network(run, tmp_path):
     shutil.copytree(run.folder, tmp_path / "run")
     path = tmp_path / "run" / "best.safetensors"

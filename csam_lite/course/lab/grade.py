@@ -270,6 +270,7 @@ def _run_worker(tasks: list[dict], seconds: float, megabytes: int,
             process.kill()
             process.wait()
             reader.join()
+            process.stdout.close()
     if process.returncode == -getattr(signal, "SIGXCPU", 0):
         ended = f"stopped after {seconds:g} seconds of computing"
     if running:
