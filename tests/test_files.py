@@ -50,6 +50,8 @@ def test_parts_of_other_machines_go_after_a_week_and_other_hidden_files_never(tm
 
 @pytest.mark.parametrize("name", ["n" * 248 + ".nii.gz", "ä" * 120 + ".nii.gz", "y" * 255])
 def test_a_file_may_have_as_long_a_name_as_the_system_takes(name, tmp_path):
+    if not name.isascii() and sys.getfilesystemencoding() != "utf-8":
+        pytest.skip("this Python's file names have ASCII letters alone")
     with whole_file(tmp_path / name) as part:
         assert part.name.endswith(name[-7:]) and part.name.startswith(".part-")
         part.write_text("whole", encoding="utf-8")
