@@ -320,6 +320,26 @@ def test_a_run_does_not_go_on_with_other_voxels_or_masks(phantoms, tmp_path, par
 
 
 @pytest.mark.row("reliability 4")
+def test_a_run_goes_on_on_a_machine_with_another_number_of_cores(phantoms, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        train(config(phantoms, tmp_path / "run", epochs=1, pixels=128), progress=False)
+        (tmp_path / "older").mkdir()
+        for path in (tmp_path / "run").iterdir():  # an older run holds a digest of resampled images
+            shutil.copy(path, tmp_path / "older")
+        described = tmp_path / "older" / "config.json"
+        stored = json.loads(described.read_text(encoding="utf-8"))
+        stored["facts"]["digest"] = "0123456789abcdef"
+        described.write_text(json.dumps(stored), encoding="utf-8")
+        torch.set_num_threads(3)
+        for name in ("run", "older"):
+            train(config(phantoms, tmp_path / name, epochs=1, pixels=128), resume=True, progress=False)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.row("reliability 4")
 def test_a_run_of_older_code_goes_on_and_says_so(phantoms, tmp_path, capsys):
     """A run of version 0.1.0 knows no digests and not all options; its files are otherwise as they are now."""
     older = dict(semantic_hidden=1, semantic_weights=0.0)

@@ -19,7 +19,7 @@ from csam_lite.data.grid import Grid
 from csam_lite.data.remarks import Remarks
 from csam_lite.data.scan import Scan
 from csam_lite.training.config import Config
-from csam_lite.training.facts import Facts, geometry_of
+from csam_lite.training.facts import OF_SCANS, Facts, geometry_of
 from csam_lite.training.run import chosen_dataset
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -107,6 +107,7 @@ def read_training_data(
     else:
         grid = Grid.fit(scans["train"], config.pixels, num_classes)
     geometry = geometry_of([*scans["train"], *scans["val"]])
+    digest = digest_of([*scans["train"], *scans["val"]])  # before resampling, which depends on the threads
     samples, val_samples = (prepare(scans[part], grid) for part in ("train", "val"))
     counts = sum(torch.bincount(sample.label.flatten(), minlength=num_classes) for sample in samples)
     facts = Facts(
@@ -115,21 +116,25 @@ def read_training_data(
         spacing=grid.spacing,
         num_slices=config.num_slices or max(least_slices, *(len(sample.image) for sample in samples)),
         split={part: [case.name for case in cases] for part, cases in parts.items()},
-        digest=digest_of([*samples, *val_samples]),
+        digest=digest,
         **geometry,
     )
     batches = GlobalBatches(len(samples), config.batch_size, config.seed, process, processes)
     return TrainingData(samples, val_samples, counts / counts.sum(), facts, batches)
 
 
-def digest_of(samples: list[Sample]) -> str:
-    """A hash over the names, voxels and masks of samples: it tells two data sets of the same names apart."""
+def digest_of(scans: list[Scan]) -> str:
+    """A hash over the names, voxels and masks of scans: it tells two data sets of the same names apart.
+
+    It is the same on every machine. That of a resampled image would not be: torch rounds it in another way
+    with another number of threads.
+    """
     digest = hashlib.blake2b(digest_size=8)
-    for sample in samples:
-        digest.update(os.fsencode(sample.name))
-        for tensor in (sample.image, sample.label):
-            digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
+    for scan in scans:
+        digest.update(os.fsencode(scan.path.name))
+        for voxels in (scan.image, scan.label):
+            digest.update(np.ascontiguousarray(voxels).data)
+    return f"{OF_SCANS}{digest.hexdigest()}"
 
 
 def read_scans(

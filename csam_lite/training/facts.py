@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from csam_lite.data.scan import PLANES, Scan
 from csam_lite.training.config import BOUNDS
 
+OF_SCANS = "scans "  # how a digest begins that does not depend on the machine
 FAR = 1.5  # how many times coarser or finer than all training scans a scan may be without a remark
 
 
@@ -20,7 +21,7 @@ class Facts:
     num_slices: int
     spacing: float
     split: dict[str, list[str]]  # {"train": [case names], "val": [...], "test": [...]}
-    digest: str = ""  # of the voxels and masks that were read; runs of older versions have none
+    digest: str = ""  # of the voxels and masks that were read; older runs have none, or one without OF_SCANS
     # Of the scans; empty in runs of older versions.
     planes: list[str] = field(default_factory=list)           # "axial", "coronal", "sagittal"
     through_plane: list[float] = field(default_factory=list)  # [least, most] spacing, mm

@@ -31,6 +31,7 @@ from csam_lite.training.batches import TrainingData, read_training_data
 from csam_lite.training.build import build_network
 from csam_lite.training.compiled import compiled
 from csam_lite.training.config import Config
+from csam_lite.training.facts import OF_SCANS
 from csam_lite.training.run import (
     Facts,
     Run,
@@ -456,6 +457,8 @@ def _check_same_data(config: Config, facts: Facts, stored: Facts) -> None:
     for name in ("digest", "planes", "through_plane", "in_plane"):
         if not getattr(stored, name):  # a run of an older version
             stored = replace(stored, **{name: getattr(facts, name)})
+    if not stored.digest.startswith(OF_SCANS):  # of resampled images: it changes with the number of threads
+        stored = replace(stored, digest=facts.digest)
     if facts != stored:
         what = (
             "other voxels or masks"
