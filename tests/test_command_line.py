@@ -288,6 +288,19 @@ def test_a_run_whose_scans_have_moved_is_told_of_data(decathlon, tmp_path, capsy
         assert main([*arguments, "--data", str(moved)]) == 0  # as the message says
 
 
+def test_masks_never_replace_the_files_of_their_data_set(decathlon, tmp_path, monkeypatch, capsys):
+    assert train(decathlon, tmp_path / "run") == 0
+    before = {path: path.read_bytes() for path in decathlon.rglob("*.nii.gz")}
+    (tmp_path / "link").symlink_to(decathlon / "labelsTr")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(decathlon)
+    for place in (decathlon / "imagesTr", decathlon / "labelsTr", tmp_path / "link", "~/link", "labelsTr", "imagesTr/../labelsTr"):
+        error = fails(main(["evaluate", str(tmp_path / "run"), "--part", "all", "--masks", str(place)]), capsys)
+        assert f"--masks {place}: holds a.nii.gz of the data set" in error and error.endswith("choose another folder")
+        assert {path: path.read_bytes() for path in decathlon.rglob("*.nii.gz")} == before
+    assert main(["evaluate", str(tmp_path / "run"), "--part", "all", "--masks", str(decathlon / "new")]) == 0
+
+
 @pytest.mark.row("reliability 16")
 def test_what_is_no_picture_and_no_table_is_said_before_the_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("csam_lite.experiments.benchmark.bench", lambda *_: pytest.fail("timed first"))
@@ -309,7 +322,7 @@ BELOW_A_FILE = {
     "train": ["train", "--data", "DATA", "--out", "FILE/x", "--pixels", "32", "--levels", "3", "--base-channels", "4", "--epochs", "1"],
     "evaluate": ["evaluate", "RUN", "--masks", "FILE/x"], "evaluate --csv": ["evaluate", "RUN", "--csv", "FILE/x.csv"],
     "predict": ["predict", "SCAN", "FILE/x/m.nii.gz", "--run", "RUN"],
-    "explore": ["explore", "RUN", "SCAN", "--out", "FILE/x.html", "--draws", "0"], "tables": ["tables", "--out", "FILE/x.md"],
+    "explore": ["explore", "RUN", "SCAN", "--out", "FILE/x.html", "--draws", "0", "--no-live"], "tables": ["tables", "--out", "FILE/x.md"],
     "gates": ["gates", "RUN", "--volumes", "2", "--csv", "FILE/x.csv"], "coverage": ["coverage", "--repeats", "1", "--csv", "FILE/x.csv"],
     "compare": ["compare", "phantom", "--data", "DATA", "--out", "FILE/x"],
     "compare --part": ["compare", "phantom", "--data", "DATA", "--out", "FILE/x", "--part", "1/2"],

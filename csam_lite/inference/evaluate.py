@@ -32,17 +32,26 @@ def evaluate(
     """Segment the cases of one part of the run's split, each on its scan's own grid: the rows of `measure` of
     every case, with its name, its patient and the calibration error.
 
-    masks: a folder to write the masks to, CASE.nii.gz, on each scan's grid. The other parameters, and the
-    errors, are those of `segmented`.
+    masks: a folder to write the masks to, CASE.nii.gz, on each scan's grid; InputError where scans or their
+    own masks lie in it. The other parameters, and the other errors, are those of `segmented`.
     """
     rows = []
     for case, scan, probabilities in segmented(run, data, part, one_zone, progress, empty):
         if masks:
+            _check_masks_folder(Path(masks), case)
             mask = to_values(probabilities.argmax(1).astype(np.uint8), run.facts.labels)
             write_like(scan, {Path(masks) / f"{case.name}.nii.gz": mask})
         measured, _ = measure_scan(run, scan, probabilities)
         rows += [{"case": case.name, "patient": case.patient} | row for row in measured]
     return rows
+
+
+def _check_masks_folder(folder: Path, case: Case) -> None:
+    """Raises InputError where files of the case lie in the folder for new masks, which could replace them."""
+    taken = [file for file in case.files if file.parent.resolve() == folder.expanduser().resolve()]
+    if taken:
+        raise InputError(f"--masks {folder}: holds {taken[0].name} of the data set, and masks of the same "
+                         "name would replace its files; choose another folder")
 
 
 def segmented(
