@@ -246,6 +246,7 @@ EQUIVALENT = {
         "«torch.randint(len(d), (4000, len(d)))»": "every generator will do",
         "«4001»": "4000 draws or more or one less",
         "«3999»": "4000 draws or more or one less",
+        "«list(range(4000))[": "4000 draws or more or one less",
         "method='percentile', rng=rng)»": "SciPy draws 9999 times by default",
         "n_resamples=4000, method='percentile')»": "every generator will do",
         "detach()": "the text asks for no gradient",
