@@ -137,11 +137,12 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    from csam_lite.common.tables import markdown, write_csv
+    from csam_lite.common.tables import check_csv_name, markdown, write_csv
     from csam_lite.inference.evaluate import evaluate
     from csam_lite.metrics.overlap import mean_dice, summarise
     from csam_lite.training.run import load_run
 
+    check_csv_name(arguments.csv)
     run = load_run(arguments.folder, arguments.weights)
     rows = evaluate(run, arguments.data, arguments.part, arguments.one_zone, arguments.masks,
                     empty=arguments.empty)
@@ -221,9 +222,10 @@ def run_compare(arguments: argparse.Namespace) -> None:
 
 
 def run_coverage(arguments: argparse.Namespace) -> None:
-    from csam_lite.common.tables import markdown, write_csv
+    from csam_lite.common.tables import check_csv_name, markdown, write_csv
     from csam_lite.metrics.coverage import coverage_table
 
+    check_csv_name(arguments.csv)
     rows = coverage_table(arguments.repeats, arguments.seed)
     print(markdown(rows))
     if arguments.csv:
@@ -231,10 +233,11 @@ def run_coverage(arguments: argparse.Namespace) -> None:
 
 
 def run_gates(arguments: argparse.Namespace) -> None:
-    from csam_lite.common.tables import markdown, write_csv
+    from csam_lite.common.tables import check_csv_name, markdown, write_csv
     from csam_lite.inference.gate_spread import gate_spread
     from csam_lite.training.run import load_run
 
+    check_csv_name(arguments.csv)
     run = load_run(arguments.folder, arguments.weights)
     rows = gate_spread(run, arguments.data, arguments.volumes, arguments.worth)
     print(markdown(rows))
@@ -354,8 +357,10 @@ def run_lab_release(arguments: argparse.Namespace) -> None:
 
 
 def run_lab_grade(arguments: argparse.Namespace) -> None:
+    from csam_lite.common.tables import check_csv_name
     from csam_lite.course.lab.grade import grade_folder
 
+    check_csv_name(arguments.csv)
     _need_course()
     limits = (arguments.seconds, arguments.megabytes, arguments.jobs)
     grades = grade_folder(arguments.folder, arguments.csv, *limits, arguments.seed)

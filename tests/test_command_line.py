@@ -301,6 +301,15 @@ def test_masks_never_replace_the_files_of_their_data_set(decathlon, tmp_path, mo
     assert main(["evaluate", str(tmp_path / "run"), "--part", "all", "--masks", str(decathlon / "new")]) == 0
 
 
+@pytest.mark.parametrize("command", [["evaluate", "RUN"], ["gates", "RUN"], ["coverage"], ["lab", "grade", "."]])
+@pytest.mark.parametrize("name", ["a.nii.gz", "config.json", "best.safetensors", "history.csv", "x.ipynb", "grades.csv.gz"])
+def test_a_table_replaces_no_file_of_another_kind(command, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    assert f"--csv {name}: is a table; let the name end in .csv" in fails(main([*command, "--csv", name]), capsys)
+    assert (tmp_path / name).read_text(encoding="utf-8") == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.row("reliability 16")
 def test_what_is_no_picture_and_no_table_is_said_before_the_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("csam_lite.experiments.benchmark.bench", lambda *_: pytest.fail("timed first"))

@@ -32,6 +32,17 @@ def markdown(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
     return "\n".join([line(columns), rule, *map(line, texts)])
 
 
+def check_csv_name(path: str | Path | None) -> None:
+    """Raises InputError where a name given for a table would replace a file of another kind, such as a scan,
+    or the history of a training. A folder is left to `write_csv`; None is no name.
+    """
+    if not path or Path(path).is_dir():
+        return
+    if Path(path).suffix.lower() != ".csv" or Path(path).name == "history.csv":
+        raise InputError(f"--csv {path}: is a table; let the name end in .csv, and not be history.csv, which "
+                         "is of the training")
+
+
 def write_csv(path: str | Path, rows: Sequence[Row], decimals: int | None = None) -> None:
     """Write rows as CSV, the whole file or nothing. `decimals` rounds floats; without it they are written in
     full.
