@@ -31,7 +31,7 @@ import torch
 from csam_lite.course import checks
 
 ANSWERS = Path(__file__).parent / "answers"
-SECONDS = 20  # a mutant that takes longer has become an endless loop
+SECONDS = 20  # of computing; a mutant that takes longer has become an endless loop
 
 OPERATORS = {
     ast.Add: [ast.Sub], ast.Sub: [ast.Add], ast.Mult: [ast.Div, ast.Add], ast.Div: [ast.Mult, ast.FloorDiv],
@@ -82,13 +82,13 @@ class Mutant:
 def _limit() -> Iterator[None]:
     def stop(*_):
         raise TimeoutError
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def exercises(module: str) -> dict[str, dict[str, ast.expr]]:
