@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from browser import Shown, chromium, gates_of, replaced_by, watched
 from test_geometry import STATES, assert_opens_at_the_same_place, save
+from test_page_nifti import in_members
 
 from csam_lite.cli import main
 from csam_lite.common.errors import InputError
@@ -190,6 +191,32 @@ def test_hostile_files_become_a_line_and_the_page_goes_on(dropped, phantom, tmp_
     assert "done in" in dropped.drop(named)
     assert dropped.page.locator("main img, main script").count() == 0
     assert markup in dropped.page.text_content(".csam-explorer header")
+
+
+def test_a_gzip_file_of_several_parts(dropped, phantom, tmp_path):
+    """In Chromium, which by itself unpacks the first part alone; node reads all. What follows the last one is damage, but for zeros."""
+    parts = tmp_path / "parts.nii.gz"
+    parts.write_bytes(in_members(gzip.decompress(phantom.read_bytes()), [300, 70_000], zeros=5))
+    assert dropped.drop(parts).startswith("parts.nii.gz: done in ")
+    as_predict(dropped, parts, tmp_path)
+    for rest in (b"rubbish", gzip.compress(b"x")[:-3]):
+        with open(parts, "ab") as file:
+            file.write(rest)
+        assert dropped.drop(parts).startswith("parts.nii.gz: cannot be read as NIfTI, truncated or damaged (")
+        with pytest.raises(InputError, match="truncated or damaged"):
+            read_for(pretrained(), parts)
+
+
+def test_a_grid_that_a_header_claims_is_bounded_as_in_python(dropped, phantom, tmp_path):
+    image = nibabel.load(phantom)
+    for mm in (30.0, 3000.0):
+        far = tmp_path / "far.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj), np.diag([mm, mm, 3.6, 1]), None), far)
+        with pytest.raises(InputError) as refused:
+            predict(pretrained(), far, tmp_path / "mask.nii.gz")
+        assert "correct the voxel size" in str(refused.value)
+        assert dropped.drop(far) == str(refused.value).replace(str(far), far.name)
+    assert "done in" in dropped.drop(phantom)
 
 
 def test_a_file_that_is_dropped_later_overtakes(dropped, phantom, tmp_path):

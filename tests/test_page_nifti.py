@@ -71,6 +71,29 @@ def test_any_header(tmp_path, seed):
     assert sum([compare(tmp_path / name, page) for name, page in pages.items()]) > 75
 
 
+def in_members(content, sizes, zeros=0):
+    """A gzip file that consists of several, as indexed and parallel programs write it."""
+    parts, start = [], 0
+    for size in (*sizes, len(content)):
+        parts.append(gzip.compress(content[start:start + size], mtime=0) + bytes(zeros))
+        start += size
+    return b"".join(parts)
+
+
+def test_a_gzip_file_of_several_parts_is_read_whole(tmp_path):
+    """Also where the signs of a new part stand in the middle of one by chance."""
+    content = save(tmp_path / "plain.nii", **STATES["both equal"]).read_bytes()
+    for name, data in {"two": in_members(content, [500]), "many": in_members(content, [1, 100, 247, 352, 1000]),
+                       "padded": in_members(content, [500], zeros=9), "cut": in_members(content, [500])[:-20],
+                       "empty_part": in_members(content, [500, 0]), "chance": gzip.compress(content + b"\x1f\x8b\x08\0" * 300, 0)}.items():
+        (tmp_path / f"{name}.nii.gz").write_bytes(data)
+    pages = in_node(tmp_path)
+    read = {name: compare(tmp_path / name, page) if name != "cut.nii.gz" else page["kind"] for name, page in pages.items()}
+    assert read.pop("cut.nii.gz") == "InputError" and len(read) == 6 and all(read.values())
+    with pytest.raises(InputError, match="truncated or damaged"):
+        read_scan(tmp_path / "cut.nii.gz")
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
 def test_every_type_of_voxel(dtype, tmp_path):
     for version, big, slope in ((1, False, None), (2, True, (0.37, -11.3)), (1, True, (1e-3, 0)), (2, False, (-2, 5))):

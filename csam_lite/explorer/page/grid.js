@@ -1,6 +1,10 @@
 // From a scan to the network's input and back: what csam_lite/data/grid.py does in Python, and `restore` of
 // csam_lite/inference/predict.py. P x Q: rows and columns of the network's grid; K: classes with background.
 
+import { InputError } from "./nifti.js";
+
+const FAR = 64; // times the network's field: no scan is as wide
+
 /**
  * How n samples become m: of each new one the first old one and the weights from there on (bilinear). With
  * `antialias` a new sample far wider than the old ones is their mean, as torch's `interpolate` makes it.
@@ -62,8 +66,14 @@ export class Grid {
   }
 
   /** P pixels a side, `spacing` mm apart, for a scan of H x W pixels with [, row, column] distances in mm. */
-  static ofScan(P, spacing, { H, W, spacing: [, high, wide] }) {
+  static ofScan(P, spacing, { H, W, spacing: [, high, wide], header }) {
     const lengths = [[H, high], [W, wide]].map(([n, mm]) => Math.max(1, round((n * mm) / spacing)));
+    if (Math.max(...lengths) > FAR * P) {
+      const four = (mm) => Number(mm.toPrecision(4));
+      throw new InputError(`${header.name}: its pixels of ${four(high)} x ${four(wide)} mm would make `
+        + `${lengths.join(" x ")} of the network's ${four(spacing)} mm; correct the voxel size in its header, or `
+        + "give a scan that is more like those of the training");
+    }
     return new Grid([P, P], [H, W], lengths);
   }
 

@@ -38,6 +38,7 @@ const bytesOf = (kind) => Number(kind.match(/\d+/)[0]) / 8;
 const MOST_COMPRESSED = 1032; // no gzip file unpacks to more than this many times its size
 const SURPLUS = 2 ** 24;      // bytes that a file may hold after its voxels
 const MOST = 2 ** 29;         // bytes of voxels that a tab takes; Python takes more
+const MOST_TRIES = 50;        // places at which a second gzip file seems to begin in a compressed one, and does not
 const PYTHON = "use python -m csam_lite predict";
 
 /** The header of a NIfTI file of version 1 or 2, as stored. */
@@ -142,8 +143,7 @@ export async function readNifti(file) {
     throw new InputError(`${name}: cannot be read as NIfTI, truncated or damaged (it is ${zipped
       ? "a gzip file, but its name does not end in .gz" : "no gzip file, though its name ends in .gz"}); `
       + "copy it again, or correct its name");
-  const stream = file.stream();
-  const reader = (zipped ? stream.pipeThrough(new DecompressionStream("gzip")) : stream).getReader();
+  const reader = zipped ? new Unpacked(await membersOf(file)) : file.stream().getReader();
   try {
     let head = new Uint8Array(0);
     while (head.length < 540) {
@@ -211,6 +211,67 @@ export function maskFile(header, mask) {
   out.set(written.bytes);
   out.set(mask, size + 4);
   return out;
+}
+
+/** Reads several gzip files one after the other, as a stream's reader does. */
+class Unpacked {
+  constructor(blobs) { this.blobs = blobs; }
+
+  async read() {
+    for (;;) {
+      this.reader ??= this.blobs.shift()?.stream().pipeThrough(new DecompressionStream("gzip")).getReader();
+      if (!this.reader) return { done: true };
+      const { value, done } = await this.reader.read();
+      if (!done) return { value, done };
+      this.reader = null;
+    }
+  }
+
+  async cancel() { await this.reader?.cancel(); }
+}
+
+/**
+ * The gzip files, or members, of which a file consists: mostly one. Browsers unpack one alone, and take what
+ * follows for damage; Python reads all, and zeros between and behind them.
+ */
+async function membersOf(file) {
+  if (file.size > MOST + SURPLUS) return [file]; // more than a page takes, as its header will tell
+  const bytes = new Uint8Array(await file.arrayBuffer()), members = [];
+  let start = 0, tries = 0;
+  for (let at = 18; at <= bytes.length; at++) { // a member has 18 bytes or more
+    const found = bytes.indexOf(0x1f, at), ends = found < 0;
+    at = ends ? bytes.length : found;
+    const begins = bytes[at + 1] === 0x8b && bytes[at + 2] === 8 && bytes[at + 3] < 32;
+    if (!begins && !ends) continue;
+    let last = at; // behind the last byte that is not zero
+    while (last > start && bytes[last - 1] === 0) last--;
+    const stops = at - last > 3 ? [0, 1, 2, 3].map((zeros) => last + zeros) : []; // where zeros follow it
+    if (begins) stops.unshift(at); // else nothing has to be tried
+    let stop = null;
+    for (const end of stops)
+      if (stop === null && tries < MOST_TRIES) {
+        if (await isWhole(file.slice(start, end))) stop = end;
+        else tries++;
+      }
+    if (stop === null && !ends) continue; // the three bytes stood there by chance
+    members.push(file.slice(start, stop ?? at));
+    start = at;
+  }
+  return members.length ? members : [file];
+}
+
+/** Whether a Blob is a gzip file to its end. */
+async function isWhole(blob) {
+  const reader = new Unpacked([blob]);
+  try {
+    for (let total = 0; total < MOST + SURPLUS;) {
+      const { value, done } = await reader.read();
+      if (done) return true;
+      total += value.length;
+    }
+  } catch { /* damaged, or it goes on */ }
+  reader.cancel().catch(() => {});
+  return false;
 }
 
 async function next(reader, name) {
