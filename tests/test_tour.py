@@ -99,7 +99,7 @@ def test_six_steps_by_hand(browser, tour_file, view):
     with watched(browser, allowed=("file://",), width=1366, height=768) as page:
         shown = begun(page, tour_file)
         assert shown.title() == "1 of 6: Scroll" and f"here {S}, one every {view.spacing[0]:.1f} mm" in shown.text()
-        assert "do it for me" in shown.button() and "1 so far" in shown.todo()
+        assert "show me" in shown.button() and "1 so far" in shown.todo()
         slice_picture = page.locator('[data-part="slice"]')
         slice_picture.hover()
         for _ in range(2):
@@ -115,7 +115,7 @@ def test_six_steps_by_hand(browser, tour_file, view):
         assert label[s].any() and not label[s - 1].any()
         page.locator('[data-part="slider"]').fill(str(s))
         page.wait_for_timeout(100)
-        assert "do it" in shown.button()  # both slices are wanted
+        assert "show me" in shown.button()  # both slices are wanted
         slice_picture.press("ArrowUp")
         shown.until_done()
         slice_picture.press("Home")
@@ -123,7 +123,7 @@ def test_six_steps_by_hand(browser, tour_file, view):
 
         gate = view.as_trained.windows[0].record[name]["slice"].values[0]
         assert shown.title() == "3 of 6: Look at the slice gate"
-        assert f"called {name}. It lets {round(100 * float(gate[s]))} % of slice {s + 1} pass" in shown.text()
+        assert f"slice {s + 1} needs most the one called {name}, which lets {round(100 * float(gate[s]))} % of slice" in shown.text()
         x, top, height = shown.bar(s, S)
         page.mouse.click(x, top + height / 2)
         shown.until_done()
@@ -148,7 +148,7 @@ def test_six_steps_by_hand(browser, tour_file, view):
         assert f"In the other {S - 1} slices {elsewhere} pixels changed" in told and elsewhere == 0
         page.locator('[data-part="before"]').hover()
         page.mouse.down()
-        assert "do it" in shown.button()
+        assert "show me" in shown.button()
         page.mouse.up()
         shown.until_done()
         page.locator('[data-part="tour-next"]').click()
@@ -164,7 +164,8 @@ def test_six_steps_by_hand(browser, tour_file, view):
 
 def test_keys_alone_walk_it_and_the_page_does_what_is_asked(browser, tour_file):
     with watched(browser, allowed=("file://",), width=390, height=844) as page:
-        shown = begun(page, tour_file)
+        page.context.set_offline(True)
+        shown = Visitor(page, tour_file).ready()  # faster than the page finds the bar
         for number, title in enumerate(TITLES, 1):
             assert shown.title() == f"{number} of 6: {title}"
             assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
@@ -175,7 +176,7 @@ def test_keys_alone_walk_it_and_the_page_does_what_is_asked(browser, tour_file):
                 page.locator('canvas[data-part="gate-slice"]').focus()
                 for _ in range(21):
                     page.keyboard.press("ArrowDown")
-            elif shown.button().startswith("do it"):
+            elif shown.button().startswith("show me"):
                 page.keyboard.press("n")
             shown.until_done()
             page.keyboard.press("n")
@@ -190,6 +191,34 @@ def test_keys_alone_walk_it_and_the_page_does_what_is_asked(browser, tour_file):
         page.keyboard.press("Escape")
         assert page.locator('[data-part="tour"]').is_hidden()
         assert page.locator('.tour [aria-live="polite"]').count() == 2  # what is told, and what is to do
+
+
+def test_a_finger_drags_a_bar_and_sees_the_slice(browser, tour_file, view):
+    """On a phone the sheet of the tour hides neither the slice, nor the bars, nor the buttons that a step names."""
+    s, _, answer = dearest_bar(view)
+    with watched(browser, allowed=("file://",), width=390, height=844, has_touch=True) as page:
+        shown = begun(page, tour_file)
+        page.evaluate("document.querySelector('.csam-explorer').explorer.tour.go(3)")
+        wait(lambda: "Shut it" in shown.title())
+        page.wait_for_timeout(300)
+        sheet = page.locator('[data-part="tour"]').bounding_box()["y"]
+        x, top, height = shown.bar(s, len(view.label))
+        slice_box = page.locator('[data-part="slice"]').bounding_box()
+        assert slice_box["y"] >= 0 and slice_box["y"] + slice_box["height"] < top and top + height <= sheet
+        session = page.context.new_cdp_session(page)
+        for kind, y in (("touchStart", 30), ("touchMove", 50), ("touchMove", 70), ("touchMove", height - 5), ("touchEnd", None)):
+            points = [] if y is None else [{"x": x, "y": top + y}]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        shown.until_done()
+        np.testing.assert_array_equal(shown.array("prediction"), answer.mask)
+        for number, part in ((5, "before"), (6, "reset-gates")):
+            page.keyboard.press("n")
+            assert shown.title().startswith(str(number))
+            page.wait_for_timeout(300)
+            box, sheet = (page.locator(f'[data-part="{name}"]').bounding_box() for name in (part, "tour"))
+            assert box["y"] + box["height"] <= sheet["y"], part
+            page.keyboard.press("n")
+            shown.until_done()
 
 
 def test_the_page_is_small_and_may_ask_for_nothing(tour_file):

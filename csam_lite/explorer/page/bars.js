@@ -106,6 +106,7 @@ export class StackPanel extends GatePanel {
     super(state, gate, true);
     const label = `${gate.name} gate, a bar for each slice`;
     this.ink = bars(gate.name, label, (g, w, h) => this.drawBars(g, w, h));
+    if (state.canAsk) this.ink.canvas.classList.add("dragged"); // by a finger, which elsewhere scrolls the page
     this.value = text(`gate-${gate.name}-value`);
     [this.covariance, this.covarianceName] = [make("div"), text("covariance-name")];
     const words = "covariance of the slices, before the sigmoid";

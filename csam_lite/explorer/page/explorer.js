@@ -62,9 +62,10 @@ export class Explorer {
         make("div", { className: "classes" }, ...classes)),
       make("div", { className: "columns" },
         make("section", { className: "views" }, this.slice.element, ...elements(stacks)),
-        make("section", { className: "change" }, this.change.element, ...elements(task)),
+        make("div", { className: "beside" },
+          make("section", { className: "change" }, this.change.element, ...elements(task)),
+          make("section", { className: "cuts" }, ...elements(this.cuts))),
         this.slice.settings,
-        make("section", { className: "cuts" }, ...elements(this.cuts)),
         make("section", { className: "gates" }, ...elements(scales), ...beside)),
       this.help());
     this.listen();

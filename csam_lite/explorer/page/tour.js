@@ -12,6 +12,8 @@ const WORTH = 0.2;     // Dice that a bar must cost to be worth a tour
 const times = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 const partsOf = (classes) => (classes.length > 1
   ? ` (${classes.map(({ name }) => name).join(" and ")} are its parts)` : "");
+const rimOf = (letters) => (letters && "AP".includes(letters.top)
+  ? " At its rim, A is the front of the body, P its back, and R and L are its right and left." : "");
 const two = (value) => (Number.isNaN(value) ? "–" : value.toFixed(2));
 
 /**
@@ -21,10 +23,10 @@ const two = (value) => (Number.isNaN(value) ? "–" : value.toFixed(2));
 const STEPS = [
   {
     title: "Scroll",
-    tell: ({ state: { S, spacing, description: { unit, tour } } }) => [
+    tell: ({ state: { S, spacing, letters, description: { unit, tour } } }) => [
       ...(tour ? [tour.intro] : []),
       `A scan is a stack of pictures, called slices: here ${S}`
-        + `${unit === "mm" ? `, one every ${plain(spacing[0])} mm` : ""}. You see one of them.`],
+        + `${unit === "mm" ? `, one every ${plain(spacing[0])} mm` : ""}. You see one of them.${rimOf(letters)}`],
     todo: ({ seen }) => "Move the slider under the picture, or turn the mouse wheel over the picture, or click "
       + `it and press the arrow keys. Look at ${ENOUGH} slices; ${seen.size} so far.`,
     isDone: ({ seen, state }) => seen.size >= Math.min(ENOUGH, state.S),
@@ -35,7 +37,8 @@ const STEPS = [
     title: "See the ends",
     tell: ({ state: { classes }, goal }) => [
       "The colour is a mask: it says where a network, a program that has learned from examples, believes the "
-        + `organ to be${partsOf(classes)}. The white lines show where it really is. The network never saw them.`,
+        + `organ to be${partsOf(classes)}. The white lines, the reference, show where it really is. The network `
+        + "never saw them.",
       `The organ ends between two slices: slice ${goal.slice + 1} still holds it`
         + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. The pictures there look `
         + "alike, so that the ends are what is hardest."}`],
@@ -48,14 +51,18 @@ const STEPS = [
   },
   {
     title: "Look at the slice gate",
-    tell: ({ state: { S, levels, level }, gateValue, goal }) => [
+    tell: ({ state: { S, levels, level }, gateValue, goal, isFound }) => [
       `The ${S} bars are a gate: one number for each slice, from 0 (shut) to 1 (open). What the network has `
         + "found in a slice is multiplied by the number of its bar before it goes on.",
       "The network chooses the numbers itself, after a look at all slices. This is what “attention across "
-        + `slices” means. It has ${times(levels.length, "such gate")}; this one is called ${level.name}. It lets `
+        + `slices” means. ${levels.length > 1 ? `It has ${levels.length} such gates. ` : ""}`
+        + `${isFound ? `This page has tried them: slice ${goal.slice + 1} needs most the one called ${level.name}, which`
+          : `This page is trying them. This one, called ${level.name},`} lets `
         + `${Math.round(100 * gateValue)} % of slice ${goal.slice + 1} pass.`],
-    todo: ({ goal }) => `Click the bar of slice ${goal.slice + 1}. (Keyboard: Tab to the bars, then left and right.)`,
-    isDone: ({ state, goal }) => state.slice === goal.slice,
+    todo: ({ goal, isFound, state }) => (!isFound && state.slice === goal.slice
+      ? "One moment: the page still tries which gate this slice needs most …"
+      : `Click the bar of slice ${goal.slice + 1}. (Keyboard: Tab to the bars, then left and right.)`),
+    isDone: ({ state, goal, isFound }) => isFound && state.slice === goal.slice,
     act: ({ state, goal }) => state.setSlice(goal.slice),
     enter: (tour) => tour.chooseLevel(),
     points: ({ parts }) => [parts.bars],
@@ -120,14 +127,15 @@ const STEPS = [
 export class Tour {
   /** stack: the panel whose bars are dragged. change: the ChangePanel. engine: answers interventions. */
   constructor({ root, state, change, engine }, stack) {
-    Object.assign(this, { root, state, change, engine, stack, at: -1, seen: new Set(), sawBefore: false });
+    Object.assign(this, { root, state, change, engine, stack, at: -1, seen: new Set(), sawBefore: false,
+      isFound: false });
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
     this.parts = { slice: part("slice"), bars: stack.ink.canvas, before: part("before"), reset: part("reset-gates") };
     this.open = make("button", { type: "button", "data-part": "tour-open" }, "guided tour");
     this.open.addEventListener("click", () => this.start());
     root.querySelector("header").append(this.open);
     this.panel = this.makePanel();
-    root.querySelector(".columns").prepend(this.panel);
+    root.querySelector(".beside").prepend(this.panel);
     state.on("slice before", () => this.see(), { atOnce: true });
     state.on("slice before changes answer level", () => this.look());
     addEventListener("keydown", (event) => this.key(event), { capture: true }); // the explorer keeps its own
@@ -192,7 +200,7 @@ export class Tour {
     this.look();
     const points = this.step.points(this);
     this.point(points);
-    points[0].scrollIntoView({ block: "nearest" });
+    for (const element of [...points].reverse()) element.scrollIntoView({ block: "nearest" });
     if (takesFocus) this.title.focus({ preventScroll: true });
   }
 
@@ -234,7 +242,7 @@ export class Tour {
     const broken = at > 2 && this.engine.broken;
     write(this.todo, broken || (isDone ? done : step.todo(this)));
     this.panel.classList.toggle("done", isDone);
-    write(this.next, `${!isDone ? "do it for me" : last ? "end" : "next"} (n)`);
+    write(this.next, `${!isDone ? "show me" : last ? "end" : "next"} (n)`);
     this.back.disabled = at === 0;
   }
 
@@ -258,6 +266,7 @@ export class Tour {
   async search() {
     const { state, stack: { name: gate }, engine } = this;
     let most = -1, found = this.goal;
+    const at = this.goal;
     for (const end of this.findEnds()) {
       const { slice } = end, before = this.dice(state.trained.prediction, slice);
       if (!(before >= FOUND)) continue;
@@ -271,8 +280,9 @@ export class Tour {
       }
       if (most >= WORTH) break; // the other end need not be asked
     }
-    this.goal = found;
-    if (this.at >= 0) this.go(this.at, false);
+    [this.goal, this.isFound] = [found, true];
+    if (this.at >= 2 || this.goal.slice !== at.slice) this.go(this.at, false);
+    else this.look();
   }
 
   pixels(name, slice) { return plane(this.state.arrays[name].data, this.state.volume, "slice", slice); }
