@@ -1,6 +1,6 @@
 """What the browser tests stand on: Debian's chromium, a JupyterLab of its own, and measurements in a page.
 
-    python tests/browser.py .github/explorer.png    # the README's picture: the explorer as it is now
+    python tests/browser.py .github/explorer.png    # the README's picture: the tour as it is now
 """
 
 import base64
@@ -225,14 +225,17 @@ def wait(ready, seconds=90):
 
 
 def take_picture(path):
-    """The explorer of the shipped network on a phantom, as a picture."""
-    from csam_lite.course.site.build import write_live_page
+    """The guided tour at the step in which the mask fails, as a picture."""
+    from csam_lite.explorer.tour import write_tour
 
     page_file = Path(path).with_suffix(".html").resolve()
-    write_live_page(page_file)
+    write_tour(page_file)
     with chromium() as browser, watched(browser, allowed=("file://",), width=1366, height=720) as page:
         page.goto(f"file://{page_file}")
-        page.wait_for_timeout(1000)
+        while "5 of" not in page.text_content('[data-part="tour"] h2'):
+            page.keyboard.press("n")
+            page.wait_for_timeout(1000)
+        page.evaluate("document.activeElement.blur()")
         page.screenshot(path=path)
     page_file.unlink()
 

@@ -19,12 +19,21 @@ from csam_lite.course.notebooks import PACKAGE, choose, find_notebooks
 from csam_lite.course.site.markdown import notebook_markdown, prose
 from csam_lite.course.site.reference import reference_markdown
 from csam_lite.course.stamp import Address, read_address
-from csam_lite.data.dataset import find_dataset
-from csam_lite.data.phantom import write_phantoms
-from csam_lite.explorer.widget import explore
+from csam_lite.explorer.drop_page import write_drop_page
+from csam_lite.explorer.tour import write_tour
 from csam_lite.training.run import pretrained
 
-_LIVE = "explorer_live.html"
+_TOUR, _DROP = "tour.html", "segment.html"
+# On top of the front page. The tour itself, 9 MB, would keep each reader of the text waiting.
+_INVITATION = f"""
+<div class="invitation" markdown="1">
+[![One bar of the slice gate is shut, and the mask of that slice fails](explorer.png)]({_TOUR})
+
+[Take the guided tour]({_TOUR}){{ .md-button .md-button--primary }}
+
+Three minutes, six steps, nothing to know and nothing to install (9 MB; then it works offline).
+</div>
+"""
 _EXPLORER = f"""---
 hide:
   - toc
@@ -33,12 +42,27 @@ hide:
 # The explorer
 
 A phantom, the masks of the network that ships, and its gates, all linked. Nothing of it is loaded from
-elsewhere, and nothing leaves your computer. [Open it in a window of its own]({_LIVE}).
+elsewhere, and nothing leaves your computer. [Open it in a window of its own]({_TOUR}#alone), or
+[take the guided tour]({_TOUR}).
 
-<iframe class="live" src="{_LIVE}" title="The explorer on a phantom"></iframe>
+<iframe class="live" src="{_TOUR}#alone" title="The explorer on a phantom"></iframe>
 
 In a notebook, `explore(run, "scan.nii.gz")` shows it on a scan of yours; notebook
 [07](07_see_attention.md) explains it.
+"""
+_SCAN = f"""---
+hide:
+  - toc
+---
+
+# A scan of yours
+
+Drop a T2 scan of a prostate (NIfTI) on this page. The network that ships runs in your browser and marks two
+zones. It has seen phantoms only: it is for teaching, and no tool for patients. Nothing leaves your computer.
+[Open it in a window of its own]({_DROP}). For your own network:
+`python -m csam_lite page OUT.html --run RUN`.
+
+<iframe class="live" src="{_DROP}" title="A page to drop a scan on"></iframe>
 """
 
 
@@ -98,24 +122,17 @@ def write_markdown(docs: Path, root: Path, notebooks: Path) -> None:
             raise InputError(f"{path}: has no outputs; execute it with: python -m csam_lite course")
         pages[path.stem] = notebook_markdown(notebook, docs, path.stem)
     titles = {name: re.search(r"^# (.+)$", text, re.M)[1] for name, text in pages.items()}
-    pages["index"] = _repository_page(root / "README.md", root, docs, sources)
+    front = _repository_page(root / "README.md", root, docs, sources).replace(f"{address.site}{_TOUR}", _TOUR)
+    pages["index"] = re.sub(r"^(# .+\n)", rf"\1{_INVITATION}", front, count=1, flags=re.M)
     pages["results"] = _repository_page(PACKAGE / "experiments" / "README.md", root, docs, sources)
     pages["reference"] = reference_markdown(sources)
-    pages["explorer"] = _EXPLORER
+    pages |= {"explorer": _EXPLORER, "scan": _SCAN}
     for name, text in pages.items():
         (docs / f"{name}.md").write_text(text, encoding="utf-8")
-    write_live_page(docs / _LIVE)
+    write_tour(docs / _TOUR)
+    write_drop_page(pretrained(), docs / _DROP)
     shutil.copy(Path(__file__).with_name("site.css"), docs)
     (docs.parent / "zensical.toml").write_text(_settings(titles, address), encoding="utf-8")
-
-
-def write_live_page(path: Path) -> None:
-    """Write the explorer of the shipped network on a phantom that it was not trained on."""
-    with temporary_folder() as folder:
-        run, dataset = pretrained(), find_dataset(write_phantoms(folder, count=1, seed=5000, progress=False))
-        scan = dataset.read(dataset.cases[0])
-        scan.image = scan.image[:, [dataset.channels.index(name) for name in run.facts.channels]]
-        explore(run, scan, save=path)
 
 
 def _repository_page(path: Path, root: Path, docs: Path, sources: str) -> str:
@@ -137,15 +154,14 @@ def _repository_page(path: Path, root: Path, docs: Path, sources: str) -> str:
 
 def _settings(titles: dict[str, str], address: Address) -> str:
     """The settings of zensical. titles: of the notebooks, by name. JSON strings and lists are TOML too."""
-    owner, _, name = address.repository.partition("/")
-    pages = [("Start", "index.md"), ("Explorer", "explorer.md"),
+    pages = [("Start", "index.md"), ("Explorer", "explorer.md"), ("A scan of yours", "scan.md"),
              *((title, f"{name}.md") for name, title in titles.items()),
              ("Results", "results.md"), ("Reference", "reference.md")]
     nav = ", ".join(f"{{ {json.dumps(title)} = {json.dumps(page)} }}" for title, page in pages)
     return f"""[project]
 site_name = "CSAM Lite"
 site_description = "A course and a small core on cross-slice attention for anisotropic volumes"
-site_url = {json.dumps(f"https://{owner}.github.io/{name}/")}
+site_url = {json.dumps(address.site)}
 copyright = {json.dumps(f'<a href="https://github.com/{address.repository}">The source on GitHub</a>')}
 use_directory_urls = false
 extra_css = ["site.css"]
