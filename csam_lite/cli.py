@@ -255,6 +255,8 @@ def run_ambiguity(arguments: argparse.Namespace) -> None:
 def run_tables(arguments: argparse.Namespace) -> None:
     from csam_lite.experiments.tables import write_tables
 
+    if Path(arguments.out).suffix.lower() != ".md" and not Path(arguments.out).is_dir():
+        raise InputError(f"--out {arguments.out}: is a page in Markdown; let the name end in .md")
     print(f"{write_tables(arguments.out)}: written from the stored results")
 
 

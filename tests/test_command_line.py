@@ -310,6 +310,15 @@ def test_a_table_replaces_no_file_of_another_kind(command, name, tmp_path, monke
     assert (tmp_path / name).read_text(encoding="utf-8") == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_an_export_and_a_page_of_results_replace_nothing_else(run, tmp_path, capsys):
+    for name, command in (("config.json", ["export", run.folder, tmp_path / "config.onnx"]), ("a.nii.gz", ["tables", "--out", tmp_path / "a.nii.gz"])):
+        (tmp_path / name).write_text("mine", encoding="utf-8")
+        error = fails(main([str(argument) for argument in command]), capsys)
+        assert name in error and ("choose another name" in error or "let the name end in .md" in error)
+        assert (tmp_path / name).read_text(encoding="utf-8") == "mine"
+    assert not (tmp_path / "config.onnx").exists()
+
+
 @pytest.mark.row("reliability 16")
 def test_what_is_no_picture_and_no_table_is_said_before_the_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("csam_lite.experiments.benchmark.bench", lambda *_: pytest.fail("timed first"))
@@ -321,9 +330,10 @@ def test_what_is_no_picture_and_no_table_is_said_before_the_work(tmp_path, monke
 
 @pytest.mark.row("reliability 17")
 def test_a_training_does_not_write_among_its_scans(decathlon, capsys):
-    before = sorted(path.name for path in decathlon.iterdir())
-    assert "is the folder of the scans; choose another --out" in fails(train(decathlon, decathlon), capsys)
-    assert sorted(path.name for path in decathlon.iterdir()) == before
+    before = sorted(decathlon.rglob("*"))
+    for out in (decathlon, decathlon / "imagesTr", decathlon / "labelsTr"):
+        assert "is the folder of the scans; choose another --out" in fails(train(decathlon, out), capsys)
+        assert sorted(decathlon.rglob("*")) == before
 
 
 BELOW_A_FILE = {

@@ -122,21 +122,34 @@ def export(run: Run, path: str | Path) -> tuple[Path, Path]:
 
     Returns the two paths. The number of slices is free, from 1 to the depth for which the network was built;
     deeper volumes are read in windows, as `csam_lite.core.windows` does. Raises InputError where onnx is not
-    installed, where the name does not end in .onnx, for a network that draws its gates even in evaluation, or
-    where a file cannot be written.
+    installed, where the name does not end in .onnx, for a network that draws its gates even in evaluation,
+    where a file cannot be written, or where the .json would replace a file of something else.
     """
     path = Path(path)
     if path.suffix != ".onnx":
         raise InputError(f"{path}: a network is exported as ONNX; let the name end in .onnx")
+    described = path.with_suffix(".json")
+    _check_replaceable(described)
     C, P = len(run.facts.channels), run.config.pixels
     program, interface = onnx_program(run.network, (run.facts.num_slices, C, P, P))
-    described = path.with_suffix(".json")
     with whole_file(path) as network_part, whole_file(described) as json_part:
         program.save(str(network_part), external_data=False)
         facts = description(run) | interface
         facts["sha256"] = checksum(network_part.read_bytes(), facts)
         json_part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return path, described
+
+
+def _check_replaceable(described: Path) -> None:
+    """Raises InputError where a file has the name of the description and is none, such as a run's
+    config.json."""
+    try:
+        is_ours = '"opset"' in described.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # none is there, or writing will tell
+    if not is_ours:
+        raise InputError(f"{described}: is there and describes no exported network, and would be replaced; "
+                         "choose another name")
 
 
 def checksum(onnx: bytes, facts: dict) -> str:

@@ -94,7 +94,8 @@ class Trainer:
         if stored:
             _check_same_options(config, stored[0])
             check_data_is_there(config, config.out)
-        if Path(config.out).resolve() == Path(config.data):
+        scans = [Path(config.data, name) for name in ("", "images", "labels", "imagesTr", "labelsTr")]
+        if Path(config.out).resolve() in [folder.resolve() for folder in scans]:
             raise InputError(f"{config.out}: is the folder of the scans; choose another --out for the run")
         # once an epoch is over, a continuation has weights of its own and does not need those it started from
         begins = not (resume and (Path(config.out) / "resume.pt").exists())
