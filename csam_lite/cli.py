@@ -15,7 +15,7 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 from csam_lite import __version__
-from csam_lite.common.errors import InputError, first_line
+from csam_lite.common.errors import InputError, first_line, missing
 
 MEMORY_IS_FULL = (
     "the memory is full; try a smaller --batch-size, --pixels or --base-channels, or close what else uses it"
@@ -338,11 +338,11 @@ def run_course(arguments: argparse.Namespace) -> None:
 
 
 def run_site(arguments: argparse.Namespace) -> None:
-    _need_course()
+    _need_course("site")
     try:
         import zensical  # noqa: F401
     except ImportError as error:
-        raise InputError("site: needs zensical; install csam-lite[site]") from error
+        raise missing("site", "zensical", "site") from error
     from csam_lite.course.site.build import build_site
 
     out = build_site(arguments.out, arguments.notebooks)
@@ -352,7 +352,7 @@ def run_site(arguments: argparse.Namespace) -> None:
 def run_lab_release(arguments: argparse.Namespace) -> None:
     from csam_lite.course.lab.release import release
 
-    _need_course()
+    _need_course("lab")
     release(arguments.names, arguments.out, nbgrader=arguments.nbgrader)
     print(f"{arguments.out}: student and instructor editions, and a syllabus"
           + ("; a course for nbgrader" if arguments.nbgrader else ""))
@@ -363,7 +363,7 @@ def run_lab_grade(arguments: argparse.Namespace) -> None:
     from csam_lite.course.lab.grade import grade_folder
 
     check_csv_name(arguments.csv)
-    _need_course()
+    _need_course("lab")
     limits = (arguments.seconds, arguments.megabytes, arguments.jobs)
     grades = grade_folder(arguments.folder, arguments.csv, *limits, arguments.seed)
     students = "1 student" if len(grades) == 1 else f"{len(grades)} students"
@@ -371,13 +371,13 @@ def run_lab_grade(arguments: argparse.Namespace) -> None:
     print("\n".join([*remarks, f"{arguments.csv}: {students}; a page of feedback for each is beside it"]))
 
 
-def _need_course() -> None:
+def _need_course(what: str = "course") -> None:
     """Raise InputError where the packages of the course are not installed."""
     try:
         import nbconvert  # noqa: F401
         import papermill  # noqa: F401
     except ImportError as error:
-        raise InputError(f"course: needs {error.name}; install csam-lite[course]") from error
+        raise missing(what, error.name or "nbconvert", "course") from error
 
 
 def _parser() -> argparse.ArgumentParser:

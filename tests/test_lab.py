@@ -18,7 +18,7 @@ from csam_lite.common.errors import InputError
 nbformat = pytest.importorskip("nbformat", reason="labs need csam-lite[course]")
 
 from csam_lite.course.lab.exercises import needed, read_exercises  # noqa: E402
-from csam_lite.course.lab.grade import grade_folder  # noqa: E402
+from csam_lite.course.lab.grade import grade_folder, hand_ins  # noqa: E402
 from csam_lite.course.lab.release import release  # noqa: E402
 from csam_lite.course.notebooks import choose, find_notebooks, tagged  # noqa: E402
 
@@ -184,6 +184,26 @@ def test_files_that_are_no_hand_ins_are_told_and_touch_nobody(tmp_path):
     assert int(rows["two labs"]["points"]) > ALL
     for name in ("essay", "broken", "list", "empty", "other"):
         assert rows[name]["points"] == "0" and rows[name]["remarks"], name
+
+
+def test_the_folders_of_learning_platforms_are_understood(tmp_path):
+    two = choose(find_notebooks(), ["05"])[0]
+    flat = tmp_path / "flat"  # all files in one folder, the name of the student first
+    for source in (PATH, two):
+        hand_in(flat / f"gustav_{source.stem}.ipynb", source=source)
+    hand_in(flat / f"ida_98765_{PATH.stem}-1.ipynb")
+    (flat / "fatma.zip").write_bytes(b"PK")
+    assert {student: len(paths) for student, paths in hand_ins(flat, [PATH.stem, two.stem]).items()} == {
+        "gustav": 2, "ida_98765": 1, "fatma": 1}
+    grade_folder(flat, tmp_path / "grades.csv", jobs=1)
+    assert "unpack it" in points(tmp_path / "grades.csv")["fatma"]["remarks"]
+
+    moodle = tmp_path / "moodle" / "Lab 1-5555"  # an archive unpacked into a folder of its own
+    students = {"Anna Lee_123_assignsubmission_file", "Ben van Dijk_124_assignsubmission_file"}
+    for student in students:
+        hand_in(moodle / student / "Lab 1" / "my answers.ipynb")
+    assert set(hand_ins(tmp_path / "moodle")) == set(hand_ins(moodle)) == students
+    assert set(hand_ins(moodle / "Anna Lee_123_assignsubmission_file")) == {"Lab 1"}
 
 
 def test_a_student_whose_name_is_no_utf8_has_a_row_and_a_page(tmp_path):

@@ -207,7 +207,7 @@ class Unexportable(UNet):
 
 @pytest.mark.parametrize("lacks", ["onnx", "internet", "a way to export"])
 def test_what_the_page_cannot_have_is_a_remark_and_the_page_is_saved(lacks, browser, tmp_path, monkeypatch, capsys, package):
-    kind, reason = UNet, {"onnx": "export: needs onnxscript; install csam-lite[web]", "internet": "http://127.0.0.1:9/", "a way to export": "as ONNX"}[lacks]
+    kind, reason = UNet, {"onnx": "export: needs onnxscript; in the clone, run: pip install", "internet": "http://127.0.0.1:9/", "a way to export": "as ONNX"}[lacks]
     if lacks == "onnx":
         monkeypatch.setitem(sys.modules, "onnxscript", None)
     elif lacks == "internet":

@@ -12,6 +12,15 @@ class InputError(Exception):
         super().__init__(printable(message))
 
 
+def missing(what: str, package: str, extra: str) -> InputError:
+    """The error of `what`, a command, that lacks `package`, which an extra of csam-lite brings.
+
+    The line holds in a clone, where people install with -e, and without one.
+    """
+    return InputError(f'{what}: needs {package}; in the clone, run: pip install -e ".[{extra}]" '
+                      f"(without a clone: csam-lite[{extra}])")
+
+
 def printable(text: str) -> str:
     """The text, in which letters that cannot be printed, such as some of a damaged file name, are escaped."""
     return "".join(

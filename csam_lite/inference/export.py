@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from csam_lite.common.errors import InputError, first_line
+from csam_lite.common.errors import InputError, first_line, missing
 from csam_lite.common.files import whole_file
 from csam_lite.core.attention import CSAM, Attention
 from csam_lite.core.gates import record_gates
@@ -171,7 +171,7 @@ def onnx_program(network: nn.Module, shape: tuple[int, int, int, int],
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(f"export: needs {error.name}; install csam-lite[web]") from error
+        raise missing("export", error.name or "onnx", "web") from error
     if any(attention.normal.sampling == "released" for attention in drawn_gates(network)):
         raise InputError("export: the network draws its slice gates even in evaluation (sampling released), "
                          "so that no two answers agree; export a run with --sampling reparameterised")

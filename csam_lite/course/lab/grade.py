@@ -39,6 +39,7 @@ from csam_lite.course.notebooks import PACKAGE, choose, find_notebooks, tagged
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar")
 LARGEST_NOTEBOOK = 20_000_000  # bytes
 WAITING = 5   # by the clock, an answer may take so many times longer than it may compute
 LOADING = 60  # seconds for the imports
@@ -70,21 +71,25 @@ def grade_folder(folder: str | Path, table: str | Path, seconds: float = 20.0, m
     """Grade all notebooks below `folder`, write one row for each student to the CSV file `table`, return the
     grades.
 
-    A hand-in is FOLDER/STUDENT/ANYTHING.ipynb or FOLDER/STUDENT.ipynb (also STUDENT_NN_name.ipynb). Beside
-    the table, NAME_feedback/ gets one page for each student. seconds (of computing) and megabytes are the
-    limits of one exercise; jobs is the number of processes at a time (0: as many as there are processors).
-    seed chooses the random inputs of the checks; None takes the one of an earlier call, or else a random one.
+    A hand-in is FOLDER/STUDENT/ANYTHING.ipynb or FOLDER/STUDENT.ipynb (also STUDENT_NN_name.ipynb, where
+    NN_name is a notebook of the course). Where an archive was unpacked into a folder of its own, and FOLDER
+    holds this folder alone, the students are looked for in it.
+
+    Beside the table, NAME_feedback/ gets one page for each student. seconds (of computing) and megabytes are
+    the limits of one exercise; jobs is the number of processes at a time (0: one for each processor). seed
+    chooses the random inputs of the checks; None takes the one of an earlier call, or else a random one.
     It is recorded in NAME_feedback/seed.txt. A second call grades only what has changed. Raises InputError
     for a folder without notebooks, and where another process grades into the same table.
     """
     folder, table = Path(folder), Path(table)
     if not table.name or table.is_dir():
         raise InputError(f"{table}: is a folder; give the name of a file")
-    handed_in = hand_ins(folder)
+    chosen = choose(notebooks or find_notebooks())
+    handed_in = hand_ins(folder, [path.stem for path in chosen])
     if not handed_in:
         raise InputError(f"{folder}: has no hand-ins; expected FOLDER/STUDENT/NAME.ipynb or "
                          "FOLDER/STUDENT.ipynb")
-    labs = [read_lab(path) for path in choose(notebooks or find_notebooks())]
+    labs = [read_lab(path) for path in chosen]
     feedback = table.with_name(f"{table.stem}_feedback")
     busy = f"{table}: another process is grading into this table; wait for it, or choose another --csv"
     with only_process(feedback, busy):
@@ -114,18 +119,37 @@ def _grade_all(handed_in: dict[str, list[Path]], table: Path, feedback: Path, la
     return grades
 
 
-def hand_ins(folder: Path) -> dict[str, list[Path]]:
-    """The files of each student, {student: paths}, in alphabetical order. Hidden files do not count."""
+def hand_ins(folder: Path, notebooks: Sequence[str] = ()) -> dict[str, list[Path]]:
+    """The files of each student, {student: paths}, in alphabetical order. Hidden files do not count.
+
+    notebooks: such as "02_semantic_attention"; from there on, the name of a file is not the student's. Raises
+    InputError where there is no such folder.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
+    folder = _without_wrapper(folder)
     students: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if not path.is_file() or any(part.startswith((".", "__")) for part in inside.parts):
             continue
-        student = inside.parts[0] if len(inside.parts) > 1 else inside.stem.split("__")[0]
+        student = inside.parts[0] if len(inside.parts) > 1 else _student_of(inside.stem, notebooks)
         students.setdefault(student, []).append(path)
     return dict(sorted(students.items()))
+
+
+def _without_wrapper(folder: Path) -> Path:
+    """`folder`, or the only thing in it, where this is a folder with one folder for each student."""
+    inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]
+    if len(inside) == 1 and inside[0].is_dir() and sum(path.is_dir() for path in inside[0].iterdir()) > 1:
+        return inside[0]
+    return folder
+
+
+def _student_of(stem: str, notebooks: Sequence[str]) -> str:
+    """The student in the name of a file: "anna" in anna_02_semantic_attention-1 and in anna__lab."""
+    ends = [stem.find(f"_{name}") for name in notebooks] + [stem.find("__")]
+    return stem[:min((end for end in ends if end > 0), default=len(stem))]
 
 
 def read_lab(path: Path) -> Lab:
@@ -181,7 +205,8 @@ def read_hand_in(path: Path) -> tuple[NotebookNode | None, str]:
     import nbformat
 
     if path.suffix != ".ipynb":
-        return None, "is no notebook (.ipynb)"
+        archive = "; unpack it, and grade again" if path.suffix.lower() in ARCHIVES else ""
+        return None, f"is no notebook (.ipynb){archive}"
     if path.stat().st_size > LARGEST_NOTEBOOK:
         return None, f"is larger than {LARGEST_NOTEBOOK // 1_000_000} MB; clear its outputs"
     try:
@@ -321,7 +346,8 @@ def feedback_page(grade: Grade, labs: Sequence[Lab]) -> str:
     """One page for a student: points, what each check said, and the code that was graded."""
     graded = [exercise for lab in labs for exercise in lab.exercises if exercise.number in grade.points]
     total = sum(exercise.points for exercise in graded)
-    parts = ["<!DOCTYPE html><html lang='en'><meta charset='utf-8'><title>Feedback</title>"
+    parts = ["<!DOCTYPE html><html lang='en'><meta charset='utf-8'>"
+             "<meta name='viewport' content='width=device-width'><title>Feedback</title>"
              "<style>body{font:16px/1.5 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}"
              "pre{background:#f4f4f4;padding:.6em;overflow:auto}</style>",
              f"<h1>{html.escape(printable(grade.student))}: {sum(grade.points.values())} of {total} points"

@@ -89,7 +89,7 @@ def instructor_edition(notebook: NotebookNode, exercises: Sequence[Exercise]) ->
     for place, exercise in reversed(list(zip(places, exercises))):
         if mistakes := common_mistakes(exercise.check):
             lines = [f"**Common mistakes in {exercise.number}**, and what the check says:", ""]
-            lines += [f"- {what}: {message}" for what, message in mistakes.items()]
+            lines += [f"- **{what}**: {message}" for what, message in mistakes.items()]
             cell = new_markdown_cell("\n".join(lines), id=f"mistakes-{place}")
             notebook.cells.insert(place + 1, cell)
     return notebook
@@ -110,7 +110,7 @@ def common_mistakes(check: str) -> dict[str, str]:
         with contextlib.redirect_stdout(said):
             getattr(importlib.import_module(f"csam_lite.course.checks.{module}"), function)(answer)
         statement, message = said.getvalue().strip().split("\n", 1)  # property, then what was found
-        mistakes[what] = f"{statement.split(': ', 1)[1]}. {' '.join(message.split())}"
+        mistakes[what] = f"{' '.join(message.split())} (fails at: {statement.split(': ', 1)[1].rstrip('.')})"
     return mistakes
 
 
@@ -136,8 +136,12 @@ def syllabus(exercises: dict[str, list[Exercise]]) -> str:
         "are folded "
         "below each exercise in the full notebooks (`python -m csam_lite course --copy DIR`).",
         "## Grading",
-        "Collect one folder for each student and run `python -m csam_lite lab grade FOLDER --csv "
-        "GRADES.csv`."]) + "\n"
+        "Collect the hand-ins in one FOLDER, as FOLDER/STUDENT/NAME.ipynb or as files "
+        "FOLDER/STUDENT_NN_name.ipynb, and run `python -m csam_lite lab grade FOLDER --csv GRADES.csv`. "
+        "Names may have spaces. From Moodle, download all submissions in folders and unpack the archive: "
+        "each folder is one student. Unpack archives that students handed in, too.",
+        "The table has one row for each student, and GRADES_feedback/ one page. A second call grades only "
+        "what has changed."]) + "\n"
 
 
 def _three_hours(exercises: list[Exercise]) -> str:
