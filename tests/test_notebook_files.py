@@ -36,7 +36,7 @@ def test_copies_have_no_outputs_and_overwrite_nothing(tmp_path, capsys):
 @pytest.fixture
 def fork(tmp_path):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    for name in ("pyproject.toml", "README.md", "CITATION.cff"):
+    for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CITATION.cff"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -51,6 +51,9 @@ def test_a_stamp_changes_every_address_and_no_output(fork):
         text = path.read_text(encoding="utf-8")
         assert f"github.com/{original.repository}" not in text and original.site not in text
         assert f"/github/{original.repository}" not in text
+    for guide in ("README.md", "CONTRIBUTING.md"):  # git clones into a folder of the repository's name
+        text = (fork / guide).read_text(encoding="utf-8")
+        assert f"git clone https://github.com/{name} && cd {name.split('/')[1]}\n" in text
     for path in NOTEBOOKS:
         stamped = nbformat.read(fork / "notebooks" / path.name, 4)
         assert sources_hash(stamped) == sources_hash(nbformat.read(path, 4))

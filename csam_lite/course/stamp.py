@@ -18,6 +18,8 @@ PLACE = re.compile(r"([\w.-]+/[\w.-]+)@([\w.-]+)")
 BADGE = re.compile(r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)[\w.-]+(/)")
 INSTALL = re.compile(r"(csam-lite @ git\+https://github\.com/)[\w.-]+/[\w.-]+(?:@[\w.-]+)?")
 NOTEBOOKS = re.compile(r"https://github\.com/(.+)/tree/([^/]+)/notebooks")
+CLONE = re.compile(r"(git clone https://github\.com/[\w.-]+/([\w.-]+) && cd )[\w.-]+")
+FILES = "pyproject.toml", "README.md", "CONTRIBUTING.md", "CITATION.cff"
 ORIGINAL = "csam-lite/csam-lite"
 
 
@@ -61,14 +63,14 @@ def stamp(place: str, root: Path) -> list[Path]:
         raise InputError(f"--stamp {place}: give OWNER/REPO@TAG, such as {ORIGINAL}@v1.0")
     old, new = read_address(root), Address(*match.groups())
     changed = []
-    for path in [*(root / name for name in ("pyproject.toml", "README.md", "CITATION.cff")),
+    for path in [*(root / name for name in FILES),
                  *sorted((root / "notebooks").glob("*.ipynb"))]:
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         after = replace_address(before, new)
         for old_part, new_part in ((f"/tree/{old.tag}/notebooks", f"/tree/{new.tag}/notebooks"), ("", "")):
             after = after.replace(f"github.com/{old.repository}{old_part}",
                                   f"github.com/{new.repository}{new_part}")
-        after = after.replace(old.site, new.site)
+        after = CLONE.sub(r"\g<1>\g<2>", after).replace(old.site, new.site)  # the folder that git makes
         if after != before:
             with whole_file(path) as part:
                 part.write_text(after, encoding="utf-8")
