@@ -146,9 +146,14 @@ def _parse(module: str) -> ast.Module:
 
 
 def _right(tree: ast.Module) -> Iterator[tuple[str, ast.Dict]]:
+    """{exercise: its right answers} of RIGHT = {...}, and of RIGHT["exercise"] = {...} as --new-exercise writes it."""
     for statement in tree.body:
-        if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", "") == "RIGHT":
-            yield from _items(statement.value)
+        if isinstance(statement, ast.Assign):
+            target = statement.targets[0]
+            if getattr(target, "id", "") == "RIGHT":
+                yield from _items(statement.value)
+            elif isinstance(target, ast.Subscript) and getattr(target.value, "id", "") == "RIGHT":
+                yield target.slice.value, statement.value
 
 
 def _items(node: ast.Dict) -> Iterator[tuple[str, ast.expr]]:

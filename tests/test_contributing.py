@@ -53,8 +53,11 @@ def test_an_exercise(clone):
     python(clone, "-m", "csam_lite", "course", "--new-exercise", "05", "--name", "double")
     python(clone, "-m", "ruff", "check", "--fix", "-q", "csam_lite")
     chosen = "n05-double or n05.double or (as_the_others and 05_) or enough_answers or every_check_that"
-    said = python(clone, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_checks.py", "tests/test_course.py", "-k", chosen)
+    said = python(clone, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_checks.py", "tests/test_course.py",
+                  "tests/test_mutants.py", "-k", f"{chosen} or wrong[n05-double]")
     assert "failed" not in said and int(re.search(r"(\d+) passed", said)[1]) > 40
+    made = python(clone, "tests/mutants.py", "n05.double")
+    assert "n05.double" in made and "100.0%" in made and "passes" not in made, made
     said = python(clone, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_course.py", "-k", "as_new_as and 05", fails=True)
     assert "python -m csam_lite course --write 05" in said
     answers = clone / "tests" / "answers" / "n05.py"

@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -184,6 +185,16 @@ def test_files_that_are_no_hand_ins_are_told_and_touch_nobody(tmp_path):
     assert int(rows["two labs"]["points"]) > ALL
     for name in ("essay", "broken", "list", "empty", "other"):
         assert rows[name]["points"] == "0" and rows[name]["remarks"], name
+
+
+@pytest.mark.parametrize("command", [["lab", "release", "02", "--out", "out"], ["lab", "grade", "in", "--csv", "g.csv"]])
+def test_a_lab_without_the_packages_of_the_course_names_a_cure(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "nbconvert", None)
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said.startswith('error: lab: needs nbconvert; in the clone, run: pip install -e ".[course]"'), said
+    assert said.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 def test_the_folders_of_learning_platforms_are_understood(tmp_path):

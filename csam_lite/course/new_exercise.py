@@ -36,22 +36,30 @@ def {name}_solution(x):
 assert checks.{module}.{name}({name}_solution)"""
 CHECK = '''
 
+@exercise
 def {name}(function: Callable) -> bool | None:
     """function(x): x of any shape -> the same shape, each number doubled."""
+    x = torch.randn(2, 3, 4, generator=torch_generator(90))  # other numbers for each seed of a lab
 
+    def ours(x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+    @states("A number whose double you know")
     def by_hand() -> None:
-        """a number whose double you know"""
         same_values(answer(function, torch.tensor([3.0])), torch.tensor([6.0]), "x = [3]")
 
+    @states("Every number of x is doubled, whatever the shape")
     def any_shape() -> None:
-        """every number of x is doubled, whatever the shape"""
-        x = torch.randn(2, 3, 4, generator=torch_generator(90))  # other numbers for each seed of a lab
-        same_values(answer(function, x.clone()), 2 * x, "random x (2, 3, 4)", "say what often causes this")
+        same_values(answer(function, x.clone()), ours(x), "random x (2, 3, 4)", "say what often causes this")
 
-    return verify("{title}", by_hand, any_shape)
+    return verify(
+        "{title}", by_hand, any_shape, leaves_inputs(function, x=x), passes_gradients(function, ours, x=x)
+    )
 '''
 NEEDED = ("from collections.abc import Callable", "import torch",
-          "from csam_lite.course.checks import answer, same_values, torch_generator, verify")
+          "from csam_lite.course.checks import answer, exercise, same_values, states",
+          "from csam_lite.course.checks import torch_generator, verify",
+          "from csam_lite.course.checks._tensors import leaves_inputs, passes_gradients")
 ANSWERS = '''
 
 # {number}: at least four wrong answers that the values give away, and two right ones that differ in kind
