@@ -1,14 +1,18 @@
 """The page of a notebook: equations as MathML, code as it is, solutions folded, nothing loaded."""
 
+import base64
+import io
 import re
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 pytest.importorskip("nbconvert", reason="the pages of the course need csam-lite[course]")
 nbformat = pytest.importorskip("nbformat", reason="the pages of the course need csam-lite[course]")
 
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook  # noqa: E402
+from browser import chromium, watched  # noqa: E402
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output  # noqa: E402
 
 from csam_lite.course.page import markdown_to_html, write_page  # noqa: E402
 
@@ -66,3 +70,26 @@ def test_no_equation_of_a_notebook_is_left(path):
             html = markdown_to_html(cell.source)
             left = re.sub(r"<(code|pre)\b.*?</\1>", "", html, flags=re.DOTALL)
             assert "$" not in left and "`" not in left, cell.source
+
+
+def test_a_narrow_page_cuts_nothing_off(tmp_path):
+    """A drawing shrinks; a figure keeps its letters and moves sideways in its frame, as a wide formula does."""
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 520 185" width="520"><rect width="520" height="185"/></svg>'
+    figure = io.BytesIO()
+    PIL.Image.new("RGB", (900, 300)).save(figure, "PNG")
+    cells = [new_markdown_cell("# Wide\n\n$$" + "a_1 + b_1 + " * 20 + "c$$\n\nin a sentence $" + "a_1 + b_1 + " * 20 + "c$"),
+             new_code_cell("draw()", outputs=[new_output("display_data", {"image/svg+xml": svg})]),
+             new_code_cell("plot()", outputs=[new_output("display_data", {"image/png": base64.b64encode(figure.getvalue()).decode()})]),
+             new_code_cell("print()", outputs=[new_output("stream", text="one two three four five six seven eight nine ten eleven\n")])]
+    write_page(new_notebook(cells=cells), tmp_path / "page.html")
+    with chromium() as browser, watched(browser, allowed=("file://",), width=400) as page:
+        page.goto((tmp_path / "page.html").as_uri())
+        edge = page.evaluate("document.documentElement.clientWidth")
+        assert page.evaluate("document.documentElement.scrollWidth") == edge
+        assert page.evaluate("document.querySelector('.jp-RenderedSVG img').getBoundingClientRect().right") <= edge
+        width, moves = page.evaluate("""(() => { const frame = document.querySelector('.jp-RenderedImage');
+            return [frame.querySelector('img').getBoundingClientRect().width, getComputedStyle(frame).overflowX] })()""")
+        assert round(width) == 640 and moves == "auto"
+        for formula in ("math[display=block]", "p:has(math[display=inline])"):
+            assert page.evaluate(f"getComputedStyle(document.querySelector('.jp-RenderedMarkdown {formula}')).overflowX") == "auto"
+        assert page.evaluate("getComputedStyle(document.querySelector('.jp-RenderedText pre')).wordBreak") == "normal"
