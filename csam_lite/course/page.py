@@ -24,12 +24,13 @@ TEMPLATE = """\
 {{ super() }}
 <style>
 .jp-RenderedSVG img { max-width: 100%; } /* drawings shrink, as they do in JupyterLab */
-.jp-RenderedText pre { word-break: normal !important; overflow-wrap: anywhere; } /* lines break between words */
+.jp-RenderedText pre { word-break: normal !important; overflow-wrap: anywhere; } /* break between words */
 math[display=block] { overflow-x: auto; max-width: 100%; }
 @media (max-width: 600px) { /* a figure keeps letters that can be read, and moves sideways in its own frame */
   .jp-RenderedImage { overflow-x: auto; }
   .jp-RenderedMarkdown p { overflow-x: auto; overflow-y: hidden; } /* for a formula in a sentence */
   .jp-RenderedImage img { max-width: max(100%, 640px); }
+  .jp-RenderedImage::after { content: "\\2194  swipe"; position: sticky; left: 0; font-size: 12px; }
 }
 </style>
 {%- endblock header -%}
