@@ -32,7 +32,7 @@ from csam_lite.explorer.runtime import SHA256, VERSION, runtime
 from csam_lite.inference.predict import network_input, predict, read_for
 from csam_lite.training.run import pretrained
 
-DROP_S, INTERVENTION_S, PAGE_MB = 2.0, 0.3, 9
+DROP_S, INTERVENTION_S, PAGE_MB, TAB_MB, STEP_MS = 2.0, 0.3, 9, 600, 16
 BUSY = 3  # other work may share the processors and their caches: so much slower may an intervention be
 
 
@@ -295,16 +295,32 @@ def test_a_damaged_export_makes_no_page(shipped_network, tmp_path, seed):
     assert exported(tmp_path / "net.onnx").onnx == onnx
 
 
-def processor_seconds(name):
-    """What the threads of this name in Chromium's pages have used of the processors. Other work on the machine hardly changes it."""
-    total = 0.0
+def renderers():
+    """The processes of Chromium's pages."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if b"--type=renderer" in (process / "cmdline").read_bytes():
-                for thread in (process / "task").iterdir():
-                    head, tail = (thread / "stat").read_text(encoding="utf-8").rsplit(")", 1)
-                    if head.split("(", 1)[1] == name:
-                        total += sum(map(int, tail.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+                yield process
+
+
+def tab_mb():
+    """The memory that the largest of them holds."""
+    sizes = [0]
+    for process in renderers():
+        with suppress(OSError):
+            sizes += [int(line.split()[1]) for line in (process / "status").read_text(encoding="utf-8").splitlines() if line.startswith("VmRSS")]
+    return max(sizes) / 1000
+
+
+def processor_seconds(name):
+    """What the threads of this name in Chromium's pages have used of the processors. Other work on the machine hardly changes it."""
+    total = 0.0
+    for process in renderers():
+        with suppress(OSError):
+            for thread in (process / "task").iterdir():
+                head, tail = (thread / "stat").read_text(encoding="utf-8").rsplit(")", 1)
+                if head.split("(", 1)[1] == name:
+                    total += sum(map(int, tail.split()[11:13])) / os.sysconf("SC_CLK_TCK")
     return total
 
 
@@ -336,6 +352,18 @@ def test_times(browser, page_file, phantom, request):
                             ("intervention", [timed(lambda gates=gates: shown.change(gates)) for gates in shut])):
             figures[f"{what} s"], figures[f"{what}, worker s"] = map(statistics.median, zip(*times))
         figures["longest task of the page ms"] = page.evaluate("Math.max(0, ...blocked)")
+        steps = page.evaluate("""() => {
+          const { state } = document.querySelector(".csam-explorer").explorer;
+          return Array.from({ length: 48 }, (_, i) => {
+            const start = performance.now();
+            state.setSlice((i * 5) % state.S);
+            state.drawPending();
+            return performance.now() - start;
+          });
+        }""")
+        figures["slice step ms"], figures["fastest slice step ms"] = statistics.median(steps), min(steps)
+        figures["tab MB"] = tab_mb()
     request.config.cache.set("csam_lite/drop_page", figures)
     print({name: round(figure, 2) for name, figure in figures.items()})
+    assert 50 < figures["tab MB"] < TAB_MB and figures["fastest slice step ms"] <= STEP_MS
     assert 0.01 < figures["drop, worker s"] <= DROP_S and 0.01 < figures["intervention, worker s"] <= INTERVENTION_S * BUSY

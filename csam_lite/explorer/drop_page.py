@@ -45,8 +45,8 @@ def write_drop_page(network: Run | str | Path, path: str | Path, package: str | 
     parts = live_parts(Exported(onnx, facts | {"colours": list(COLOURS), "tables": tables}), program)
     classes = ", ".join(facts["labels"].values())
     most = facts["slices"]["most"]
-    about = (f"Network: CSAM Lite {facts['csam_lite']}, up to {most} slices at once, deeper volumes in "
-             f"windows. It runs in onnxruntime-web {VERSION} (Microsoft, MIT licence).")
+    about = (f"The network was trained with CSAM Lite, {facts['csam_lite']}. It reads up to {most} slices "
+             f"at once, more in windows. It runs in onnxruntime-web {VERSION} (Microsoft, MIT licence).")
     title = f"Segment a scan: {classes}"
     body = _BODY.format(title=html.escape(title), about=html.escape(about), parts=parts)
     write_page(path, title, POLICY, ["explorer.css", "drop.css"], body, DROP, "openDropPage")

@@ -141,11 +141,17 @@ export class Explorer {
   close() { this.stop.abort(); }
 }
 
+/** Let the browser do other things first, so that the page never stands still for long. */
+const pause = () => new Promise((go) => setTimeout(go));
+
 /** engineOf: from what is unpacked to the engine. What cannot be read is shown as a line, never as a blank. */
 async function open(root, packed, engineOf) {
   try {
     const data = await unpack(packed);
-    return (root.explorer = new Explorer(root, data, engineOf(data)));
+    await pause();
+    const engine = engineOf(data);
+    await pause();
+    return (root.explorer = new Explorer(root, data, engine));
   } catch (error) {
     root.textContent = `The explorer could not open: ${error.message || error}. `
       + "It needs a browser of 2023 or newer.";

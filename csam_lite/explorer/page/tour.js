@@ -14,6 +14,8 @@ const partsOf = (classes) => (classes.length > 1
   ? ` (${classes.map(({ name }) => name).join(" and ")} are its parts)` : "");
 const rimOf = (letters) => (letters && "AP".includes(letters.top)
   ? " At its rim, A is the front of the body, P its back, and R and L are its right and left." : "");
+const whichOf = (letters, { slice, beyond }) => (letters?.down === "I" && beyond !== null
+  ? `, its ${beyond < slice ? "lowest" : "highest"},` : "");
 const two = (value) => (Number.isNaN(value) ? "–" : value.toFixed(2));
 
 /**
@@ -35,11 +37,11 @@ const STEPS = [
   },
   {
     title: "See the ends",
-    tell: ({ state: { classes }, goal }) => [
-      "The colour is a mask: it says where a network, a program that has learned from examples, believes the "
+    tell: ({ state: { classes, letters }, goal }) => [
+      "The coloured areas are a mask: they say where a network, a program that has learned from examples, believes the "
         + `organ to be${partsOf(classes)}. The white lines, the reference, show where it really is. The network `
         + "never saw them.",
-      `The organ ends between two slices: slice ${goal.slice + 1} still holds it`
+      `The organ ends between two slices: slice ${goal.slice + 1}${whichOf(letters, goal)} still holds it`
         + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. The pictures there look `
         + "alike, so that the ends are what is hardest."}`],
     todo: ({ goal }) => (goal.beyond === null ? `Go to slice ${goal.slice + 1}.`
@@ -87,7 +89,7 @@ const STEPS = [
       return [
         `In slice ${slice + 1} the mask had ${times(before.size, "pixel")} and now has `
           + `${now.size.toLocaleString("en")}. Its overlap with the white lines, from 0 (none) to 1 (the same), is `
-          + `called Dice: it went from ${two(before.dice)} to ${two(now.dice)}.`,
+          + `called Dice: it went from ${two(before.dice)} to ${two(now.dice)}. (Dotted: the mask before.)`,
         `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed. `
           + (before.dice - now.dice >= WORTH ? "So what passes this gate is what the network needs to find the "
             + "organ at its end. A gate that can be shut without harm would be decoration."
@@ -111,7 +113,8 @@ const STEPS = [
       if (isChanged || tour.change.busy) return [
         "Take your change back. If it was only this one number that did the harm, the mask must come back as "
           + "it was, in every pixel."];
-      return [`The mask is back: ${times(all, "pixel")} of ${times(tour.state.trained.prediction.data.length, "pixel")} `
+      const { length } = tour.state.trained.prediction.data;
+      return [`The mask is back: ${all.toLocaleString("en")} of ${times(length, "pixel")} `
         + "differ from the mask at the start.",
       "That was the tour: you changed one number inside a network and saw what it is worth. Go on by yourself: "
         + "drag other bars, choose another gate in the list of scales, or try the task “which one bar costs most "
@@ -120,7 +123,7 @@ const STEPS = [
     todo: () => "Press the button “all gates as trained”.",
     isDone: ({ state, change }) => !state.isChanged && !change.busy,
     act: ({ state }) => state.clearChanges(),
-    points: ({ parts }) => [parts.reset],
+    points: ({ parts }) => [parts.slice, parts.reset],
   },
 ];
 
