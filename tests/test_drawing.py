@@ -2,11 +2,14 @@
 
 from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from csam_lite.core.attention import GATES, PositionalAttention, SemanticAttention, SliceAttention
 from csam_lite.course import drawing
 from csam_lite.course.drawing import draw_stack
+from csam_lite.course.pictures import plot_change, plot_tables
 
 RECTANGLE = "{http://www.w3.org/2000/svg}rect"
 
@@ -50,3 +53,20 @@ def test_a_stack_without_a_gate_has_no_colour_and_another_gate_is_refused():
     assert set(rectangles(None)[0]) == {drawing.LIGHT} and set(drawing.GATE_COLOURS) == set(GATES)
     with pytest.raises(ValueError, match="not one of semantic, positional, slice"):
         draw_stack("spatial")
+
+
+def test_tables_show_their_values_and_a_change_of_a_mask_its_slice():
+    values = np.arange(6.0).reshape(2, 3)
+    left, right = plot_tables({"one": values, "ten": 10 * values}, ["a", "b"], GATES, digits=(2, 0)).axes
+    assert [text.get_text() for text in left.texts] == ["0.00", "1.00", "2.00", "3.00", "4.00", "5.00"]
+    assert right.texts[5].get_text() == "50" and [tick.get_text() for tick in right.get_xticklabels()] == list(GATES)
+
+    mask = np.zeros((4, 60, 60), np.uint8)
+    nothing, mask[1, 30:35, 20:40] = mask.copy(), 2
+    picture, lines = plot_change(np.random.default_rng(0).normal(size=mask.shape), mask, mask, nothing, 1, "shut").axes
+    assert picture.get_title() == "slice 2 of 4" and picture.images[0].get_array().shape == (34, 49)
+    assert [line.get_ydata()[1] > 0 for line in lines.lines] == [True, True, False] and lines.get_title() == "shut"
+    assert list(lines.lines[0].get_xdata()) == [1, 2, 3, 4]
+    whole = plot_change(mask, mask, nothing, mask, 0, "").axes[0]  # a network that had found nothing
+    assert whole.images[0].get_array().shape == (60, 60)
+    plt.close("all")

@@ -16,10 +16,12 @@ from csam_lite.course.lessons import (
 )
 from csam_lite.course.own_code import kept_or_ours, my_csam, my_formulas, run_formula, yours_or_ours
 from csam_lite.course.pictures import (
+    plot_change,
     plot_depth,
     plot_doubt,
     plot_drawn_stacks,
     plot_one_draw,
+    plot_tables,
     plot_toy_stack,
     plot_trainings,
 )
@@ -29,7 +31,7 @@ from csam_lite.course.readers_scan import MyScan, fine_tune, my_scan, network_fo
 __all__ = [
     "GATE_COLOURS", "GATE_MAPS", "CourseScan", "MyScan", "data_folder", "draw_stack", "fine_tune",
     "kept_or_ours", "load_dataset", "load_network", "load_scan", "match_channels", "my_csam",
-    "my_formulas", "my_scan", "network_for", "network_input", "plot_depth", "plot_doubt",
-    "plot_drawn_stacks", "plot_one_draw", "plot_toy_stack", "plot_trainings", "read_mine", "run_formula",
-    "show_exercises", "yours_or_ours",
+    "my_formulas", "my_scan", "network_for", "network_input", "plot_change", "plot_depth",
+    "plot_doubt", "plot_drawn_stacks", "plot_one_draw", "plot_tables", "plot_toy_stack", "plot_trainings",
+    "read_mine", "run_formula", "show_exercises", "yours_or_ours",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from csam_lite.common.figures import COLOURS
 from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS
 
 if TYPE_CHECKING:
@@ -153,4 +155,53 @@ def plot_trainings(d: np.ndarray) -> Figure:
     axis.plot([], [], ".-", color="#bbbbbb", label="one patient")
     axis.set(xlabel="training", xticks=range(1, T + 1), ylabel="Dice of CSAM minus plain")
     axis.legend(frameon=False)
+    return figure
+
+
+def plot_tables(tables: dict[str, np.ndarray], rows: Sequence[str], columns: Sequence[str],
+                digits: Sequence[int]) -> Figure:
+    """Tables side by side, whose cells are coloured by their values and show them.
+
+    tables: {title: values (rows, columns)}, each with its own scale. digits: behind the point, one number
+    for each table.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(tables), figsize=(4 * len(tables), 3.2), layout="constrained")
+    for axis, (title, values), places in zip(np.atleast_1d(axes), tables.items(), digits):
+        axis.imshow(values, cmap="cividis", aspect="auto")
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_title(title, fontsize=10)
+        for (row, column), value in np.ndenumerate(values):
+            ink = "w" if value < (values.min() + values.max()) / 2 else "k"
+            axis.text(column, row, f"{value:.{places}f}", ha="center", va="center", color=ink)
+    return figure
+
+
+def plot_change(image: np.ndarray, reference: np.ndarray, before: np.ndarray, after: np.ndarray, s: int,
+                title: str) -> Figure:
+    """A slice with the outlines of a mask after a change, and the size of the masks along the stack.
+
+    image (S, H, W); reference, before, after: masks (S, H, W) of the truth, of the network as it was, and of
+    the changed network. s: the slice, counted from 0 (the picture counts from 1). title: of the change. The
+    slice is cut to the surroundings of the organ in `before`.
+    """
+    import matplotlib.pyplot as plt
+
+    sides = [np.flatnonzero((before > 0).any((0, axis))) for axis in (2, 1)]  # rows and columns of the organ
+    box = tuple(slice(max(side[0] - 15, 0), side[-1] + 15) if len(side) else slice(None) for side in sides)
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), width_ratios=(1, 1.4), layout="constrained")
+    axes[0].imshow(image[s][box], cmap="gray")
+    for mask, style, ink in ((after, "solid", None), (reference, "dashed", "white")):
+        for k in np.unique(mask[s][box][mask[s][box] > 0]):
+            axes[0].contour(mask[s][box] == k, [0.5], colors=ink or COLOURS[(k - 1) % len(COLOURS)],
+                            linestyles=style, linewidths=1.2)
+    axes[0].set(title=f"slice {s + 1} of {len(before)}", xlabel="column (pixels)", ylabel="row (pixels)")
+    styles = (":", "k", "reference"), ("-", COLOURS[5], "as trained"), ("--", COLOURS[4], "changed gate")
+    for mask, (style, colour, name) in zip((reference, before, after), styles):
+        axes[1].plot(range(1, len(mask) + 1), (mask > 0).mean((1, 2)) * 100, style, color=colour, label=name)
+    axes[1].set(xlabel="slice", ylabel="mask (% of the slice)", title=title)
+    axes[1].xaxis.get_major_locator().set_params(integer=True)
+    axes[1].legend(frameon=False, fontsize=8)
     return figure
