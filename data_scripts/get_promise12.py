@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, missing
 from csam_lite.common.files import whole_file
 from csam_lite.data.download import extract, fetch, whole_folder
 from csam_lite.data.other_formats import as_nifti
@@ -44,9 +44,7 @@ def get(
     try:
         import SimpleITK as sitk
     except ImportError as error:
-        raise InputError(
-            'SimpleITK is not installed; install it with: pip install "csam-lite[data]"'
-        ) from error
+        raise missing("PROMISE12", "SimpleITK", "data") from error
     source = fetch(
         archive, url or URL, folder.absolute().with_name("PROMISE12_training_data.zip"), md5 or MD5, room=4
     )

@@ -172,7 +172,7 @@ def test_other_formats_are_read_through_simpleitk(tmp_path):
 def test_without_simpleitk_the_conversion_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
     (tmp_path / "x.mha").write_bytes(b"ObjectType = Image\n")
-    assert "needs SimpleITK to be read; install it" in refusal(tmp_path / "x.mha")
+    assert "needs SimpleITK; in the clone, run: pip install -e" in refusal(tmp_path / "x.mha")
     (tmp_path / "dicom").mkdir()
     (tmp_path / "dicom" / "1.dcm").write_bytes(bytes(128) + b"DICM")
     assert f"dcm2niix -z y {tmp_path / 'dicom'}" in refusal(tmp_path / "dicom")

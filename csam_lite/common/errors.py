@@ -12,13 +12,13 @@ class InputError(Exception):
         super().__init__(printable(message))
 
 
-def missing(what: str, package: str, extra: str) -> InputError:
-    """The error of `what`, a command, that lacks `package`, which an extra of csam-lite brings.
+def missing(what: str, package: str, extra: str, otherwise: str = "") -> InputError:
+    """The error of `what`, a command or a file, that needs `package`, which an extra of csam-lite brings.
 
-    The line holds in a clone, where people install with -e, and without one.
+    The line holds in a clone, where people install with -e, and without one. otherwise: what helps, too.
     """
     return InputError(f'{what}: needs {package}; in the clone, run: pip install -e ".[{extra}]" '
-                      f"(without a clone: csam-lite[{extra}])")
+                      f"(without a clone: csam-lite[{extra}]){otherwise and ', or ' + otherwise}")
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csam_lite.common.errors import InputError
+from csam_lite.common.errors import InputError, missing
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -57,8 +57,7 @@ def with_simpleitk(path: Path) -> Nifti1Image:
         import SimpleITK
     except ImportError as error:
         conversion = f"dcm2niix -z y {path}" if path.is_dir() else "SimpleITK or 3D Slicer"
-        raise InputError(f'{path}: needs SimpleITK to be read; install it (pip install "csam-lite[data]"), '
-                         f"or convert it to .nii.gz with {conversion}") from error
+        raise missing(str(path), "SimpleITK", "data", f"convert it to .nii.gz with {conversion}") from error
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         with _silence():
