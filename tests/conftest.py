@@ -29,6 +29,11 @@ def shared():
 LONGEST = ("test_course.py", "test_explore_browser.py")  # these begin, so that both workers end at about the same time
 
 
+def pytest_make_parametrize_id(val):
+    """Long bytes are named by their length: an archive holds the second in which it was made, and the two workers must find the same names."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) and len(val) > 30 else None
+
+
 def pytest_collection_modifyitems(items):
     """The longest files come first; in each file the tests on clocks come last."""
     items.sort(key=lambda item: (item.path.name not in LONGEST, item.path, item.get_closest_marker("timing") is not None))
