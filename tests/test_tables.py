@@ -1,12 +1,16 @@
 """The page of results is what the command writes from the stored results, and README.md states no other result."""
 
 import re
+import tomllib
 from pathlib import Path
+
+import numpy as np
 
 from csam_lite.cli import main
 from csam_lite.common.tables import read_csv
-from csam_lite.experiments.compare import RESULTS
+from csam_lite.experiments.compare import RESULTS, shipped_patients
 from csam_lite.experiments.tables import with_interval
+from csam_lite.metrics.statistics import bootstrap_interval, per_patient
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +35,23 @@ def test_every_result_in_the_readme_is_a_stored_one():
     kept = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
     figures = re.findall(r"[+-]?\d\.\d{3}\b", readme)
     assert figures and not [figure for figure in figures if figure not in kept]
+
+
+def test_the_text_on_60_hearts_says_what_their_rows_say():
+    """Patients that gain, the mean of each training, the interval over patients alone, and the intervals above zero."""
+    rows = [row for row in shipped_patients("acdc5_pair") if row["class"] in ("RV", "MYO", "LV")]
+    csam, plain = (per_patient([row for row in rows if row["network"] == name], "dice") for name in ("CSAM", "plain 2D"))
+    fold = {row["patient"]: row["fold"] for row in rows}
+    d = {patient: csam[patient] - plain[patient] for patient in csam}
+    of_folds = [np.mean([d[patient] for patient in d if fold[patient] == k]) for k in range(5)]
+    low, high = bootstrap_interval(np.array(list(d.values())))
+    above = [row["metric"] for row in read_csv(RESULTS / "acdc5_pair.csv") if row["low"] > 0 or row["high"] < 0]
+    text = " ".join(next(table["text"] for table in tomllib.loads((RESULTS / "tables.toml").read_text(encoding="utf-8"))["table"]
+                         if table.get("scores") == "acdc5_pair").split())
+    assert f"{sum(value > 0 for value in d.values())} of {len(d)} patients" in text
+    assert "{:+.3f}, {:+.3f}, {:+.3f}, {:+.3f} and {:+.3f}".format(*of_folds) in text
+    assert f"alone would be [{low:+.3f}, {high:+.3f}]" in text
+    assert above == ["dice MYO", "dice_inferior MYO", "dice_mid MYO"] and "3 have an interval above zero" in text
 
 
 def test_a_difference_is_printed_with_its_interval():
