@@ -63,8 +63,10 @@ const session = { async run({ x, f, o }, wanted) {
   return Object.fromEntries(wanted.map((name) => [name, all[name]]));
 } };
 
+const parts = [{ session, inputs: ["x", "f", "o"], outputs: ["p", "a/slice"], csams: ["a"] }];
+
 test("gates are replaced in every window by what belongs to its slices", async () => {
-  const network = new Network(ort, session, facts), x = Float32Array.of(0.5, 0.25, 0.5, 0.75, 0.25, 0.5);
+  const network = new Network(ort, parts, facts), x = Float32Array.of(0.5, 0.25, 0.5, 0.75, 0.25, 0.5);
   const gates = async (change) => (await network.answer(x, 6, { a: { slice: change } })).windows.map(({ outputs }) => [...outputs["a/slice"].data]);
   assert.deepEqual(await gates(null), [[0.5, 0.25, 0.5, 0.75], [0.5, 0.75, 0.25, 0.5]]);
   assert.deepEqual(await gates([null, null, null, 0, null, 1]), [[0.5, 0.25, 0.5, 0], [0.5, 0, 0.25, 1]]);
@@ -76,5 +78,62 @@ test("gates are replaced in every window by what belongs to its slices", async (
 });
 
 test("an answer of NaN is said", async () => {
-  await assert.rejects(new Network(ort, session, facts).answer(Float32Array.of(NaN, 1), 2), /answers with NaN/);
+  await assert.rejects(new Network(ort, parts, facts).answer(Float32Array.of(NaN, 1), 2), /answers with NaN/);
+});
+
+/** Two gates, one behind the other, in three parts: what comes before both, the first, the second and the answer. */
+function inParts() {
+  const runs = [], tensor = (data, dims = [data.length]) => ({ data: Float32Array.from(data), dims });
+  const part = (name, csams, inputs, compute) => ({ csams, inputs, outputs: Object.keys(compute(...inputs.map(() => tensor([1])))),
+    session: { async run(feeds, wanted) {
+      runs.push(name);
+      assert.deepEqual(Object.keys(feeds), inputs);
+      const all = compute(...inputs.map((input) => feeds[input]));
+      return Object.fromEntries(wanted.map((output) => [output, all[output]]));
+    } } });
+  const gated = ({ data }, f, o) => data.map((value, i) => value * f.data[i % f.data.length] + o.data[i % o.data.length]);
+  const gate = (csam) => ({ csam, name: "slice", axes: "S", shape: ["S"], output: `${csam}/slice`, factor: `${csam}/f`, offset: `${csam}/o`, normal: {} });
+  return { runs, facts: { ...facts, gates: [gate("a"), gate("b")], features: [{ csam: "a", output: "a/features" }] }, parts: [
+    part("before", [], ["x"], (x) => ({ before: tensor(x.data.map((value) => 2 * value)), "a/features": tensor(x.data) })),
+    part("a", ["a"], ["before", "a/f", "a/o"], (x, f, o) => ({ "a/slice": tensor(gated(x, f, o)) })),
+    part("b", ["a", "b"], ["a/slice", "b/f", "b/o"], (x, f, o) => {
+      const b = gated(x, f, o);
+      return { "b/slice": tensor(b), p: tensor(Array.from({ length: 2 * b.length }, (_, i) => b[i >> 1])) };
+    })] };
+}
+
+test("only those parts run again that a change concerns", async () => {
+  const { runs, parts, facts } = inParts(), network = new Network(ort, parts, facts), x = Float32Array.of(1, 2, 3);
+  const answer = async (changes, options) => {
+    runs.length = 0;
+    const { probabilities, windows: [{ outputs }] } = await network.answer(x, 3, changes, options);
+    return [[...probabilities].filter((_, i) => i % 2), runs.join(), outputs];
+  };
+  assert.deepEqual((await answer({}, { features: true })).slice(0, 2), [[2, 4, 6], "before,a,b"]);
+  assert.deepEqual((await answer({ b: { slice: [null, 0, null] } })).slice(0, 2), [[2, 0, 6], "b"]);
+  assert.deepEqual((await answer({ b: { slice: [null, 0, null] } })).slice(0, 2), [[2, 0, 6], ""]);
+  assert.deepEqual((await answer({ a: { slice: "one" }, b: { slice: [null, 0, null] } })).slice(0, 2), [[1, 0, 1], "a,b"]);
+  assert.deepEqual((await answer({ a: { slice: "one" }, b: { slice: "mean" } })).slice(0, 2), [[1, 1, 1], "b,b"]);
+  assert.deepEqual((await answer({ a: { slice: "mean" } })).slice(0, 2), [[4, 4, 4], "a,b"]);
+  assert.deepEqual((await answer({ a: { slice: [null, null, null] } })).slice(0, 2), [[2, 4, 6], ""]); // gates as computed are kept
+  const [, , outputs] = await answer({});
+  outputs["a/slice"].data.fill(9); // as a page may: what the network keeps is its own
+  assert.deepEqual([...(await answer({}))[2]["a/slice"].data], [2, 4, 6]);
+  assert.deepEqual((await answer({}, { features: true })).slice(1)[0], "before"); // features are computed again, they are large
+  runs.length = 0;
+  const { probabilities } = await network.answer(Float32Array.of(4), 1); // another volume
+  assert.deepEqual([[...probabilities], runs.join()], [[8, 8], "before,a,b"]);
+});
+
+test("where memory would be short, a window is computed again", async () => {
+  const { runs, parts, facts } = inParts(), network = new Network(ort, parts, { ...facts, slices: { most: 2 } });
+  const huge = { byteLength: 1e9 };
+  const x = Float32Array.of(1, 2, 3), first = await network.answer(x, 3);
+  assert.equal(network.seen.every(({ bytes }) => bytes > 0), true);
+  network.seen[1].known.get(parts[0]).get("").huge = { data: huge };
+  runs.length = 0;
+  assert.deepEqual(await network.answer(x, 3), first);
+  assert.deepEqual([runs.join(), network.seen.map(({ bytes }) => bytes > 0)], ["", [false, false]]);
+  assert.deepEqual(await network.answer(x, 3), first);
+  assert.equal(runs.join(), "before,a,b,before,a,b");
 });

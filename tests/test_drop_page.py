@@ -346,7 +346,7 @@ def test_times(browser, page_file, phantom, request):
             work()
             return time.perf_counter() - start, processor_seconds("DedicatedWorker") - used
 
-        shut = [{"csam.0": {"slice": [None] * s + [0.0] + [None] * (23 - s)}} for s in range(5)]
+        shut = [{f"csam.{level}": {"slice": [None] * s + [0.0] + [None] * (23 - s)}} for s in (3, 9, 15) for level in range(5)]
         figures["first drop s"], figures["first drop, worker s"] = timed(lambda: shown.drop(phantom))
         for what, times in (("drop", [timed(lambda: shown.drop(phantom)) for _ in range(3)]),
                             ("intervention", [timed(lambda gates=gates: shown.change(gates)) for gates in shut])):

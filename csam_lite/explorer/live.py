@@ -16,6 +16,7 @@ from typing import NamedTuple
 from csam_lite.common.errors import InputError, first_line
 from csam_lite.common.files import temporary_folder
 from csam_lite.explorer.examine import Examination
+from csam_lite.explorer.parts import parts_of
 from csam_lite.explorer.runtime import LICENCE, Runtime
 from csam_lite.explorer.script import WORKER, joined_script
 from csam_lite.inference.export import checksum, export, onnx_program
@@ -71,14 +72,20 @@ def exported_view(view: Examination) -> Exported:
 
 
 def live_parts(network: Exported, runtime: Runtime) -> str:
-    """The elements of a page that hold a network and what runs it, as HTML."""
-    onnx, facts = network
-    parts = {
+    """The elements of a page that hold a network, in its parts, and what runs it, as HTML.
+
+    Raises InputError as `parts_of` does.
+    """
+    parts = parts_of(*network)
+    described = [{"bytes": len(part.onnx), "inputs": part.inputs, "outputs": part.outputs,
+                  "csams": part.csams} for part in parts]
+    facts = network.facts | {"parts": described}
+    contents = {
         "runtime": runtime_script(runtime), "worker": joined_script(WORKER),
-        "wasm": _packed(runtime.wasm), "onnx": _packed(onnx),
+        "wasm": _packed(runtime.wasm), "onnx": _packed(b"".join(part.onnx for part in parts)),
         "facts": json.dumps(facts, allow_nan=False).replace("<", "\\u003c")}
-    elements = [f'<script type="text/plain" id="{name}">{_inert(part)}</script>'
-                for name, part in parts.items()]
+    elements = [f'<script type="text/plain" id="{name}">{_inert(content)}</script>'
+                for name, content in contents.items()]
     return "\n".join([f"<!-- {LICENCE} -->", *elements])
 
 

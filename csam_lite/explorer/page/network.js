@@ -3,6 +3,9 @@
 
 import { round } from "./grid.js";
 import { InputError } from "./nifti.js";
+import { Window } from "./window.js";
+
+const KEPT = 150e6; // bytes of tensors that are kept for the next answer
 
 /** The windows [start, stop) that cover S slices, at most D at once; they overlap by half or more. */
 export function windowsOf(S, D) {
@@ -20,94 +23,78 @@ export function windowsOf(S, D) {
 export const nearMiddle = (D) => Array.from({ length: D }, (_, i) => 1 + Math.min(i, D - 1 - i));
 
 export class Network {
-  /** ort: the module onnxruntime-web. session: of the ONNX file. facts: the description beside it. */
-  constructor(ort, session, facts) {
-    Object.assign(this, { ort, session, facts });
+  /**
+   * ort: the module onnxruntime-web. parts: of the network (parts.py), each {session, inputs, outputs, csams}.
+   * facts: the description beside the ONNX file.
+   */
+  constructor(ort, parts, facts) {
+    Object.assign(this, { ort, parts, facts, x: null, seen: [] });
   }
 
   /**
    * The answer for a volume x (S, C, H, W) float32: probabilities (S, K, H, W) float32, and of each window
    * [start, stop) an object of its gates, and of its features where they are wanted, by their names in
-   * `facts`.
+   * `facts`. As long as x is the same array, only those parts of the network run that a change concerns.
    *
    * changes: name of the CSAM -> name of the gate -> "one", "zero", "mean", or a list in the gate's own
    * shape with null where the gate stays; a list for an axis S spans the whole volume. progress(done,
    * count): after each window.
    */
   async answer(x, S, changes = {}, { features = false, progress = () => {} } = {}) {
-    const { facts } = this, [, , C, H, W] = facts.input.shape, K = facts.output.shape[1];
-    const places = windowsOf(S, facts.slices.most), size = K * H * W, each = C * H * W;
-    const total = new Float32Array(S * size), weight = new Float32Array(S), windows = [];
-    for (const [start, stop] of places) {
-      const part = x.subarray(start * each, stop * each);
-      const outputs = await this.window(part, start, stop, changes, features);
-      const counts = places.length > 1 ? nearMiddle(stop - start) : Array(stop - start).fill(1);
-      const values = outputs[facts.output.name];
-      counts.forEach((count, s) => {
+    const { facts } = this, windows = this.windowsOf(x, S), size = x.length / S / facts.input.shape[2];
+    const each = size * facts.output.shape[1], several = windows.length > 1, answers = [];
+    const total = several ? new Float32Array(S * each) : null, weight = new Float32Array(S);
+    let probabilities = total;
+    for (const window of windows) {
+      const { start, stop } = window, outputs = await this.outputs(window, changes, features);
+      const { data } = outputs[facts.output.name];
+      if (!several) probabilities = data;
+      else nearMiddle(stop - start).forEach((count, s) => {
         weight[start + s] += count;
-        for (let i = 0, at = (start + s) * size, from = s * size; i < size; i++)
-          total[at + i] += count * values.data[from + i];
+        for (let i = 0, at = (start + s) * each, from = s * each; i < each; i++)
+          total[at + i] += count * data[from + i];
       });
       delete outputs[facts.output.name];
-      windows.push({ start, stop, outputs });
-      progress(windows.length, places.length);
+      answers.push({ start, stop, outputs });
+      progress(answers.length, windows.length);
+      if (this.seen.reduce((sum, { bytes }) => sum + bytes, 0) > KEPT) window.forget();
     }
-    if (places.length > 1) for (let i = 0; i < total.length; i++) total[i] /= weight[Math.floor(i / size)];
-    return { probabilities: total, windows };
+    if (several) for (let i = 0; i < total.length; i++) total[i] /= weight[Math.floor(i / each)];
+    return { probabilities, windows: answers };
+  }
+
+  /** The windows of a volume; those of the last volume, with what they know, where it is the same. */
+  windowsOf(x, S) {
+    if (this.x === x) return this.seen;
+    const each = x.length / S;
+    this.x = x;
+    this.seen = windowsOf(S, this.facts.slices.most).map(([start, stop]) =>
+      new Window(this, x.subarray(start * each, stop * each), start, stop));
+    return this.seen;
   }
 
   /**
-   * {name: {data, shape}} of the slices start to stop - 1. The mean of a gate is that of the gate as the
-   * network computes it under all changes before it, so that each "mean" needs a pass of its own.
+   * {name: {data, shape}} of a window. The mean of a gate is that of the gate as the network computes it under
+   * all changes before it, so that each "mean" needs a run of its own.
    */
-  async window(x, start, stop, changes, features) {
-    const { gates, output, features: read } = this.facts, feeds = this.neutral(x, stop - start), waiting = [];
+  async outputs(window, changes, features) {
+    const { gates, output, features: read } = this.facts, waiting = [];
     for (const gate of gates) {
       const change = changes[gate.csam]?.[gate.name] ?? null;
       if (change === "mean") waiting.push(gate);
-      else if (change !== null) this.replace(feeds, gate, change, start, stop);
+      window.replace(gate, change === "mean" ? null : { one: 1, zero: 0 }[change] ?? change);
     }
     for (const gate of waiting) { // in the order in which they act
-      const { data } = (await this.run(feeds, [gate.output]))[gate.output];
-      const mean = data.reduce((sum, value) => sum + value, 0) / data.length;
-      feeds[gate.factor].data.fill(0);
-      feeds[gate.offset].data.fill(mean);
+      const { data } = (await window.tensors([gate.output]))[gate.output];
+      window.replace(gate, data.reduce((sum, value) => sum + value, 0) / data.length);
     }
-    const normals = gates.flatMap(({ normal }) => Object.values(normal));
-    const wanted = [output.name, ...gates.map((gate) => gate.output), ...normals];
-    return this.run(feeds, features ? [...wanted, ...read.map(({ output: name }) => name)] : wanted);
-  }
-
-  /** The inputs with which every gate stays as it is. */
-  neutral(x, S) {
-    const { ort: { Tensor }, facts: { gates, input } } = this;
-    const feeds = { [input.name]: new Tensor("float32", x, [1, S, ...input.shape.slice(2)]) };
-    for (const gate of gates) {
-      const shape = gate.shape.map((n) => (n === "S" ? S : n)), count = shape.reduce((a, b) => a * b, 1);
-      feeds[gate.factor] = new Tensor("float32", new Float32Array(count).fill(1), shape);
-      feeds[gate.offset] = new Tensor("float32", new Float32Array(count), shape);
-    }
-    return feeds;
-  }
-
-  replace(feeds, gate, change, start, stop) {
-    const factor = feeds[gate.factor].data, offset = feeds[gate.offset].data;
-    const values = gate.axes === "S" && Array.isArray(change) ? change.slice(start, stop) : change;
-    for (let i = 0; i < factor.length; i++) {
-      const value = Array.isArray(values) ? values[i] : { one: 1, zero: 0 }[values];
-      if (value === null) continue;
-      factor[i] = 0;
-      offset[i] = value;
-    }
-  }
-
-  async run(feeds, wanted) {
-    const results = await this.session.run(feeds, wanted), out = {};
-    for (const name of wanted) {
-      out[name] = { data: results[name].data, shape: [...results[name].dims] };
-      if (name === this.facts.output.name && results[name].data.some(Number.isNaN))
-        throw new InputError("the network answers with NaN; train it again with a lower --learning-rate");
-    }
+    const used = gates.flatMap((gate) => [gate.output, ...Object.values(gate.normal)]);
+    const names = [output.name, ...used, ...(features ? read.map((feature) => feature.output) : [])];
+    const tensors = await window.tensors(names), out = {};
+    for (const name of names) out[name] = { data: tensors[name].data, shape: [...tensors[name].dims] };
+    for (const name of used) out[name].data = out[name].data.slice(); // the window keeps its own
+    if (Number.isNaN(out[output.name].data.reduce((sum, value) => sum + value, 0)))
+      throw new InputError("the network answers with NaN; train it again with a lower --learning-rate");
     return out;
   }
 }

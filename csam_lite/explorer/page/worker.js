@@ -15,13 +15,16 @@ let file = null;      // {header, voxels} of the last scan that was read
 let shown = null;     // {scan, grid, x, probabilities}: of the volume whose mask is seen
 
 const jobs = {
-  /** Bring up the network. wasm, onnx: gzip files in base64. facts: the description of the network. */
+  /**
+   * Bring up the network. wasm, onnx: gzip files in base64, the second of all parts one after the other. facts:
+   * the description of the network.
+   */
   start({ wasm, onnx, facts }) {
     network = (async () => {
       ort.env.logLevel = "error";
       ort.env.wasm.numThreads = 1; // threads need headers that a page from disk cannot have
       ort.env.wasm.wasmBinary = (await unpacked(wasm)).buffer;
-      return new Network(ort, await ort.InferenceSession.create(await unpacked(onnx)), facts);
+      return new Network(ort, await sessionsOf(await unpacked(onnx), facts), facts);
     })();
     return network.then(() => null);
   },
@@ -87,6 +90,19 @@ const jobs = {
 async function runner() {
   const ready = await network;
   return { facts: ready.facts, answer: (...question) => ready.answer(...question) };
+}
+
+/** The parts of the network, each with its session. */
+async function sessionsOf(bytes, facts) {
+  const parts = [];
+  let start = 0;
+  for (const { bytes: length, ...part } of facts.parts) {
+    const session = await ort.InferenceSession.create(bytes.subarray(start, start + length), {
+      enableCpuMemArena: false }); // else each part would keep the memory of its largest step
+    parts.push({ ...part, session });
+    start += length;
+  }
+  return parts;
 }
 
 /** The bytes of a gzip file in base64. */
