@@ -1,15 +1,18 @@
 """The drawing of a stack: what it colours is what the gates pool."""
 
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from csam_lite.core.attention import GATES, PositionalAttention, SemanticAttention, SliceAttention
 from csam_lite.course import drawing
 from csam_lite.course.drawing import draw_stack
-from csam_lite.course.pictures import plot_change, plot_tables
+from csam_lite.course.pictures import plot_bars, plot_change, plot_positional, plot_slice_gate, plot_tables
+from csam_lite.course.toy_pictures import plot_curves, plot_kernels, plot_row, plot_training
 
 RECTANGLE = "{http://www.w3.org/2000/svg}rect"
 
@@ -69,4 +72,54 @@ def test_tables_show_their_values_and_a_change_of_a_mask_its_slice():
     assert list(lines.lines[0].get_xdata()) == [1, 2, 3, 4]
     whole = plot_change(mask, mask, nothing, mask, 0, "").axes[0]  # a network that had found nothing
     assert whole.images[0].get_array().shape == (60, 60)
+    plt.close("all")
+
+
+def test_a_row_of_pictures_has_its_maps_and_one_scale():
+    maps = "gray", drawing.GATE_MAPS["positional"], "cividis"
+    image = np.eye(6) * 3
+    figure = plot_row({"a": image, "b": image, "c": image}, maps, np.eye(6), "three")
+    pictures = [axis.images[0] for axis in figure.axes if axis.images]
+    assert [picture.get_cmap().name for picture in pictures] == list(maps) and figure.get_suptitle() == "three"
+    assert all(picture.get_clim() == (0, 1) for picture in pictures)
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["a", "b", "c"]
+    plt.close("all")
+
+
+def test_a_training_is_drawn_in_the_colours_of_the_gates_and_a_curve_with_its_marks():
+    losses = {"no gate": np.ones(60), "slice": np.linspace(1, 0.1, 60)}
+    left, right = plot_training(losses, {"no gate": 0.25, "slice": 1.0}, 0.25, "a guess", "which?").axes
+    assert [bar.get_height() for bar in left.patches] == [0.25, 1.0]
+    assert to_hex(left.patches[1].get_facecolor()).upper() == drawing.GATE_COLOURS["slice"]
+    assert [line.get_label() for line in right.lines] == list(losses) and len(right.lines[1].get_ydata()) == 41
+
+    (axis,) = plot_curves([0, 1], {"up": [0, 1]}, ["black"], {"here": 0.5, "there": 0.2}, "x", "y", "t").axes
+    lines = {line.get_label(): line for line in axis.lines}
+    assert list(lines["here"].get_xdata()) == [0.5, 0.5] and list(lines["there"].get_ydata()) == [0.2, 0.2]
+    plt.close("all")
+
+
+def test_kernels_share_a_scale_around_zero():
+    kernels = {"small": np.full((3, 3), 0.1), "large": np.full((3, 3), -2.0)}
+    axes = plot_kernels(kernels, "two").axes[:2]
+    assert [axis.images[0].get_clim() for axis in axes] == [(-2, 2)] * 2
+    assert axes[1].get_title() == "large, sum -18.00"
+    plt.close("all")
+
+
+def test_gates_beside_a_scan_and_bars_of_scores():
+    label = np.zeros((4, 20, 20), int)
+    label[1:3, 5:12, 5:12] = 1
+    scan = SimpleNamespace(image=label[:, None] * 2.0, label=label, spacing=(3.0, 0.5, 0.5), classes=("organ",))
+    left, right, _ = plot_slice_gate(scan, label, np.array([0.1, 0.9, 0.8, 0.2]), 1, "csam.1").axes
+    assert left.get_title() == "slice 2 of 4" and [bar.get_height() for bar in right.patches][-1] == 0.9
+    assert list(right.images[0].get_array()[0] > 0) == [False, True, True, False]
+
+    maps = {"csam.0": np.eye(8), "csam.1": np.eye(4)}
+    figure = plot_positional(np.eye(8), maps, label[1, :8, :8], 2.0)
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["input, middle slice", "csam.0, 8 x 8", "csam.1, 4 x 4"]
+
+    (axis,) = plot_bars({"one": [0.5, 0.7], "two": [2.0, np.nan]}, ["PZ", "TZ"], "volume", line=1).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "two"] and axis.get_xlim()[1] > 2
+    assert axis.texts[0].get_text() == "0.50" and list(axis.lines[0].get_xdata()) == [1, 1]
     plt.close("all")

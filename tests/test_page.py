@@ -15,6 +15,7 @@ from browser import chromium, watched  # noqa: E402
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output  # noqa: E402
 
 from csam_lite.course.page import markdown_to_html, write_page  # noqa: E402
+from csam_lite.course.tables import show_table  # noqa: E402
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
@@ -75,11 +76,12 @@ def test_no_equation_of_a_notebook_is_left(path):
 def test_a_narrow_page_cuts_nothing_off(tmp_path):
     """A drawing shrinks; a figure keeps its letters and moves sideways in its frame, as a wide formula does."""
     svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 520 185" width="520"><rect width="520" height="185"/></svg>'
-    figure = io.BytesIO()
+    figure, wide = io.BytesIO(), {f"a column {number}": number for number in range(20)}
     PIL.Image.new("RGB", (900, 300)).save(figure, "PNG")
     cells = [new_markdown_cell("# Wide\n\n$$" + "a_1 + b_1 + " * 20 + "c$$\n\nin a sentence $" + "a_1 + b_1 + " * 20 + "c$"),
              new_code_cell("draw()", outputs=[new_output("display_data", {"image/svg+xml": svg})]),
              new_code_cell("plot()", outputs=[new_output("display_data", {"image/png": base64.b64encode(figure.getvalue()).decode()})]),
+             new_code_cell("table", outputs=[new_output("display_data", {"text/html": show_table([wide])._repr_html_()})]),
              new_code_cell("print()", outputs=[new_output("stream", text="one two three four five six seven eight nine ten eleven\n")])]
     write_page(new_notebook(cells=cells), tmp_path / "page.html")
     with chromium() as browser, watched(browser, allowed=("file://",), width=400) as page:
@@ -92,4 +94,16 @@ def test_a_narrow_page_cuts_nothing_off(tmp_path):
         assert round(width) == 640 and moves == "auto"
         for formula in ("math[display=block]", "p:has(math[display=inline])"):
             assert page.evaluate(f"getComputedStyle(document.querySelector('.jp-RenderedMarkdown {formula}')).overflowX") == "auto"
+        table, frame = page.evaluate("""(() => { const table = document.querySelector('.jp-RenderedHTML table');
+            return [table, table.parentElement].map((element) => element.getBoundingClientRect().width) })()""")
+        assert table > edge >= frame  # the table is wide, and moves in a frame that is not
         assert page.evaluate("getComputedStyle(document.querySelector('.jp-RenderedText pre')).wordBreak") == "normal"
+
+
+def test_a_table_shows_numbers_at_the_right_and_text_as_it_is():
+    rows = [{"network": "<a>", "patients": 1234, "Dice": 0.84567}, {"network": "b", "patients": 2, "Dice": float("nan")}]
+    table = show_table(rows)
+    assert repr(table).splitlines() == ["network  patients   Dice", "<a>         1,234  0.846", "b               2      -"]
+    page = table._repr_html_()
+    assert "&lt;a&gt;" in page and page.count("text-align:right") == 6 and page.count("<tr>") == 3
+    assert show_table(rows, ["Dice"], digits=1).rows == [("0.8",), ("-",)]

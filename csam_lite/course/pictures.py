@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from csam_lite.course.lessons import CourseScan
     from csam_lite.data.scan import Scan
 
 WINDOW = (1, 99)   # percentiles of the intensities that are drawn black and white
@@ -204,4 +205,80 @@ def plot_change(image: np.ndarray, reference: np.ndarray, before: np.ndarray, af
     axes[1].set(xlabel="slice", ylabel="mask (% of the slice)", title=title)
     axes[1].xaxis.get_major_locator().set_params(integer=True)
     axes[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_positional(image: np.ndarray, gates: Mapping[str, np.ndarray], share: np.ndarray,
+                    spacing: float) -> Figure:
+    """The positional gates of one volume, a map for each level, each with its own scale of colours.
+
+    image: (H, W), what the network sees. gates: {name of the CSAM: values (h, w)}. share: (H, W), in which
+    share of the slices a pixel is foreground; the outline is at a quarter. spacing: of the pixels in mm.
+    """
+    import matplotlib.pyplot as plt
+
+    extent = (0, image.shape[1] * spacing, image.shape[0] * spacing, 0)
+    figure, axes = plt.subplots(2, (len(gates) + 2) // 2, figsize=(9, 5.4), layout="constrained")
+    axes.flat[0].imshow(image, cmap="gray", extent=extent)
+    axes.flat[0].set_title("input, middle slice")
+    for axis, (name, gate) in zip(axes.flat[1:], gates.items()):
+        shown = axis.imshow(gate, cmap=GATE_MAPS["positional"], extent=extent)
+        figure.colorbar(shown, ax=axis, shrink=0.8, label="gate")
+        axis.set_title(f"{name}, {gate.shape[0]} x {gate.shape[1]}")
+    for axis in axes.flat[:len(gates) + 1]:
+        axis.contour(share, [0.25], colors=COLOURS[4], linewidths=1, extent=extent, origin="upper")
+        axis.set(xlabel="mm", ylabel="mm")
+    for axis in axes.flat[len(gates) + 1:]:
+        axis.axis("off")
+    figure.suptitle("Positional gates; outlined: predicted as foreground in a quarter of the slices")
+    return figure
+
+
+def plot_slice_gate(scan: CourseScan, mask: np.ndarray, gate: np.ndarray, s: int, name: str) -> Figure:
+    """Slice s of a scan (counted from 0) with the outlines of a mask (S, H, W) and of its reference (dashed),
+    beside the slice gate (D,) of the CSAM `name`, whose bar of this slice is dark; above the bars, how much
+    of each slice the reference covers."""
+    import matplotlib.pyplot as plt
+
+    D = len(gate)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.7), layout="constrained", width_ratios=[5, 8])
+    extent = (0, scan.label.shape[2] * scan.spacing[2], scan.label.shape[1] * scan.spacing[1], 0)
+    left.imshow(scan.image[s, 0], cmap="gray", extent=extent)
+    for k, (_, colour) in enumerate(zip(scan.classes, COLOURS), 1):
+        for classes, style, ink in ((mask, "solid", colour), (scan.label, "dashed", "white")):
+            if (classes[s] == k).any():
+                left.contour(classes[s] == k, [0.5], colors=[ink], linestyles=style, linewidths=1,
+                             origin="upper", extent=extent)
+    left.set(title=f"slice {s + 1} of {D}", xlabel="mm", ylabel="mm")
+    right.bar(range(1, D + 1), gate, color=GATE_COLOURS["slice"])
+    right.bar(s + 1, gate[s], color="black")
+    covered = (scan.label > 0).mean((1, 2))[None, :D]
+    strip = right.imshow(covered, cmap="cividis", aspect="auto", extent=(0.5, D + 0.5, 1.04, 1.14))
+    figure.colorbar(strip, ax=right, label="share that is organ")
+    right.set(ylim=(0, 1.16), xlim=(0.3, D + 0.7), xlabel="slice, lowest first (black: shown)",
+              ylabel="slice gate", title=f"slice gates of {name}; strip: reference")
+    return figure
+
+
+def plot_bars(values: Mapping[str, Sequence[float]], names: Sequence[str], xlabel: str,
+              line: float | None = None) -> Figure:
+    """A group of bars for each row of `values` {row: a value for each name}, with the values at their ends.
+
+    line: where a dashed line marks what is right.
+    """
+    import matplotlib.pyplot as plt
+
+    size, table = (7, 1 + 0.4 * len(values)), np.array([list(row) for row in values.values()], float)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    high = 0.8 / len(names)
+    for k, name in enumerate(names):
+        at = np.arange(len(values)) + (k - (len(names) - 1) / 2) * high
+        bars = axis.barh(at, table[:, k], high, color=COLOURS[k % len(COLOURS)], label=name)
+        axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+    if line is not None:
+        axis.axvline(line, color="gray", linestyle="--")
+    axis.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel,
+             xlim=(0, 1.15 * max(1, np.nanmax(table))))
+    axis.invert_yaxis()
+    figure.legend(loc="outside right upper", frameon=False)
     return figure

@@ -9,11 +9,9 @@ leave no trace. Where the disk cannot be written, nothing is kept and nothing fa
 
 from __future__ import annotations
 
-import html
 import json
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from csam_lite.common.errors import InputError
@@ -21,6 +19,7 @@ from csam_lite.common.files import whole_file
 from csam_lite.course.lab.exercises import read_exercises
 from csam_lite.course.lessons import data_folder
 from csam_lite.course.notebooks import choose, find_notebooks
+from csam_lite.course.tables import Table
 
 STATES = ("solved", "tried", "open")
 
@@ -80,25 +79,6 @@ def show_exercises(notebook: str = "") -> Table:
             title = path.stem[3:].replace("_", " ")
             rows.append((path.stem[:2], title, *(str(count[state]) for state in STATES)))
     return Table(("exercise", "title", "state") if notebook else ("notebook", "title", *STATES), rows)
-
-
-@dataclass
-class Table:
-    """Rows of text with a line of headers, which a notebook shows as HTML and a terminal as text."""
-
-    headers: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-    def __repr__(self) -> str:
-        lines = [self.headers, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-    def _repr_html_(self) -> str:
-        def line(cells: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(
-                f'<{tag} style="text-align:left">{html.escape(cell)}</{tag}>' for cell in cells) + "</tr>"
-        return f"<table>{line(self.headers, 'th')}{''.join(line(row, 'td') for row in self.rows)}</table>"
 
 
 def _file() -> Path:

@@ -12,6 +12,7 @@ Axes: B volumes, S slices, C channels, H and W pixels. Discs stand in the cells 
 they do not touch each other.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -50,6 +51,21 @@ def one_stays(volumes: int, slices: int = 8, others: int = 3, seed: int = 0) -> 
     label = discs(stays).squeeze(2)
     x = (discs(order[:, :, :others]).sum(2) + label).unsqueeze(2)
     return x + 0.05 * torch.randn(x.shape, generator=generator), label
+
+
+def drifting(x: torch.Tensor, label: torch.Tensor, drift: float) -> Pair:
+    """The stacks of `one_stays` whose labelled disc moves to the right by `drift` pixels from slice to slice.
+
+    What leaves a picture comes in at its other side. A part of a pixel is the mean of two whole moves.
+    """
+    x, moved = x.clone(), label.clone()
+    for s in range(x.shape[1]):
+        whole = math.floor(drift * (s - 4))
+        rest = drift * (s - 4) - whole
+        left, right = (torch.roll(label[:, s], step, dims=2) for step in (whole, whole + 1))
+        moved[:, s] = (1 - rest) * left + rest * right
+        x[:, s, 0] = torch.maximum(x[:, s, 0] * (1 - label[:, s]), moved[:, s])
+    return x, (moved >= 0.5).float()
 
 
 def discs(cells: torch.Tensor) -> torch.Tensor:

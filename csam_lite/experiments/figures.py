@@ -15,7 +15,7 @@ STYLES = ("-", "--", "-.", ":")  # of lines, so that networks differ without col
 
 @literal
 def plot_differences(differences: list[dict], reference: str, metrics: list[str]) -> "Figure":
-    """Each network's difference from the reference with its 95 % interval, one panel for each metric.
+    """Each network's difference from the reference (dot) with its 95 % interval (line), a panel a metric.
 
     differences: rows of `paired_differences` or `differences_over_trainings`. reference: its name for the
     axis.
@@ -23,7 +23,7 @@ def plot_differences(differences: list[dict], reference: str, metrics: list[str]
     import matplotlib.pyplot as plt
 
     networks = list(dict.fromkeys(row["network"] for row in differences))
-    size = (1.5 + 2.6 * len(metrics), 1.2 + 0.35 * len(networks))
+    size = (1.5 + 2.6 * len(metrics), 1.4 + 0.35 * len(networks))
     figure, axes = plt.subplots(
         1, len(metrics), figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
     )
@@ -34,11 +34,11 @@ def plot_differences(differences: list[dict], reference: str, metrics: list[str]
                 axis.plot([row["low"], row["high"]], [y, y], color=COLOURS[5], linewidth=2)
                 axis.plot(row["difference"], y, "o", color=COLOURS[4])
         axis.set_title(metric.replace("_", ", "), fontsize=9)
-        axis.set_xlabel(f"difference from {reference}", fontsize=8)
+        axis.set_xlabel(f"difference from {reference}\n(dot: mean, line: 95 % interval)", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.locator_params(axis="x", nbins=5)
     axes[0, 0].set_yticks(range(len(networks)), networks)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(networks) - 0.5, -0.5)  # no network lies on the frame
     return figure
 
 
@@ -62,7 +62,7 @@ def plot_stack(slices: dict[str, list[dict]], bins: int = 8) -> "Figure":
             means = [dice[bin_of == i].mean() if (bin_of == i).any() else np.nan for i in range(bins)]
             axis.plot(middles, means, style, color=colour, marker=".", label=network)
         axis.set_title(name, fontsize=9)
-        axis.set_xlabel("position in the stack (0 inferior end, 1 superior end)", fontsize=8)
+        axis.set_xlabel("position in the stack (0 lower end, 1 upper end)", fontsize=8)
         axis.tick_params(labelsize=8)
     axes[0, 0].set_ylabel("mean Dice of a slice", fontsize=8)
     axes[0, 0].set_ylim(0, 1)

@@ -71,6 +71,7 @@ def _draw_gate(axis: "Axes", name: str, gates: Mapping[str, NamedArray], image: 
     elif axes == "C":
         axis.bar(range(len(gate)), np.sort(gate)[::-1], width=1, color=COLOURS[1])
         axis.set_xlabel("channels, sorted", fontsize=8)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     elif axes == "S":
         axis.bar(numbers, gate[:S], color=COLOURS[0])
         if f"{name}_covariance" in gates:
@@ -78,7 +79,7 @@ def _draw_gate(axis: "Axes", name: str, gates: Mapping[str, NamedArray], image: 
             variance = np.diag(gates[f"{name}_covariance"].values[volume])
             low, high = (_sigmoid(mean + sign * np.sqrt(variance))[:S] for sign in (-1, 1))
             axis.vlines(numbers, low, high, colors="black", linewidths=1)
-        axis.set_xlabel("slice, inferior to superior", fontsize=8)
+        axis.set_xlabel("slice, lowest first", fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True)
     else:
         if len(axes) > 2:  # S and two others

@@ -1,0 +1,128 @@
+"""Pictures of the toy tasks and of what networks learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csam_lite.common.figures import COLOURS
+from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MEAN_OF = 20  # steps: a loss is drawn as its mean over so many
+
+
+def plot_row(images: Mapping[str, np.ndarray], maps: Sequence[str], outline: np.ndarray | None = None,
+             title: str = "") -> Figure:
+    """Pictures (H, W) of values from 0 to 1 side by side, each with its name and the scale of its colours.
+
+    maps: the name of a colour map for each picture. outline: (H, W), drawn in each where it crosses one half.
+    """
+    import matplotlib.pyplot as plt
+
+    size = (9, 10 / len(images)) if len(images) > 2 else (7, 3.9)
+    figure, axes = plt.subplots(1, len(images), figsize=size, layout="constrained", squeeze=False)
+    for axis, (name, image), colours in zip(axes[0], images.items(), maps):
+        shown = axis.imshow(image, cmap=colours, vmin=0, vmax=1)
+        if outline is not None:
+            axis.contour(outline, [0.5], colors=COLOURS[4])
+        axis.set_title(name, fontsize=10)
+        axis.set(xlabel="column (pixel)", ylabel="row (pixel)" if axis is axes[0, 0] else "")
+        figure.colorbar(shown, ax=axis, location="bottom", ticks=(0, 1))
+    figure.suptitle(title)
+    return figure
+
+
+def plot_training(losses: Mapping[str, Sequence[float]], shares: Mapping[str, float], guess: float,
+                  words: str, title: str) -> Figure:
+    """What networks with and without a gate find after a training, as bars, and their losses, as lines.
+
+    losses: {network: loss of each step}; shares: {network: 0 to 1}. A gate's name gives its colour. guess: a
+    dashed line at the share that `words` describe. Lines that lie on each other differ in width.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    left.bar(list(shares), list(shares.values()), color=[GATE_COLOURS.get(name, "gray") for name in shares])
+    left.axhline(guess, color="black", linestyle="dashed", label=words)
+    left.set(ylabel="share of slices found", ylim=(0, 1.25))
+    left.legend(loc="upper right", frameon=False)
+    for (name, values), width in zip(losses.items(), np.linspace(7, 1.5, len(losses))):
+        smooth = np.convolve(values, np.ones(MEAN_OF) / MEAN_OF, "valid")
+        right.plot(smooth, color=GATE_COLOURS.get(name, "gray"), linewidth=width, label=name)
+    right.set(xlabel="step", ylabel=f"loss (mean of {MEAN_OF} steps)", yscale="log")
+    right.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def plot_curves(x: Sequence[float], curves: Mapping[str, Sequence[float]], colours: Sequence[str],
+                marks: Mapping[str, float], xlabel: str, ylabel: str, title: str) -> Figure:
+    """Lines over x with a legend beside them. marks: {name: position}, the first at a place of x (dotted),
+    the second at a height (dashed)."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
+    for (name, values), colour, marker in zip(curves.items(), colours, "oDs^v"):
+        axis.plot(x, values, f"{marker}-", color=colour, markersize=4, label=name)
+    for (name, at), line, style in zip(marks.items(), (axis.axvline, axis.axhline), ("dotted", "dashed")):
+        line(at, color="gray", linestyle=style, label=name)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def plot_kernels(kernels: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Square kernels of weights (k, k) side by side, on one scale of colours around 0, with their sums."""
+    import matplotlib.pyplot as plt
+
+    most = max(float(abs(kernel).max()) for kernel in kernels.values())
+    figure, axes = plt.subplots(1, len(kernels), figsize=(7.5, 3.2), layout="constrained")
+    for axis, (name, kernel) in zip(axes, kernels.items()):
+        half = len(kernel) / 2
+        shown = axis.imshow(kernel, cmap="PuOr", vmin=-most, vmax=most, extent=(-half, half, half, -half))
+        axis.set(title=f"{name}, sum {kernel.sum():.2f}", xlabel="columns away", ylabel="rows away")
+    figure.colorbar(shown, ax=axes, label="weight")
+    figure.suptitle(title)
+    return figure
+
+
+def plot_levels(label: np.ndarray, lines: Mapping[str, np.ndarray], gates: np.ndarray, at: int) -> Figure:
+    """Probabilities along the slices of a toy stack, and below them the slice gates (levels, S) as a map.
+
+    label: (S,), 1 where a slice is labelled. lines: {network: values (S,)}. at: the slice with the dot, from
+    1.
+    """
+    import matplotlib.pyplot as plt
+
+    levels, S = gates.shape
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(6.4, 5), layout="constrained", height_ratios=[2, 1])
+    top.bar(range(1, S + 1), label, color="#dddddd", width=1, label="labelled")
+    for (name, values), colour in zip(lines.items(), ("#777777", COLOURS[5])):
+        top.plot(range(1, S + 1), values, "o-", color=colour, label=name)
+    top.axvline(at, color="gray", linestyle="dotted", label="dot")
+    top.set(xlabel="slice", ylabel="probability in the disc", ylim=(-0.02, 1.05))
+    top.legend(frameon=False, fontsize=9, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+    shown = bottom.imshow(gates, cmap=GATE_MAPS["slice"], vmin=0, vmax=1, aspect="auto",
+                          extent=(0.5, S + 0.5, levels - 0.5, -0.5))
+    bottom.set(xlabel="slice", ylabel="level (0 is finest)", yticks=range(levels), title="slice gates")
+    figure.colorbar(shown, ax=bottom, label="gate")
+    return figure
+
+
+def plot_growth(x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Figure:
+    """Lines on two logarithmic axes, with the colour of a gate where a line has its name."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
+    for (name, values), marker in zip(lines.items(), "os^D"):
+        axis.plot(x, values, f"{marker}-", color=GATE_COLOURS.get(name, "gray"), label=name)
+    axis.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    axis.set_xticks(x, x)
+    axis.minorticks_off()
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
