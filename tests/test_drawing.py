@@ -11,8 +11,27 @@ from matplotlib.colors import to_hex
 from csam_lite.core.attention import GATES, PositionalAttention, SemanticAttention, SliceAttention
 from csam_lite.course import drawing
 from csam_lite.course.drawing import draw_stack
-from csam_lite.course.pictures import plot_bars, plot_change, plot_positional, plot_slice_gate, plot_tables
-from csam_lite.course.toy_pictures import plot_curves, plot_kernels, plot_row, plot_training
+from csam_lite.course.pictures import (
+    plot_along,
+    plot_arrays,
+    plot_bars,
+    plot_change,
+    plot_placed,
+    plot_positional,
+    plot_slice_gate,
+    plot_tables,
+    plot_thickness,
+)
+from csam_lite.course.toy_pictures import (
+    plot_areas,
+    plot_curves,
+    plot_growth,
+    plot_kernels,
+    plot_levels,
+    plot_row,
+    plot_start,
+    plot_training,
+)
 
 RECTANGLE = "{http://www.w3.org/2000/svg}rect"
 
@@ -122,4 +141,46 @@ def test_gates_beside_a_scan_and_bars_of_scores():
     (axis,) = plot_bars({"one": [0.5, 0.7], "two": [2.0, np.nan]}, ["PZ", "TZ"], "volume", line=1).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "two"] and axis.get_xlim()[1] > 2
     assert axis.texts[0].get_text() == "0.50" and list(axis.lines[0].get_xdata()) == [1, 1]
+    plt.close("all")
+
+
+def test_histories_levels_growth_and_areas_name_what_they_show():
+    history = np.abs(np.random.default_rng(0).normal(size=(9, 3))) + 0.1
+    left, right = plot_start({"equal": history, "prior": history}).axes
+    assert [line.get_label() for line in left.lines][:2] == ["equal: in its own voxels", "equal: in all voxels"]
+    assert len(right.lines) == 2
+
+    top, bottom = plot_levels(np.ones(4), {"plain": np.ones(4)}, np.eye(2, 4), 3).axes[:2]
+    assert {text.get_text() for text in top.get_legend().get_texts()} == {"labelled", "plain", "dot"}
+    assert bottom.images[0].get_cmap().name == drawing.GATE_MAPS["slice"] and bottom.images[0].get_clim() == (0, 1)
+
+    (axis,) = plot_growth([64, 128], {"slice": [3, 3], "other": [4, 9]}, "C", "n").axes
+    assert axis.get_xscale() == "log" and axis.lines[0].get_color() == drawing.GATE_COLOURS["slice"]
+
+    maps = plot_areas({"label": np.zeros((6, 10)), "2D": np.full((6, 10), 20)}, "six").axes[:2]
+    assert [axis.images[0].get_clim() for axis in maps] == [(0, 20)] * 2  # one colour bar holds for all
+    assert [axis.get_ylabel() for axis in maps] == ["label", "2D"]
+    plt.close("all")
+
+
+def test_arrays_masks_and_zones_in_millimetres():
+    image = np.random.default_rng(0).normal(size=(4, 1, 20, 30))
+    scan = SimpleNamespace(image=image, spacing=(3.0, 0.5, 1.0), directions="SPL")
+    figure = plot_arrays({"a: RAS": image[:, 0].T}, {"a": scan})
+    assert [axis.get_title() for axis in figure.axes] == ["a: RAS", "read_scan: SPL"]
+    assert figure.axes[1].images[0].get_extent() == [0, 30, 10, 0]
+
+    mask = np.zeros((4, 20, 30), int)
+    mask[2, 5:10, 5:10] = 1
+    axes = plot_placed(scan, mask, {"one": [mask], "two": [mask, np.roll(mask, 3, 2)]}).axes
+    assert [axis.get_title() for axis in axes] == ["one", "two"]
+    assert [to_hex(c.get_edgecolor()[0]) for c in axes[1].collections] == ["#ffffff", drawing.COLOURS[0].lower()]
+
+    fine = np.zeros((8, 6, 6), int)
+    fine[2:6, 2:4, 2:4] = 2
+    axes = plot_thickness(fine, np.roll(fine, 1, 0), 0.8, 3.2, (-1, 8)).axes
+    assert [axis.get_title() for axis in axes] == ["truth", "slices of 3.2 mm", "lost (black)"]
+    assert axes[2].images[0].get_array().sum() == 2 * 4  # a row of two voxels is lost below, and one is gained above
+    (axis,) = plot_along(np.array([0.0, 2, 1]), {"csam.0": np.ones(3)}).axes
+    assert [bar.get_height() for bar in axis.patches] == [0, 1, 0.5] and axis.get_xlabel() == "slice, lowest first"
     plt.close("all")

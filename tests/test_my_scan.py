@@ -11,6 +11,8 @@ import pytest
 from csam_lite import course
 from csam_lite.common.errors import InputError
 from csam_lite.course import readers_scan
+from csam_lite.data.dataset import find_dataset
+from csam_lite.data.scan import read_scan
 
 SimpleITK = pytest.importorskip("SimpleITK", reason="a second reader of images: pip install 'csam-lite[data]'")
 
@@ -246,3 +248,16 @@ def test_without_simpleitk_dcm2niix_converts(count, answer, here, phantoms, monk
     else:
         (case,) = course.my_scan(str(folder)).dataset.cases
         assert case.image.name == "series_0.nii.gz" and case.label is None
+
+
+def test_cases_are_written_turned_with_the_affine_that_belongs_to_it(tmp_path, phantoms):
+    """The axes of the files differ, and `read_scan` makes the same scan and mask of all of them."""
+    turns = {"same": [[0, 1], [1, 1], [2, 1]], "turned": [[1, 1], [2, -1], [0, 1]]}
+    case = find_dataset(phantoms, labelled=True).cases[0]
+    course.write_turned(tmp_path / "out", {name: case for name in turns}, turns, channel=1)
+    files = [[tmp_path / "out" / part / f"{name}.nii.gz" for part in ("images", "labels")] for name in turns]
+    same, turned = (nibabel.load(image) for image, _ in files)
+    assert nibabel.aff2axcodes(same.affine) != nibabel.aff2axcodes(turned.affine) and turned.shape != same.shape
+    first, second = (read_scan(*pair) for pair in files)
+    assert np.array_equal(first.image, second.image) and np.array_equal(first.label, second.label)
+    assert first.image.shape[1] == 1 and first.label.any()

@@ -7,6 +7,7 @@
 from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS, draw_stack
 from csam_lite.course.lessons import (
     CourseScan,
+    comparison_plan,
     data_folder,
     load_dataset,
     load_network,
@@ -16,36 +17,43 @@ from csam_lite.course.lessons import (
 )
 from csam_lite.course.own_code import kept_or_ours, my_csam, my_formulas, run_formula, yours_or_ours
 from csam_lite.course.pictures import (
+    plot_along,
+    plot_arrays,
     plot_bars,
     plot_change,
     plot_depth,
     plot_doubt,
     plot_drawn_stacks,
     plot_one_draw,
+    plot_placed,
     plot_positional,
     plot_slice_gate,
     plot_tables,
+    plot_thickness,
     plot_toy_stack,
     plot_trainings,
 )
 from csam_lite.course.progress import show_exercises
-from csam_lite.course.readers_scan import MyScan, fine_tune, my_scan, network_for, read_mine
+from csam_lite.course.readers_scan import MyScan, fine_tune, my_scan, network_for, read_mine, write_turned
 from csam_lite.course.tables import show_table
 from csam_lite.course.toy_pictures import (
+    plot_areas,
     plot_curves,
     plot_growth,
     plot_kernels,
     plot_levels,
     plot_row,
+    plot_start,
     plot_training,
 )
 
 __all__ = [
-    "GATE_COLOURS", "GATE_MAPS", "CourseScan", "MyScan", "data_folder", "draw_stack", "fine_tune",
-    "kept_or_ours", "load_dataset", "load_network", "load_scan", "match_channels", "my_csam",
-    "my_formulas", "my_scan", "network_for", "network_input", "plot_bars", "plot_change", "plot_curves",
-    "plot_depth", "plot_doubt", "plot_drawn_stacks", "plot_growth", "plot_kernels", "plot_levels",
-    "plot_one_draw", "plot_positional", "plot_row", "plot_slice_gate", "plot_tables", "plot_toy_stack",
-    "plot_training", "plot_trainings", "read_mine", "run_formula", "show_exercises", "show_table",
-    "yours_or_ours",
+    "GATE_COLOURS", "GATE_MAPS", "CourseScan", "MyScan", "comparison_plan", "data_folder", "draw_stack",
+    "fine_tune", "kept_or_ours", "load_dataset", "load_network", "load_scan", "match_channels",
+    "my_csam", "my_formulas", "my_scan", "network_for", "network_input", "plot_along", "plot_areas",
+    "plot_arrays", "plot_bars", "plot_change", "plot_curves", "plot_depth", "plot_doubt",
+    "plot_drawn_stacks", "plot_growth", "plot_kernels", "plot_levels", "plot_one_draw", "plot_placed",
+    "plot_positional", "plot_row", "plot_slice_gate", "plot_start", "plot_tables", "plot_thickness",
+    "plot_toy_stack", "plot_training", "plot_trainings", "read_mine", "run_formula", "show_exercises",
+    "show_table", "write_turned", "yours_or_ours",
 ]

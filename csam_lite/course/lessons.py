@@ -136,6 +136,34 @@ def network_input(run: Run, scan: CourseScan) -> torch.Tensor:
     return run.grid.image(match_channels(run, scan)).to(next(run.network.parameters()).device)
 
 
+def comparison_plan(dataset: Dataset, quick: bool = True, seed: int = 0) -> str:
+    """The plan (TOML) of notebook 08: what all networks share, and what is special about each of them.
+
+    If `quick`, the networks are tiny and three; otherwise larger, with each gate alone and other networks.
+    """
+    sizes = ("pixels = 32\nbase_channels = 4\nlevels = 3\nepochs = 40\ntest = 3" if quick else
+             "pixels = 64\nbase_channels = 8\nlevels = 4\nepochs = 30\ntest = 0.3")
+    networks = {"plain 2D": 'attention = "none"', "CSAM": "",
+                "plain 2D, no prior": 'attention = "none"\nprior = false'}
+    more = {"semantic": 'attention = "semantic"', "positional": 'attention = "positional"',
+            "slice": 'attention = "slice"', "CSAM, drawn": "uncertain = true", "3D": 'network = "unet3d"',
+            "3 slices as channels": 'attention = "none"\nneighbours = 1'}
+    head = f"""seeds = {[seed, seed + 1]}
+reference = "plain 2D"
+
+[options]
+{sizes}
+batch_size = 1
+val = 0
+channels = "{dataset.channels[0]}"
+one_zone = "keep"
+prior = true
+"""
+    parts = [f'[networks."{name}"]\n{special}\n'.rstrip() + "\n"
+             for name, special in (networks if quick else networks | more).items()]
+    return "\n".join([head, *parts])
+
+
 def _fits(run: Run, dataset: Dataset) -> bool:
     """Whether the run has the classes of the data set, in its order, and no channel that the data set
     lacks.

@@ -120,14 +120,14 @@ def plot_drawn_stacks(mean: np.ndarray, diag: np.ndarray, factor: np.ndarray, se
     strengths = random.normal(size=R)
     parts = [mean, *(factor * strengths).T, np.sqrt(diag) * random.normal(size=S)]
     patterns = [f"$W_{r + 1} \\times$\n{strength:+.1f}" for r, strength in enumerate(strengths)]
-    titles = ["$\\mu$", *patterns, "$\\sqrt{d}\\,\\varepsilon$", "sum $s$", "gate"]
+    titles = ["$\\mu$", *patterns, "$\\sqrt{d}\\,\\varepsilon$", "sum $s$", "gate\n(dark: open)"]
     logits = np.sum(parts, axis=0)
     stacks = [*parts, logits, 1 / (1 + np.exp(-logits))]
     most = max(np.abs(stack).max() for stack in stacks)
     figure, axes = plt.subplots(1, len(stacks) + 1, figsize=(6.6, 3.4), layout="constrained",
                                 width_ratios=[1] * len(stacks) + [5])
     for axis, stack, title in zip(axes, stacks, titles):
-        colours, low, high = (GATE_MAPS["slice"], 0, 1) if title == "gate" else ("PuOr", -most, most)
+        colours, low, high = (GATE_MAPS["slice"], 0, 1) if title.startswith("gate") else ("PuOr", -most, most)
         axis.imshow(stack[:, None], colours, vmin=low, vmax=high, origin="lower",
                     extent=(0, 1, 0.5, S + 0.5), aspect="auto")
         axis.set_title(title, fontsize=11)
@@ -281,4 +281,100 @@ def plot_bars(values: Mapping[str, Sequence[float]], names: Sequence[str], xlabe
              xlim=(0, 1.15 * max(1, np.nanmax(table))))
     axis.invert_yaxis()
     figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def plot_arrays(stored: Mapping[str, np.ndarray], read: Mapping[str, Scan]) -> Figure:
+    """Above, the middle plane of each array (X, Y, Z) as it is stored; below, the middle slice of the same
+    file as `read_scan` gives it, in mm. The titles name the directions of the axes."""
+    import matplotlib.pyplot as plt
+
+    def few(plane: np.ndarray) -> np.ndarray:  # fewer pixels, for a small picture
+        return plane[::max(1, plane.shape[0] // 80), ::max(1, plane.shape[1] // 80)]
+
+    figure, axes = plt.subplots(2, len(stored), figsize=(7, 4.8), layout="constrained", squeeze=False)
+    for axis, (name, voxels) in zip(axes[0], stored.items()):
+        X, Y, Z = voxels.shape
+        axis.imshow(few(voxels[:, :, Z // 2]).T, cmap="gray", aspect="auto", extent=(0, X, Y, 0),
+                    interpolation="nearest")
+        axis.set(xlabel="first axis (voxels)", ylabel="second axis (voxels)")
+        axis.set_title(name, fontsize=10)
+    for axis, scan in zip(axes[1], read.values()):
+        S, _, H, W = scan.image.shape
+        axis.imshow(few(scan.image[S // 2, 0]), cmap="gray", interpolation="nearest",
+                    extent=(0, W * scan.spacing[2], H * scan.spacing[1], 0))
+        axis.set(xlabel="W (mm)", ylabel="H (mm)")
+        axis.set_title(f"read_scan: {scan.directions}", fontsize=10)
+    return figure
+
+
+def plot_placed(scan: Scan, around: np.ndarray, panels: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """One slice of a scan for each panel {title: masks (S, H, W)}, with the outlines of its masks.
+
+    The slice is the one with most of the mask `around`, and the picture is cut to 25 mm around that. A single
+    mask has a colour for each of its classes; of several, the first is white and the others orange.
+    """
+    import matplotlib.pyplot as plt
+
+    s = int((around > 0).sum((1, 2)).argmax())
+    H, W = around.shape[1:]
+    extent = (0, W * scan.spacing[2], H * scan.spacing[1], 0)
+    low, high = np.percentile(scan.image[s, 0], WINDOW)
+    ends = [np.flatnonzero((around[s] > 0).any(1 - a))[[0, -1]] * scan.spacing[1 + a] for a in (0, 1)]
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.3 * len(panels), 3.4), layout="constrained",
+                                squeeze=False)
+    for axis, (title, masks) in zip(axes[0], panels.items()):
+        axis.imshow(scan.image[s, 0], cmap="gray", vmin=low, vmax=high, extent=extent,
+                    interpolation="nearest")
+        for number, mask in enumerate(masks):
+            for k, value in enumerate(np.unique(mask[s][mask[s] > 0])):
+                colour = COLOURS[k] if len(masks) == 1 else ("white", COLOURS[0])[number > 0]
+                axis.contour(mask[s] == value, [0.5], colors=colour, extent=extent, origin="upper")
+        axis.set(xlim=(ends[1][0] - 25, ends[1][1] + 25), ylim=(ends[0][1] + 25, ends[0][0] - 25),
+                 xlabel="W (mm)", ylabel="H (mm)", title=title)
+    return figure
+
+
+def plot_along(area: np.ndarray, gates: Mapping[str, np.ndarray]) -> Figure:
+    """Slice gates along the stack, a line {name: values (S,)} for each, over bars of the labelled area (S,).
+
+    The first is the finest level, and the darkest.
+    """
+    import matplotlib.pyplot as plt
+
+    numbers = range(1, len(area) + 1)
+    figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    axis.bar(numbers, area / max(area.max(), 1e-9), color="lightgray", label="labelled area (of its largest)")
+    shades = plt.get_cmap(GATE_MAPS["slice"])(np.linspace(1, 0.4, len(gates)))
+    for (name, values), colour, mark in zip(gates.items(), shades, "os^dv"):
+        axis.plot(numbers, values, mark + "-", color=colour, label=name)
+    axis.set(xlabel="slice, lowest first", ylabel="slice gate", ylim=(0, 1.02))
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    return figure
+
+
+def plot_thickness(fine: np.ndarray, thick: np.ndarray, spacing: float, thickness: float,
+                   heights: Sequence[float]) -> Figure:
+    """A front view of the fine zones (Z, Y, X), of the same in thick slices, and of where the two differ.
+
+    spacing, thickness: of the fine grid and of the slices in mm. heights: the lower and the upper edge of the
+    picture in mm.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import ListedColormap
+
+    y = int(np.argmax((fine > 0).sum((0, 2))))  # the row with most gland
+    whole, coarser = fine[:, y], thick[:, y]    # (Z, X) each
+    colours = ListedColormap(["#eeeeee", *COLOURS[:2]])
+    panels = {"truth": (whole, colours), f"slices of {thickness:.1f} mm": (coarser, colours),
+              "lost (black)": (2 * (whole != coarser), ListedColormap(["#eeeeee", "#eeeeee", "black"]))}
+    figure, axes = plt.subplots(1, 3, figsize=(8.5, 2.9), layout="constrained", sharey=True)
+    for axis, (title, (picture, shades)) in zip(axes, panels.items()):
+        axis.imshow(picture, cmap=shades, vmin=0, vmax=2, origin="lower", interpolation="nearest",
+                    extent=(0, whole.shape[1] * spacing, 0, len(whole) * spacing))
+        axis.set(title=title, xlabel="mm, right to left", ylim=heights)
+    axes[0].set_ylabel("mm, bottom to top")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS[:2]]
+    figure.legend(handles, ["PZ", "TZ"], loc="outside right upper", frameon=False)
     return figure

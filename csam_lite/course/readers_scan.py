@@ -11,17 +11,20 @@ import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+
+import numpy as np
 
 from csam_lite.common.errors import InputError
 from csam_lite.common.files import whole_file
 from csam_lite.course.lessons import CourseScan, data_folder, load_network, load_scan, match_channels
 from csam_lite.data.dataset import Case, Dataset, find_dataset, patient_of
 from csam_lite.data.labels import zones
-from csam_lite.data.nifti import stem_of, volumes_in
+from csam_lite.data.nifti import read_nifti, stem_of, volumes_in
 from csam_lite.data.other_formats import is_dicom_folder
 from csam_lite.data.scan import mask_values, read_scan
 from csam_lite.training.run import PRETRAINED, Run, pretrained
@@ -250,3 +253,22 @@ def _listed(dataset: Dataset) -> Path:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def write_turned(folder: Path, cases: Mapping[str, Case], turns: Mapping[str, Sequence[Sequence[int]]],
+                 channel: int) -> None:
+    """Write one channel of cases and their masks to `images/` and `labels/` of a new folder, with their axes
+    in another order or direction, and with the affine that belongs to it.
+
+    turns: {name: for each axis of the case's file, which axis it becomes, and 1 or -1 for its direction}.
+    """
+    import nibabel
+
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, case in cases.items():
+        for part, path in (("images", case.image), ("labels", case.label)):
+            nifti, voxels = read_nifti(path)
+            voxels = voxels[..., channel] if voxels.ndim == 4 else voxels
+            image = nibabel.Nifti1Image(voxels, nifti.affine).as_reoriented(np.array(turns[name]))
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            nibabel.save(image, folder / part / f"{name}.nii.gz")

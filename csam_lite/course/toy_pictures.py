@@ -126,3 +126,40 @@ def plot_growth(x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel
     axis.minorticks_off()
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def plot_start(histories: Mapping[str, np.ndarray]) -> Figure:
+    """A rare class in the first steps: its probability in its own voxels (thick) and in all voxels (thin),
+    and its Dice.
+
+    histories: {start: numbers of each step (steps, 3) in this order}.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
+    for (start, history), colour, style in zip(histories.items(), (COLOURS[4], COLOURS[5]), ("--", "-")):
+        for column, width, where in ((0, 2, "its own voxels"), (1, 0.8, "all voxels")):
+            axes[0].semilogy(history[:, column], style, color=colour, linewidth=width,
+                             label=f"{start}: in {where}")
+        axes[1].plot(history[:, 2], style, color=colour, linewidth=2)
+    axes[0].set(xlabel="step", ylabel="mean probability", title="the small disc: its probability")
+    axes[1].set(xlabel="step", ylabel="Dice", title="the small disc: its Dice", ylim=(-0.03, 1))
+    figure.legend(handles=axes[0].get_lines(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def plot_areas(areas: Mapping[str, np.ndarray], title: str) -> Figure:
+    """How many voxels each slice is given, as maps (volumes, S) below each other: a line for each volume."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(len(areas), 1, figsize=(6, 2.8), layout="constrained", sharex=True)
+    most = max(float(area.max()) for area in areas.values())
+    for axis, (name, area) in zip(axes, areas.items()):
+        volumes, S = area.shape
+        shown = axis.imshow(area, cmap="cividis", aspect="auto", vmin=0, vmax=most,
+                            extent=(0.5, S + 0.5, volumes + 0.5, 0.5))
+        axis.set(ylabel=name, yticks=[])
+    axes[-1].set_xlabel("slice")
+    figure.colorbar(shown, ax=axes, label="voxels\ncalled gland")
+    figure.suptitle(title, fontsize=10)
+    return figure

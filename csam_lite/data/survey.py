@@ -110,7 +110,7 @@ def _geometry(dataset: Dataset, seen: Sequence[_Seen]) -> dict[str, str]:
     depths, planes = (Counter(values) for values in zip(*((scan.shape[0], scan.plane) for scan in seen)))
     rows = {
         "channels": ", ".join(dataset.channels),
-        "slices: volumes": ", ".join(f"{depth}: {count}" for depth, count in sorted(depths.items())),
+        "slices (volumes)": ", ".join(f"{depth} ({count})" for depth, count in sorted(depths.items())),
         "planes": ", ".join(f"{plane} {count}" for plane, count in planes.most_common()),
         "in-plane size": " x ".join(_range(scan.shape[axis] for scan in seen) for axis in (2, 3)) + " pixels",
         "through-plane spacing": f"{_range(scan.spacing[0] for scan in seen)} mm",
