@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 
-from csam_lite import course
+from csam_lite import Config, course
 from csam_lite.common.errors import InputError
 
 nbformat = pytest.importorskip("nbformat", reason="the course needs csam-lite[course]")
@@ -467,6 +470,37 @@ def _exercise_problems(cells, number):
         }.items() if not fine]
         problems += [f"exercise {number}.{k}: {', '.join(wrong)}"] if wrong else []
     return problems
+
+
+@every_notebook
+def test_each_exercise_says_what_comes_and_what_is_wanted(path):
+    """A stub has a docstring, because its text alone left open what kind of arrays come; the text has a sentence."""
+    cells, problems = nbformat.read(path, 4).cells, []
+    for before, cell in zip(cells, cells[1:]):
+        if tagged(cell, "exercise"):
+            (stub,) = (node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef))
+            task = re.split(r"Important: \w+", before.source)[-1]
+            problems += [] if ast.get_docstring(stub) else [f"{stub.name}: no docstring"]
+            problems += [] if len(_words(task)) >= 5 else [f"{stub.name}: no sentence that says what to write"]
+    assert not problems
+
+
+@every_notebook
+def test_what_is_said_of_gates_holds_in_the_library_and_in_its_pictures(path):
+    """Where gates start, and which shade of their maps is open: all maps of gates are light where they are shut."""
+    prose = " ".join(" ".join(cell.source.split()) for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    assert set(re.findall(r"(0\.\d+), where they start", prose)) <= {str(Config(data="", out="").gate_start)}
+    for colours in course.GATE_MAPS.values():
+        shut, half, opened = (np.mean(to_rgb(colormaps[colours](value))) for value in (0.0, 0.5, 1.0))
+        assert shut > half > opened and np.ptp(to_rgb(colormaps[colours](0.5))) > 0.2  # and half open is no grey
+    assert not re.findall(r"[Bb]right means open|gr[ae]y in the picture", prose)
+
+
+@every_notebook
+def test_no_table_is_printed_as_markdown(path):
+    tables = [cell.source[:60] for cell in nbformat.read(path, 4).cells
+              if cell.cell_type == "code" and re.search(r"^\|[-:| ]+\|$", printed(cell), re.MULTILINE)]
+    assert not tables  # course.show_table
 
 
 @every_notebook

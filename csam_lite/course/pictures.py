@@ -120,18 +120,19 @@ def plot_drawn_stacks(mean: np.ndarray, diag: np.ndarray, factor: np.ndarray, se
     strengths = random.normal(size=R)
     parts = [mean, *(factor * strengths).T, np.sqrt(diag) * random.normal(size=S)]
     patterns = [f"$W_{r + 1} \\times$\n{strength:+.1f}" for r, strength in enumerate(strengths)]
-    titles = ["$\\mu$", *patterns, "$\\sqrt{d}\\,\\varepsilon$", "sum $s$", "gate\n(dark: open)"]
+    titles = ["$\\mu$", *patterns, "$\\sqrt{d}\\,\\varepsilon$", "sum $s$", "gate"]
     logits = np.sum(parts, axis=0)
     stacks = [*parts, logits, 1 / (1 + np.exp(-logits))]
     most = max(np.abs(stack).max() for stack in stacks)
     figure, axes = plt.subplots(1, len(stacks) + 1, figsize=(6.6, 3.4), layout="constrained",
                                 width_ratios=[1] * len(stacks) + [5])
     for axis, stack, title in zip(axes, stacks, titles):
-        colours, low, high = (GATE_MAPS["slice"], 0, 1) if title.startswith("gate") else ("PuOr", -most, most)
+        colours, low, high = (GATE_MAPS["slice"], 0, 1) if title == "gate" else ("PuOr", -most, most)
         axis.imshow(stack[:, None], colours, vmin=low, vmax=high, origin="lower",
                     extent=(0, 1, 0.5, S + 0.5), aspect="auto")
         axis.set_title(title, fontsize=11)
         axis.set(xticks=[], yticks=[])
+    axes[len(stacks) - 1].set_xlabel("dark:\nopen")
     axes[0].set(ylabel="slice", yticks=range(1, S + 1))
     covariance, axis = factor @ factor.T + np.diag(diag), axes[-1]
     highest = np.abs(covariance).max()
