@@ -56,14 +56,14 @@ test("windows overlap by half or more and reach both ends", () => {
 const facts = {
   slices: { most: 4 }, input: { name: "x", shape: [1, "S", 1, 1, 1] }, output: { name: "p", shape: ["S", 2, 1, 1] }, features: [],
   gates: [{ csam: "a", name: "slice", axes: "S", shape: ["S"], output: "a/slice", factor: "f", offset: "o", normal: {} }] };
-const ort = { Tensor: class { constructor(kind, data, dims) { Object.assign(this, { data, dims }); } } };
+const ort = { Tensor: class { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } } };
 const session = { async run({ x, f, o }, wanted) {
   const gate = x.data.map((value, s) => value * f.data[s] + o.data[s]), p = Float32Array.from({ length: 2 * gate.length }, (_, i) => gate[i >> 1]);
   const all = { p: { data: p, dims: [gate.length, 2, 1, 1] }, "a/slice": { data: gate, dims: [gate.length] } };
   return Object.fromEntries(wanted.map((name) => [name, all[name]]));
 } };
 
-const parts = [{ session, inputs: ["x", "f", "o"], outputs: ["p", "a/slice"], csams: ["a"] }];
+const parts = [{ session, inputs: ["x", "f", "o"], outputs: ["p", "a/slice"], gates: ["a/slice"], slices: {} }];
 
 test("gates are replaced in every window by what belongs to its slices", async () => {
   const network = new Network(ort, parts, facts), x = Float32Array.of(0.5, 0.25, 0.5, 0.75, 0.25, 0.5);
@@ -82,47 +82,76 @@ test("an answer of NaN is said", async () => {
 });
 
 /** Two gates, one behind the other, in three parts: what comes before both, the first, the second and the answer. */
-function inParts() {
-  const runs = [], tensor = (data, dims = [data.length]) => ({ data: Float32Array.from(data), dims });
-  const part = (name, csams, inputs, compute) => ({ csams, inputs, outputs: Object.keys(compute(...inputs.map(() => tensor([1])))),
-    session: { async run(feeds, wanted) {
-      runs.push(name);
+function inParts(slices = {}) {
+  const runs = [], tensor = (data, dims = [data.length]) => new ort.Tensor("float32", Float32Array.from(data), dims);
+  const part = (name, gates, inputs, compute) => ({ gates, inputs, outputs: Object.keys(compute(...inputs.map(() => tensor([1])))),
+    slices: slices[name] || {}, session: { async run(feeds, wanted) {
       assert.deepEqual(Object.keys(feeds), inputs);
       const all = compute(...inputs.map((input) => feeds[input]));
+      runs.push(slices[name] ? `${name}${feeds[inputs[0]].data.length}` : name);
       return Object.fromEntries(wanted.map((output) => [output, all[output]]));
     } } });
   const gated = ({ data }, f, o) => data.map((value, i) => value * f.data[i % f.data.length] + o.data[i % o.data.length]);
   const gate = (csam) => ({ csam, name: "slice", axes: "S", shape: ["S"], output: `${csam}/slice`, factor: `${csam}/f`, offset: `${csam}/o`, normal: {} });
   return { runs, facts: { ...facts, gates: [gate("a"), gate("b")], features: [{ csam: "a", output: "a/features" }] }, parts: [
     part("before", [], ["x"], (x) => ({ before: tensor(x.data.map((value) => 2 * value)), "a/features": tensor(x.data) })),
-    part("a", ["a"], ["before", "a/f", "a/o"], (x, f, o) => ({ "a/slice": tensor(gated(x, f, o)) })),
-    part("b", ["a", "b"], ["a/slice", "b/f", "b/o"], (x, f, o) => {
+    part("a", ["a/slice"], ["before", "a/f", "a/o"], (x, f, o) => ({ "a/slice": tensor(gated(x, f, o)) })),
+    part("b", ["a/slice", "b/slice"], ["a/slice", "b/f", "b/o"], (x, f, o) => {
       const b = gated(x, f, o);
-      return { "b/slice": tensor(b), p: tensor(Array.from({ length: 2 * b.length }, (_, i) => b[i >> 1])) };
+      return { "b/slice": tensor(b), p: tensor(Array.from({ length: 2 * b.length }, (_, i) => b[i >> 1]), [b.length, 2]) };
     })] };
 }
 
+const asker = (network, runs, x) => async (changes, options) => {
+  runs.length = 0;
+  const { probabilities, windows: [{ outputs }] } = await network.answer(x, x.length, changes, options);
+  return [[...probabilities].filter((_, i) => i % 2), runs.join(), outputs];
+};
+
 test("only those parts run again that a change concerns", async () => {
-  const { runs, parts, facts } = inParts(), network = new Network(ort, parts, facts), x = Float32Array.of(1, 2, 3);
-  const answer = async (changes, options) => {
-    runs.length = 0;
-    const { probabilities, windows: [{ outputs }] } = await network.answer(x, 3, changes, options);
-    return [[...probabilities].filter((_, i) => i % 2), runs.join(), outputs];
-  };
-  assert.deepEqual((await answer({}, { features: true })).slice(0, 2), [[2, 4, 6], "before,a,b"]);
-  assert.deepEqual((await answer({ b: { slice: [null, 0, null] } })).slice(0, 2), [[2, 0, 6], "b"]);
-  assert.deepEqual((await answer({ b: { slice: [null, 0, null] } })).slice(0, 2), [[2, 0, 6], ""]);
-  assert.deepEqual((await answer({ a: { slice: "one" }, b: { slice: [null, 0, null] } })).slice(0, 2), [[1, 0, 1], "a,b"]);
-  assert.deepEqual((await answer({ a: { slice: "one" }, b: { slice: "mean" } })).slice(0, 2), [[1, 1, 1], "b,b"]);
-  assert.deepEqual((await answer({ a: { slice: "mean" } })).slice(0, 2), [[4, 4, 4], "a,b"]);
-  assert.deepEqual((await answer({ a: { slice: [null, null, null] } })).slice(0, 2), [[2, 4, 6], ""]); // gates as computed are kept
+  const { runs, parts, facts } = inParts(), network = new Network(ort, parts, facts);
+  const answer = asker(network, runs, Float32Array.of(1, 2, 3)), told = async (...question) => (await answer(...question)).slice(0, 2);
+  assert.deepEqual(await told({}, { features: true }), [[2, 4, 6], "before,a,b"]);
+  assert.deepEqual(await told({ b: { slice: [null, 0, null] } }), [[2, 0, 6], "b"]);
+  assert.deepEqual(await told({ b: { slice: [null, 0, null] } }), [[2, 0, 6], ""]);
+  assert.deepEqual(await told({ a: { slice: "one" }, b: { slice: [null, 0, null] } }), [[1, 0, 1], "a,b"]);
+  assert.deepEqual(await told({ a: { slice: "one" }, b: { slice: "mean" } }), [[1, 1, 1], "b,b"]);
+  assert.deepEqual(await told({ a: { slice: "mean" } }), [[4, 4, 4], "a,b"]);
+  assert.deepEqual(await told({ a: { slice: [null, null, null] } }), [[2, 4, 6], ""]); // gates as computed are kept
   const [, , outputs] = await answer({});
   outputs["a/slice"].data.fill(9); // as a page may: what the network keeps is its own
   assert.deepEqual([...(await answer({}))[2]["a/slice"].data], [2, 4, 6]);
-  assert.deepEqual((await answer({}, { features: true })).slice(1)[0], "before"); // features are computed again, they are large
+  assert.equal((await told({}, { features: true }))[1], "before"); // features are computed again, because they are large
   runs.length = 0;
   const { probabilities } = await network.answer(Float32Array.of(4), 1); // another volume
   assert.deepEqual([[...probabilities], runs.join()], [[8, 8], "before,a,b"]);
+});
+
+test("of a part that treats each slice alone, only those slices run again that have changed", async () => {
+  const slices = { a: { before: 0, "a/f": 0, "a/o": 0, "a/slice": 0 }, b: { "a/slice": 0, "b/f": 0, "b/o": 0, "b/slice": 0, p: 0 } };
+  const { runs, parts, facts } = inParts(slices), answer = asker(new Network(ort, parts, facts), runs, Float32Array.of(1, 2, 3, 4));
+  const told = async (...question) => (await answer(...question)).slice(0, 2);
+  assert.deepEqual(await told({}), [[2, 4, 6, 8], "before,a4,b4"]);
+  assert.deepEqual(await told({ a: { slice: [null, 0, null, null] } }), [[2, 0, 6, 8], "a1,b1"]);
+  assert.deepEqual(await told({ a: { slice: [null, 5, null, 1] } }), [[2, 5, 6, 1], "a2,b2"]);
+  assert.deepEqual(await told({ a: { slice: [null, 5, 7, 1] } }), [[2, 5, 7, 1], "a1,b1"]);
+  assert.deepEqual(await told({ a: { slice: [null, 5, 7, 1] }, b: { slice: [3, null, null, null] } }), [[3, 5, 7, 1], "b1"]);
+  assert.deepEqual(await told({ a: { slice: "one" } }), [[1, 1, 1, 1], "a4,b4"]); // nearly all: at once
+  assert.deepEqual(await told({ a: { slice: [2, 4, 6, 8] } }), [[2, 4, 6, 8], "a4"]); // by hand as computed: nothing is new behind it
+  assert.deepEqual(await told({ a: { slice: [2, 4, 6, 9] } }), [[2, 4, 6, 9], "a1,b1"]);
+  slices.b["a/slice"] = undefined; // a part that reads something without slices
+  assert.deepEqual(await told({ a: { slice: [2, 4, 6, 1] } }), [[2, 4, 6, 1], "a1,b4"]);
+});
+
+test("a mask is computed again in those slices that have changed", () => {
+  const grid = Grid.ofScan(2, 1, { H: 2, W: 2, spacing: [3, 1, 1] }), first = Float32Array.from({ length: 24 }, (_, i) => (i * 7) % 5);
+  const mask = grid.mask(first, 3, 2), second = first.slice();
+  for (let i = 8; i < 16; i++) second[i] = 4 - second[i];
+  const last = { probabilities: first, mask: mask.slice() };
+  assert.deepEqual(grid.mask(second, 3, 2, last), grid.mask(second, 3, 2));
+  assert.notDeepEqual(grid.mask(second, 3, 2), mask);
+  last.mask.fill(7); // taken from the last answer, but where it has changed
+  assert.deepEqual([...grid.mask(second, 3, 2, last)].filter((k) => k === 7).length, 8);
 });
 
 test("where memory would be short, a window is computed again", async () => {
@@ -130,7 +159,7 @@ test("where memory would be short, a window is computed again", async () => {
   const huge = { byteLength: 1e9 };
   const x = Float32Array.of(1, 2, 3), first = await network.answer(x, 3);
   assert.equal(network.seen.every(({ bytes }) => bytes > 0), true);
-  network.seen[1].known.get(parts[0]).get("").huge = { data: huge };
+  network.seen[1].known.get(parts[0]).get("").outputs.huge = { data: huge };
   runs.length = 0;
   assert.deepEqual(await network.answer(x, 3), first);
   assert.deepEqual([runs.join(), network.seen.map(({ bytes }) => bytes > 0)], ["", [false, false]]);

@@ -54,23 +54,35 @@ def test_parts_are_the_network_and_depend_on_what_they_say(case, tmp_path, seed)
         found = run_parts(sessions, parts, tensors)
         for name, values in zip(names, whole.run(names, tensors)):
             np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
-    csams = sorted({gate["csam"] for gate in facts["gates"]})
-    S = 6
+    S, gates = 6, sorted(gate["output"] for gate in facts["gates"])
     tensors = given(facts, S, rng)
     before = run_parts(sessions, parts, tensors)
-    for csam in csams:
-        other = tensors | {name: values for name, values in given(facts, S, rng).items() if name.startswith(f"{csam}/")}
+    for gate in gates:
+        other = tensors | {name: values for name, values in given(facts, S, rng).items() if name.startswith(f"{gate}/")}
         after = run_parts(sessions, parts, other)
         for part in parts:
             changes = any((before[name] != after[name]).any() for name in part.outputs)
-            assert changes == (csam in part.csams), (csam, part.csams)
-    assert [part.csams for part in parts if "probabilities" in part.outputs] == [csams]
-    assert sum(len(part.onnx) for part in parts) < 1.3 * len(onnx) + 20_000  # no weight is there twice
+            assert changes == (gate in part.gates), (gate, part.gates)
+    assert [part.gates for part in parts if "probabilities" in part.outputs] == [gates]
+    assert len(parts) <= 2 * len(gates) + 1
+    assert sum(len(part.onnx) for part in parts) < len(onnx) + 10_000 * len(parts)  # no weight is there twice
+    picked = [4, 1]
+    for session, part in zip(sessions, parts):
+        if part.slices:  # these slices alone have the answers that they have among all
+            seen = {name: before[name].take(picked, part.slices[name]) if name in part.slices else before[name] for name in part.inputs}
+            for name, values in zip(part.outputs, session.run(part.outputs, seen)):
+                np.testing.assert_allclose(values, before[name].take(picked, part.slices[name]), rtol=1e-4, atol=1e-5)
+    # Where gates are computed slices meet; where a slice gate acts, and in all convolutions behind it, they do not.
+    apart = [gate for gate in gates if gate.endswith("/slice")]
+    for part in parts:
+        assert bool(part.slices) == (not gates or any(gate in part.gates for gate in apart)), part.gates
 
 
 def test_a_network_of_one_depth_and_one_without_onnx(tmp_path, monkeypatch):
     onnx, facts = exported(NETWORKS["U-Net"](), tmp_path, any_depth=False)
-    assert len(parts_of(onnx, facts)) > 3
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(InputError, match="page: needs onnx; in the clone, run: pip install"):
-        parts_of(onnx, facts)
+    parts = parts_of(onnx, facts)
+    assert len(parts) > 3 and not any(part.slices for part in parts)
+    for package in ("onnxruntime", "onnx"):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(InputError, match=f"page: needs {package}; in the clone, run: pip install"):
+            parts_of(onnx, facts)

@@ -60,11 +60,15 @@ def exported(network: Run | str | Path) -> Exported:
 def exported_view(view: Examination) -> Exported:
     """The network of an Examination, for volumes of the depth of its own; a deeper one is read in windows.
 
-    Raises InputError as `onnx_program` does.
+    Where torch can export it for any depth, it can also be asked about some of the slices, so that a page
+    answers sooner. Raises InputError as `onnx_program` does.
     """
     S, *rest = view.x.shape
     D = min(S, getattr(view.network, "num_slices", S))
-    program, interface = onnx_program(view.network, (D, *rest), any_depth=False)
+    try:
+        program, interface = onnx_program(view.network, (D, *rest))
+    except InputError:
+        program, interface = onnx_program(view.network, (D, *rest), any_depth=False)
     with temporary_folder() as folder:
         path = folder / "network.onnx"
         program.save(str(path), external_data=False)
@@ -77,8 +81,7 @@ def live_parts(network: Exported, runtime: Runtime) -> str:
     Raises InputError as `parts_of` does.
     """
     parts = parts_of(*network)
-    described = [{"bytes": len(part.onnx), "inputs": part.inputs, "outputs": part.outputs,
-                  "csams": part.csams} for part in parts]
+    described = [part._asdict() | {"onnx": len(part.onnx)} for part in parts]
     facts = network.facts | {"parts": described}
     contents = {
         "runtime": runtime_script(runtime), "worker": joined_script(WORKER),

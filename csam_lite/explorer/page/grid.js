@@ -58,6 +58,13 @@ export function quantile(sorted, q) {
   return sorted[i] + (place - i) * (next - sorted[i]);
 }
 
+/** Whether two arrays hold the same from `start` to `stop` - 1. */
+export function isSame(a, b, start, stop) {
+  if (a === b) return true;
+  for (let i = start; i < stop; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
 export class Grid {
   /** An image of H x W pixels, which are h x w in the network's grid, in its middle. */
   constructor([P, Q], [H, W], [h, w]) {
@@ -120,9 +127,13 @@ export class Grid {
     return out;
   }
 
-  /** Probabilities (S, K, P, Q) -> the most probable class on the scan's own grid, (S, H, W) uint8. */
-  mask(probabilities, S, K) {
-    const { P, Q, H, W, h, w, top, left } = this, out = new Uint8Array(S * H * W);
+  /**
+   * Probabilities (S, K, P, Q) -> the most probable class on the scan's own grid, (S, H, W) uint8.
+   * last: {probabilities, mask} of an earlier answer; slices in which nothing has changed are taken from it.
+   */
+  mask(probabilities, S, K, last = null) {
+    const { P, Q, H, W, h, w, top, left } = this, size = K * P * Q;
+    const out = last ? last.mask.slice() : new Uint8Array(S * H * W);
     const down = weights(h, H).map((weight) => onGrid(weight, top, P));
     const across = weights(w, W).map((weight) => onGrid(weight, left, Q));
     const rows = [], columns = [];
@@ -130,6 +141,7 @@ export class Grid {
     across.forEach(({ inside }, x) => inside > 0 && columns.push(x));
     const wide = columns.length, narrow = new Float32Array(K * P * wide);
     for (let s = 0; s < S; s++) {
+      if (last && isSame(probabilities, last.probabilities, s * size, (s + 1) * size)) continue;
       for (let k = 0, at = 0; k < K; k++)
         for (let y = 0; y < P; y++) {
           const row = ((s * K + k) * P + y) * Q;
@@ -141,7 +153,7 @@ export class Grid {
       for (const y of rows) {
         const { i, j, a, b, inside } = down[y];
         for (let x = 0; x < wide; x++) {
-          if (inside * across[columns[x]].inside < 0.5) continue; // beyond the grid: background
+          if (inside * across[columns[x]].inside < 0.5) continue; // beyond the grid: background, always
           let best = 0, highest = -1;
           for (let k = 0; k < K; k++) {
             const above = narrow[(k * P + i) * wide + x], below = narrow[(k * P + j) * wide + x];

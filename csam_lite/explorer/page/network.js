@@ -24,8 +24,8 @@ export const nearMiddle = (D) => Array.from({ length: D }, (_, i) => 1 + Math.mi
 
 export class Network {
   /**
-   * ort: the module onnxruntime-web. parts: of the network (parts.py), each {session, inputs, outputs, csams}.
-   * facts: the description beside the ONNX file.
+   * ort: the module onnxruntime-web. parts: of the network (parts.py), each {session, inputs, outputs, gates,
+   * slices}. facts: the description beside the ONNX file.
    */
   constructor(ort, parts, facts) {
     Object.assign(this, { ort, parts, facts, x: null, seen: [] });

@@ -12,12 +12,12 @@ import { Scan } from "./scan.js";
 
 let network = null;   // a promise of the Network
 let file = null;      // {header, voxels} of the last scan that was read
-let shown = null;     // {scan, grid, x, probabilities}: of the volume whose mask is seen
+let shown = null;     // {scan, grid, x, last: {probabilities, mask}}: of the volume whose mask is seen
 
 const jobs = {
   /**
-   * Bring up the network. wasm, onnx: gzip files in base64, the second of all parts one after the other. facts:
-   * the description of the network.
+   * Bring up the network. wasm, onnx: gzip files in base64, the second of all parts one after the other.
+   * facts: the description of the network.
    */
   start({ wasm, onnx, facts }) {
     network = (async () => {
@@ -60,16 +60,16 @@ const jobs = {
     const mask = grid.mask(first.probabilities, scan.S, facts.output.shape[1]);
     const shows = describe(scan, grid, first, mask, facts, colours, header.name);
     scan.channels = file = null; // the largest arrays, which are not needed from here on
-    shown = { scan, grid, x, probabilities: first.probabilities };
+    shown = { scan, grid, x, last: { probabilities: first.probabilities, mask: mask.slice() } };
     return { ...shows, remarks: scan.remarks };
   },
 
   /** What the network answers with these gates replaced (see `Network.answer`): {description, arrays}. */
   async ask({ gates }) {
-    const { facts, answer } = await runner(), { scan, grid, x } = shown;
+    const { facts, answer } = await runner(), { scan, grid, x, last } = shown;
     const again = await answer(x, scan.S, gates);
-    const mask = grid.mask(again.probabilities, scan.S, facts.output.shape[1]);
-    shown.probabilities = again.probabilities;
+    const mask = grid.mask(again.probabilities, scan.S, facts.output.shape[1], last);
+    shown.last = { probabilities: again.probabilities, mask: mask.slice() }; // the page gets the other
     return { description: {}, arrays: answerArrays(again, mask, scan, facts) };
   },
 
@@ -83,7 +83,7 @@ const jobs = {
   },
 
   /** Probabilities (S, K, h, w) of the last answer, for the tests. */
-  async probabilities() { return { data: shown.probabilities }; },
+  async probabilities() { return { data: shown.last.probabilities }; },
 };
 
 /** The network's facts and its `answer`. */
@@ -96,7 +96,7 @@ async function runner() {
 async function sessionsOf(bytes, facts) {
   const parts = [];
   let start = 0;
-  for (const { bytes: length, ...part } of facts.parts) {
+  for (const { onnx: length, ...part } of facts.parts) {
     const session = await ort.InferenceSession.create(bytes.subarray(start, start + length), {
       enableCpuMemArena: false }); // else each part would keep the memory of its largest step
     parts.push({ ...part, session });
