@@ -65,7 +65,7 @@ class Shown:
 
     def ready(self):
         """Once the explorer is open."""
-        wait(lambda: self.page.evaluate("!!document.querySelector('.csam-explorer')?.explorer"), 60)
+        wait(lambda: self.page.evaluate("!!document.querySelector('.csam-explorer')?.explorer?.opened"), 60)
         return self
 
     def array(self, name, kind=np.uint8):

@@ -8,6 +8,8 @@ import {
   barAt, changedVoxels, diceOf, greys, mapOf, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, tableOf, unpack, wheelSteps, windowOf, zoomAbout,
 } from "../csam_lite/explorer/page/data.js";
 
+import { State } from "../csam_lite/explorer/page/state.js";
+
 /** Area of closed outlines by the shoelace formula; positive where the inside is on the left of the line. */
 const area = (lines) => lines.reduce((sum, line) => {
   let twice = 0;
@@ -155,4 +157,25 @@ test("zoom: the point stays where it is, and the view stays in the picture", () 
   assert.deepEqual(seen(further, [0.3125, 0.5625]), [0.5, 0.75]);
   assert.deepEqual(zoomAbout(near, 1, [1, 1]), whole);
   assert.deepEqual(zoomAbout({ scale: 2, left: -3, top: 7 }, 2, [0, 0]), { scale: 2, left: 0, top: 0.5 });
+});
+
+test("what takes long to draw is drawn over several frames, each thing once", () => {
+  const { performance: clock } = globalThis, frames = [], drawn = [];
+  let now = 0;
+  globalThis.requestAnimationFrame = (frame) => frames.push(frame);
+  Object.defineProperty(globalThis, "performance", { value: { now: () => now }, configurable: true, writable: true });
+  const state = Object.assign(Object.create(State.prototype), { pending: new Set(), isDue: false });
+  const draws = ["a", "b", "c", "d"].map((name) => () => { drawn.push(name); now += 8; if (name === "c") state.soon(draws[0]); });
+  for (const draw of [...draws, ...draws]) state.soon(draw);
+  const told = [];
+  while (frames.length) {
+    assert.equal(frames.length, 1);
+    frames.shift()();
+    told.push(drawn.splice(0).join(""));
+  }
+  assert.deepEqual(told, ["ab", "cd", "a"]);
+  for (const draw of draws) state.soon(draw);
+  state.drawPending(); // at once
+  assert.deepEqual([drawn.join(""), state.pending.size], ["abcda", 0]);
+  globalThis.performance = clock;
 });

@@ -88,7 +88,8 @@ def over_the_image(view, gate):
 
 # What the page shows.
 
-FRAME = "await new Promise(done => requestAnimationFrame(() => setTimeout(done)));"  # linked views are drawn before the next frame
+FRAME = """do await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+  while ([...document.querySelectorAll(".csam-explorer")].some(root => root.explorer?.state.pending.size));"""  # linked views are drawn in the next frames
 PIXELS = """async part => {
   FRAME
   const canvas = document.querySelector(`[data-part="${part}"] canvas.pixels`);
@@ -133,7 +134,7 @@ def bars(page, part, count):
 
 
 def ready(page):
-    until(page, "!!document.querySelector('.csam-explorer')?.explorer", seconds=60)
+    until(page, "!!document.querySelector('.csam-explorer')?.explorer?.opened", seconds=60)
 
 
 def until(page, condition, seconds=20):
@@ -247,7 +248,11 @@ STEPS = """() => {
   let before = window.seen();
   picture.addEventListener("keydown", event => {  // after the explorer's own listener
     const changed = performance.now() - event.timeStamp, now = window.seen();
-    if (now !== before) requestAnimationFrame(() => setTimeout(() => window.steps.push([changed, performance.now() - event.timeStamp])));
+    const told = () => requestAnimationFrame(() => setTimeout(() => {
+      if (document.querySelector(".csam-explorer").explorer.state.pending.size) told();
+      else window.steps.push([changed, performance.now() - event.timeStamp]);
+    }));
+    if (now !== before) told();
     before = now;
   });
 }"""

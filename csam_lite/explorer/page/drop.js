@@ -4,7 +4,7 @@
 import { make } from "./canvas.js";
 import { plain } from "./data.js";
 import { Engine } from "./engine.js";
-import { Explorer } from "./explorer.js";
+import { Explorer, pause } from "./explorer.js";
 
 class DropPage {
   constructor(root) {
@@ -97,6 +97,8 @@ class DropPage {
     this.explorer.hidden = this.result.hidden = false;
     const shown = this.explorer.explorer = new Explorer(this.explorer, { description, arrays }, engine);
     shown.state.on("answer", () => this.tellVolumes());
+    await pause();
+    if (!current()) return;
     this.tellVolumes();
     this.seconds = (performance.now() - start) / 1000;
     this.tell([`${description.title}: done in ${this.seconds.toFixed(1)} s.`, ...remarks].join(" "));

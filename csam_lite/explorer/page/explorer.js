@@ -71,8 +71,8 @@ export class Explorer {
     this.listen();
     this.setTheme();
     state.changed("level", "shown");
-    state.drawPending();
-    this.opened = performance.now(); // milliseconds after the page was asked for, for the tests
+    // milliseconds after the page was asked for, for the tests: once all is drawn
+    state.soon(() => (this.opened = performance.now()));
   }
 
   /** What keys and mouse do. */
@@ -125,24 +125,27 @@ export class Explorer {
     const body = new MutationObserver(theme);
     body.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
     this.inks = this.panels.flatMap(({ inks }) => inks);
-    const size = new ResizeObserver(() => this.inks.forEach((ink) => ink.fit()));
+    const fits = new Map(this.inks.map((ink) => [ink.canvas, () => ink.fit()]));
+    const size = new ResizeObserver((changes) => {
+      for (const { target } of changes) state.soon(fits.get(target));
+    });
     this.inks.forEach((ink) => size.observe(ink.canvas));
     signal.addEventListener("abort", () => { body.disconnect(); size.disconnect(); });
   }
 
   setTheme() {
     this.root.dataset.theme = isDark(document) ? "dark" : "light";
-    const style = getComputedStyle(this.root), { colours } = this.state;
+    const style = getComputedStyle(this.root), { state } = this, { colours } = state;
     for (const name of ["ink", "soft", "bar", "mark"])
       colours[name] = style.getPropertyValue(`--csam-${name}`).trim();
-    this.inks.forEach((ink) => ink.redraw());
+    for (const ink of this.inks) state.soon(() => ink.redraw());
   }
 
   close() { this.stop.abort(); }
 }
 
 /** Let the browser do other things first, so that the page never stands still for long. */
-const pause = () => new Promise((go) => setTimeout(go));
+export const pause = () => new Promise((go) => setTimeout(go));
 
 /** engineOf: from what is unpacked to the engine. What cannot be read is shown as a line, never as a blank. */
 async function open(root, packed, engineOf) {

@@ -8,6 +8,8 @@
 import { greyPixel, pixel } from "./canvas.js";
 import { greys, mapOf, opposite, plane, windowOf } from "./data.js";
 
+const FRAME = 12; // milliseconds of drawing in a frame, so that the page never stands still
+
 const contrastBetween = (dark, bright) => ({ width: bright - dark, centre: (dark + bright) / 2 });
 const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
 
@@ -42,11 +44,12 @@ export class State {
     this.cache = new Map();
     this.listeners = new Map(); // subject -> functions that draw
     this.pending = new Set();
+    this.isDue = false; // whether a frame is asked for
   }
 
   // Who draws what, and when.
 
-  /** Call `draw` when one of the subjects (words in a string) changes: before the next frame, or at once. */
+  /** Call `draw` when one of the subjects (words in a string) changes: soon, or at once. */
   on(subjects, draw, { atOnce = false } = {}) {
     for (const subject of subjects.split(" ")) {
       if (!this.listeners.has(subject)) this.listeners.set(subject, []);
@@ -55,8 +58,7 @@ export class State {
   }
 
   /**
-   * Have all that depends on these subjects drawn: once before the next frame, however many changes come
-   * until then.
+   * Have all that depends on these subjects drawn soon, and once, however many changes come until then.
    */
   changed(...subjects) {
     const concerned = new Set(subjects.flatMap((subject) => this.listeners.get(subject) || []));
@@ -66,15 +68,25 @@ export class State {
     }
   }
 
+  /** Draw before the next frame, or where much is to be drawn, in one of the frames after. */
   soon(draw) {
-    if (!this.pending.size) requestAnimationFrame(() => this.drawPending());
     this.pending.add(draw);
+    if (this.isDue) return;
+    this.isDue = true;
+    requestAnimationFrame(() => {
+      this.isDue = false;
+      this.drawPending(FRAME);
+    });
   }
 
-  drawPending() {
-    const draws = [...this.pending];
-    this.pending.clear();
-    for (const draw of draws) draw();
+  /** Draw what is pending; what does not begin within so many milliseconds is drawn in the next frame. */
+  drawPending(milliseconds = Infinity) {
+    const start = performance.now();
+    for (const draw of this.pending) {
+      if (performance.now() - start > milliseconds) return this.soon(draw);
+      this.pending.delete(draw);
+      draw();
+    }
   }
 
   cached(key, compute) {
