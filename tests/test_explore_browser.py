@@ -357,6 +357,9 @@ def changes(page):
     return page.evaluate("document.querySelector('.csam-explorer').explorer.state.changes")
 
 
+PLACE = "(({ slice, cross }) => [slice, ...cross])(document.querySelector('.csam-explorer').explorer.state)"
+
+
 def drag_bar(page, s, S, to, over=None):
     """Drag the bar of slice s to the height `to`; over: move there first. The mouse stays down."""
     box = page.locator('canvas[data-part="gate-slice"]').bounding_box()
@@ -396,7 +399,7 @@ def test_a_drag_is_undone_as_a_whole_and_before_shows_the_prediction_before(widg
     changed = view.answer({("csam.0", "slice"): hand}).mask
     assert (changed != view.as_trained.mask).any()
     same(pixels(widget, "slice"), slice_picture(view, s, window, changed))
-    picture = widget.locator('[data-part="slice"]')
+    picture, place = widget.locator('[data-part="slice"]'), widget.evaluate(PLACE)
 
     picture.focus()
     widget.keyboard.down("b")
@@ -407,6 +410,11 @@ def test_a_drag_is_undone_as_a_whole_and_before_shows_the_prediction_before(widg
     widget.mouse.move(box["x"] + 5, box["y"] + 5)
     widget.mouse.down()
     same(pixels(widget, "slice"), slice_picture(view, s, window, view.as_trained.mask))
+    for part in ("coronal", "slice"):  # held and slid off: it is still held, and moves no other picture
+        other = widget.locator(f'[data-part="{part}"]').bounding_box()
+        widget.mouse.move(other["x"] + other["width"] / 4, other["y"] + other["height"] / 4, steps=3)
+        same(pixels(widget, "slice"), slice_picture(view, s, window, view.as_trained.mask))
+    assert widget.evaluate(PLACE) == place
     widget.mouse.up()
     same(pixels(widget, "slice"), slice_picture(view, s, window, changed))
 
@@ -422,6 +430,51 @@ def test_a_drag_is_undone_as_a_whole_and_before_shows_the_prediction_before(widg
     assert changes(widget) == {} and widget.locator('[data-part="undo"]').is_disabled()
 
 
+def test_values_are_those_of_what_is_seen_and_a_shut_bar_has_a_foot(widget, view):
+    """The line under the picture follows the slice and the answer, is empty where no pixel is meant, and moves nothing."""
+    s, S, line = view.busiest_slice, len(view.image), widget.locator('[data-part="values"]')
+    H, W = view.label.shape[1:]
+    below = widget.locator('[data-part="contrast"]').bounding_box()
+    names = ["background", *view.classes]
+
+    def expected(mask, s):
+        return f"prediction {names[mask[s, y, x]]}; reference {names[view.label[s, y, x]]}"
+
+    drag_bar(widget, s, S, to=-0.1)
+    widget.mouse.up()
+    answered(widget)
+    hand = np.full(S, np.nan)
+    hand[s] = 0
+    mask, trained = view.answer({("csam.0", "slice"): hand}).mask, view.as_trained.mask
+    y, x = next(place for place in np.argwhere(mask[s] != trained[s]) if (mask[:, place[0], place[1]] != mask[s, place[0], place[1]]).any())
+    box = widget.locator('[data-part="slice"]').bounding_box()
+    widget.mouse.move(box["x"] + (x + 0.5) * box["width"] / W, box["y"] + (y + 0.5) * box["height"] / H)
+    assert f"column {x + 1}, row {y + 1}:" in line.inner_text() and expected(mask, s) in line.inner_text()
+    widget.keyboard.down("b")
+    until(widget, f"document.querySelector('[data-part=values]').textContent.includes('{expected(trained, s)}')")
+    widget.keyboard.up("b")
+    widget.mouse.wheel(0, 100)
+    turned = s + int(np.sign(widget.evaluate(PLACE)[0] - s))
+    assert turned != s and expected(mask, turned) in line.inner_text()
+    widget.keyboard.press("u")
+    answered(widget, changed=False)
+    until(widget, f"document.querySelector('[data-part=values]').textContent.includes('{expected(trained, turned)}')")
+    assert widget.locator('[data-part="contrast"]').bounding_box() == below
+    drag_bar(widget, s, S, to=-0.1)
+    widget.mouse.up()
+    assert line.inner_text() == "point at a pixel for its values"
+    words = widget.locator('[data-part="gate-slice-value"]').inner_text()
+    gate = view.as_trained.windows[0].record["csam.0"]["slice"].values[0]
+    assert words.startswith(f"slice {s + 1}: bar 0 (line: {float(gate[s]):.3g}, as the network chose)"), words
+    answered(widget)
+    mark = widget.evaluate("""([s, S]) => {
+      const canvas = document.querySelector('canvas[data-part="gate-slice"]'), sharp = canvas.width / canvas.clientWidth;
+      const x = 34 + (s + 0.5) * (canvas.clientWidth - 42) / S, y = canvas.clientHeight - 30 - 1.5;
+      return [...canvas.getContext("2d").getImageData(x * sharp, y * sharp, 1, 1).data];
+    }""", [s, S])
+    assert mark[0] > mark[2] + 100 and mark[3] == 255  # the colour of the slice that is seen
+
+
 def test_one_change_at_all_scales_and_what_it_did(widget, view):
     """The share of the mask and the Dice that the page tells are numpy's."""
     widget.locator('[data-part="every-level"]').check()
@@ -432,7 +485,7 @@ def test_one_change_at_all_scales_and_what_it_did(widget, view):
     before, mask = view.as_trained.mask, view.answer({(name, "slice"): 1.0 for name in levels}).mask
     status = widget.locator('[data-part="status"]').inner_text()
     moved, whole = (mask != before).sum(), (before > 0).sum()
-    assert f"{100 * moved / whole:.1f} % of the mask changed, {moved} of {whole} voxels" in status
+    assert f"{100 * moved / whole:.1f} % of the mask changed, {moved:,} of {whole:,} pixels" in status
     for name, was, now in zip(view.classes, view.dice(before), view.dice(mask)):
         assert f"{name} {was:.3f} → {now:.3f}" in status
 
@@ -571,7 +624,7 @@ def test_keyboard_and_screen_reader_reach_every_control(widget):
     assert {"slider", "gate-slice", "change-slice", "every-level", "SUMMARY", "gate-semantic", "level-0", "change-positional", "magnify"} <= set(reached)
     value = widget.locator('canvas[data-part="gate-slice"]')
     value.press("ArrowDown")
-    assert "gate" in value.get_attribute("aria-valuetext") and value.get_attribute("aria-valuenow")
+    assert ": bar " in value.get_attribute("aria-valuetext") and value.get_attribute("aria-valuenow")
 
 
 @pytest.mark.parametrize("colab", [False, True], ids=["newest", "colab"])
@@ -660,7 +713,7 @@ def explorer_cells(run, phantoms):
 def answered(page, changed=True):
     """Wait until the kernel has answered all questions."""
     until(page, "!document.querySelector('.csam-explorer').explorer.change.busy")
-    assert ("changed:" if changed else "as trained") in page.locator('[data-part="status"]').inner_text()
+    assert ("changed." if changed else "as the network chose") in page.locator('[data-part="status"]').inner_text()
 
 
 def intervention_times(page, times=9):

@@ -5,6 +5,7 @@ import { barAt, limits, plain, shade, sigmoid, sorted, tableOf } from "./data.js
 import { GatePanel, pair, panel, smallPicture } from "./gates.js";
 
 const text = (part) => make("div", { className: "values", "data-part": part });
+const isMoved = (was, value) => Math.abs(was - value) > 1e-6;
 const AXES = { S: "slices", C: "channels", H: "rows", W: "columns" };
 
 /** A canvas of bars that the keyboard reaches. */
@@ -18,6 +19,12 @@ function bars(name, label, draw) {
 function tellValue(ink, value, words) {
   ink.canvas.setAttribute("aria-valuenow", value.toFixed(3));
   ink.canvas.setAttribute("aria-valuetext", words);
+}
+
+/** A bar from `top` to `base`: one that is shut still shows where it stands, and the chosen one its colour. */
+function foot(g, x, top, wide, base, isChosen) {
+  const high = Math.max(base - top, isChosen ? 3 : 1);
+  g.fillRect(x, base - high, wide, high);
 }
 
 /** A gate of the channels, the most open first, and the feature map of one channel. */
@@ -73,7 +80,7 @@ export class ChannelPanel extends GatePanel {
     order.forEach((channel, rank) => {
       const x = MARGIN.left + rank * step + gap / 2, top = y(Math.min(array.data[channel], 1));
       g.fillStyle = rank === chosen ? colours.mark : colours.bar;
-      g.fillRect(x, top, Math.max(step - gap, 0.5), y(0) - top);
+      foot(g, x, top, Math.max(step - gap, 0.5), y(0), rank === chosen);
     });
   }
 
@@ -194,7 +201,9 @@ export class StackPanel extends GatePanel {
     const { slice, windows, window: [start, stop] } = this.state;
     const value = this.heightOf(slice), spread = this.spread(slice);
     const draws = spread ? `, 68 of 100 draws between ${plain(spread[0])} and ${plain(spread[1])}` : "";
-    const words = `slice ${slice + 1}: gate ${plain(value)}${draws}`;
+    const was = this.state.gateArray(this.gate, "values", this.state.trained).data[slice - start];
+    const line = isMoved(was, value) ? ` (line: ${plain(was)}, as the network chose)` : "";
+    const words = `slice ${slice + 1}: bar ${plain(value)}${line}${draws}`;
     this.value.textContent = words + (windows.length > 1 ? `; window of slices ${start + 1} to ${stop}` : "");
     tellValue(this.ink, value, words);
   }
@@ -222,12 +231,14 @@ export class StackPanel extends GatePanel {
     for (let s = 0; s < S; s++) {
       const x = MARGIN.left + s * step;
       g.fillStyle = colours.ink;
-      if (s % label === 0) g.fillText(s + 1, x + step / 2, h - 22);
+      g.font = `${s === slice ? "bold " : ""}11px system-ui, sans-serif`;
+      const isFree = s % label === 0 && Math.abs(s - slice) * step >= 18;
+      if (s === slice || isFree) g.fillText(s + 1, x + step / 2, h - 22);
       if (s < start || s >= stop) continue;
       const value = this.heightOf(s), was = before.data[s - start], spread = this.spread(s);
       const top = y(Math.min(value, 1));
       g.fillStyle = s === slice ? colours.mark : colours.bar;
-      g.fillRect(x + 0.5, top, Math.max(step - 1, 0.5), y(0) - top);
+      foot(g, x + 0.5, top, Math.max(step - 1, 0.5), y(0), s === slice);
       g.strokeStyle = colours.ink;
       g.lineWidth = 1.2;
       g.beginPath();
@@ -237,7 +248,7 @@ export class StackPanel extends GatePanel {
         g.lineTo(middle, y(spread[1]));
         for (const end of spread) { g.moveTo(middle - wide, y(end)); g.lineTo(middle + wide, y(end)); }
       }
-      if (Math.abs(was - value) > 1e-6) { g.moveTo(x, y(was)); g.lineTo(x + step, y(was)); }
+      if (isMoved(was, value)) { g.moveTo(x, y(was)); g.lineTo(x + step, y(was)); }
       g.stroke();
     }
   }

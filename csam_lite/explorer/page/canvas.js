@@ -146,6 +146,22 @@ export class ColourBar {
   }
 }
 
+/**
+ * Call `follow(event)` at a press of the main button in an element and at each move until it ends, also outside.
+ * A press that began elsewhere is none of the element's business.
+ */
+export function onDrag(on, element, follow, kinds = ["mouse", "pen", "touch"]) {
+  let held = null;
+  on(element, "pointerdown", (event) => {
+    if (event.button !== 0 || !kinds.includes(event.pointerType)) return;
+    element.setPointerCapture(event.pointerId);
+    held = event.pointerId;
+    follow(event);
+  });
+  on(element, "pointermove", (event) => held === event.pointerId && follow(event));
+  on(element, "pointerup pointercancel lostpointercapture", () => (held = null));
+}
+
 /** A letter or a text that is legible on light and dark pixels. */
 export function letter(g, text, x, y, align = "center", size = 13) {
   g.font = `600 ${size}px system-ui, sans-serif`;

@@ -30,7 +30,7 @@ export class ChangePanel {
     const { state } = this;
     const button = (part, text, title) => make("button", { type: "button", title, "data-part": part }, text);
     this.undo = button("undo", "undo", "take back the last change of a gate (u)");
-    this.reset = button("reset-gates", "all gates as trained", "take back all changes");
+    this.reset = button("reset-gates", "reset all gates", "take back all changes");
     this.before = button("before", "before", "while it is held: the prediction before all changes (b)");
     this.undo.addEventListener("click", () => state.undo());
     this.reset.addEventListener("click", () => state.clearChanges());
@@ -44,8 +44,13 @@ export class ChangePanel {
   listen(on) {
     if (!this.before) return;
     const { state } = this, isKey = ({ key }) => key === " " || key === "Enter";
-    on(this.before, "pointerdown", () => state.setBefore(true));
-    on(this.before, "pointerup pointercancel pointerleave blur", () => state.setBefore(false));
+    // Held until it is let go, even where the page moves the button away from under the pointer meanwhile.
+    on(this.before, "pointerdown", (event) => {
+      if (event.button !== 0) return;
+      this.before.setPointerCapture(event.pointerId);
+      state.setBefore(true);
+    });
+    on(this.before, "pointerup pointercancel lostpointercapture blur", () => state.setBefore(false));
     on(this.before, "keydown", (event) => isKey(event) && state.setBefore(true));
     on(this.before, "keyup", (event) => isKey(event) && state.setBefore(false));
     on(this.before, "contextmenu", (event) => event.preventDefault()); // a long touch
@@ -77,21 +82,35 @@ export class ChangePanel {
     const { state, undo, reset, before } = this;
     undo.disabled = !state.history.length;
     reset.disabled = before.disabled = !state.isChanged;
+    if (!state.isChanged) state.setBefore(false); // a button that is disabled hears of no end
   }
 
   report(milliseconds) {
     const { state } = this, { trained, arrays } = state;
     this.enable();
-    const count = Object.values(state.changes).reduce((sum, gates) => sum + Object.keys(gates).length, 0);
-    if (!count) {
-      this.status.textContent = `${this.diceText(trained.prediction)} Gates as trained.`;
+    if (!state.isChanged) {
+      this.status.textContent = `${this.diceText(trained.prediction)} All gates are as the network chose them.`;
       return;
     }
+    this.milliseconds = milliseconds; // for the tests
     const { changed, mask } = changedVoxels(trained.prediction.data, arrays.prediction.data);
     const share = mask ? `${((100 * changed) / mask).toFixed(1)} % of the mask` : "the mask";
-    this.status.textContent = `${count} gate${count > 1 ? "s" : ""} changed: `
-      + `${share} changed, ${changed} of ${mask} voxels (dotted: the prediction before). `
-      + `${this.diceText(arrays.prediction, trained.prediction)} Answered in ${Math.round(milliseconds)} ms.`;
+    const [some, all] = [changed, mask].map((count) => count.toLocaleString("en"));
+    this.status.textContent = `${this.changesText()} changed. In the whole scan, `
+      + `${share} changed, ${some} of ${all} pixels (dotted: the prediction before). `
+      + this.diceText(arrays.prediction, trained.prediction);
+  }
+
+  /** What is changed: a bar is one number of a gate. */
+  changesText() {
+    const each = Object.entries(this.state.changes).flatMap(([level, gates]) =>
+      Object.entries(gates).map(([gate, value]) => {
+        if (!Array.isArray(value)) return `the ${gate} gate of ${level}`;
+        const count = value.filter((bar) => bar !== null).length;
+        return `${count} bar${count === 1 ? "" : "s"} of ${level}`;
+      }));
+    const text = each.length > 2 ? `${each.length} gates` : each.join(" and ");
+    return text[0].toUpperCase() + text.slice(1);
   }
 
   /** Dice of each class with the reference; with `before`, from that to this. */
@@ -104,6 +123,6 @@ export class ChangePanel {
     };
     const each = this.state.classes.map(({ name }, i) =>
       `${name} ${before ? `${value(before, i + 1)} → ` : ""}${value(prediction, i + 1)}`);
-    return `Dice with the reference: ${each.join(", ")}.`;
+    return `Dice with the reference, whole scan: ${each.join(", ")}.`;
   }
 }

@@ -1,6 +1,6 @@
 // The cuts across the slices through the cross, coronal and sagittal, both equally large for a millimetre.
 
-import { figure, greyPixel, letter, make, Picture } from "./canvas.js";
+import { figure, greyPixel, letter, make, onDrag, Picture } from "./canvas.js";
 import { drawCross } from "./cross.js";
 import { plane } from "./data.js";
 import { drawOutlines } from "./outline.js";
@@ -27,8 +27,7 @@ export class CutPanel {
 
   listen(on) {
     const { state, picture } = this;
-    on(picture.element, "pointerdown pointermove", (event) => {
-      if (event.type === "pointermove" && event.buttons !== 1) return;
+    onDrag(on, picture.element, (event) => {
       const [across, down] = picture.at(event), [x, y] = state.cross;
       state.setCross(...(this.coronal ? [across, y] : [x, across]));
       state.setSlice(state.S - 1 - down);

@@ -105,21 +105,20 @@ export class Explorer {
     };
     // else a notebook would take keys that are meant for a slider or a list
     on(this.root, "keydown", (event) => event.stopPropagation());
-    on(this.root, "keydown keyup", (event) => {
-      if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("select")) return;
-      if (event.key === "b") state.setBefore(event.type === "keydown" && state.isChanged);
-      else if (event.key === "u" && event.type === "keydown") state.undo();
-    });
+    on(this.root, "keydown keyup", (event) => this.key(event));
     on(this.root, "focusout", ({ relatedTarget }) => {
       if (!this.root.contains(relatedTarget)) state.setBefore(false);
     });
     for (const panel of this.panels) panel.listen?.(on);
-    for (const { picture } of this.panels.filter(({ overSlice }) => overSlice))
+    for (const { picture } of this.panels.filter(({ overSlice }) => overSlice)) {
       on(picture.element, "pointermove pointerdown", (event) => {
-        const [x, y] = picture.at(event);
-        if (x >= 0 && y >= 0 && x < state.W && y < state.H) this.slice.tellValues(x, y);
+        const [x, y] = picture.at(event), isInside = x >= 0 && y >= 0 && x < state.W && y < state.H;
+        this.slice.point(isInside ? [x, y] : null);
         if (event.type === "pointerdown" && event.button === 0) state.setCross(x, y);
       });
+      // a finger that is lifted goes on pointing
+      on(picture.element, "pointerleave", ({ pointerType }) => pointerType !== "touch" && this.slice.point(null));
+    }
     const theme = () => this.setTheme();
     on(globalThis.matchMedia("(prefers-color-scheme: dark)"), "change", theme);
     const body = new MutationObserver(theme);
@@ -131,6 +130,14 @@ export class Explorer {
     });
     this.inks.forEach((ink) => size.observe(ink.canvas));
     signal.addEventListener("abort", () => { body.disconnect(); size.disconnect(); });
+  }
+
+  /** The keys that count wherever the focus is. */
+  key(event) {
+    const { state } = this;
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("select")) return;
+    if (event.key === "b") state.setBefore(event.type === "keydown" && state.isChanged);
+    else if (event.key === "u" && event.type === "keydown") state.undo();
   }
 
   setTheme() {
@@ -168,6 +175,9 @@ export async function openPage() {
   const text = document.getElementById("packed").textContent;
   const packed = Uint8Array.fromBase64 ? Uint8Array.fromBase64(text) : bytesOfText(atob(text));
   const explorer = await open(document.getElementById("explorer"), packed, networkInside);
+  // the page is the explorer's alone: its keys count after a click beside it, too
+  for (const name of ["keydown", "keyup"])
+    addEventListener(name, (event) => event.target === document.body && explorer?.key(event));
   // what goes wrong is told by ChangePanel
   explorer?.engine?.take(explorer.state).then((maps) => explorer.state.setMaps(maps), () => {});
   if (explorer?.stack && explorer.state.arrays.label.data.some(Boolean)) explorer.tour = new Tour(explorer, explorer.stack);

@@ -31,10 +31,10 @@ export class GatePanel {
   fill(heading, ...children) {
     const { name, state } = this;
     if (state.canAsk) {
-      const options = [["", "as computed"], ["one", "open: set to one"], ["zero", "shut: set to zero"],
+      const options = [["", "as the network chose"], ["one", "open: set to one"], ["zero", "shut: set to zero"],
         ["mean", "set to its mean"]];
       if (this.byHand) options.push(["hand", "by hand"]);
-      const label = `${name} gate: as computed, or changed`;
+      const label = `${name} gate: as the network chose, or changed`;
       const properties = { "aria-label": label, "data-part": `change-${name}` };
       this.choice = make("select", properties, ...options.map(([value, textContent]) =>
         make("option", { value, textContent, disabled: value === "hand" })));

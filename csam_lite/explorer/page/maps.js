@@ -29,7 +29,7 @@ export class UncertaintyPanel {
     this.value = make("div", { className: "values" });
     const bar = new ColourBar(state.arrays.cividis.data, "standard deviation of the class probability");
     bar.set(0, state.description.uncertainty);
-    const heading = `Uncertainty: ${state.description.draws} draws, gates as trained`;
+    const heading = `Uncertainty: ${state.description.draws} draws, gates as the network chose`;
     this.element = panel("uncertainty", heading, null, this.picture.element, bar.box, this.value);
     this.inks = [this.picture.ink];
     state.on(SUBJECTS, () => this.draw());

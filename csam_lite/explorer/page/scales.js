@@ -53,8 +53,9 @@ export class ScalesPanel {
     g.fillRect(0, h - 1, w, 1);
     let rank = along ? start : 0;
     for (const i of order) {
-      const high = Math.min(values[i], 1) * (h - 1);
-      g.fillStyle = along && rank === state.slice ? colours.mark : colours.bar;
+      const isChosen = along && rank === state.slice;
+      const high = Math.max(Math.min(values[i], 1) * (h - 1), isChosen ? 2 : 0); // a shut one shows its colour
+      g.fillStyle = isChosen ? colours.mark : colours.bar;
       g.fillRect(rank++ * step, h - 1 - high, Math.max(step - (step > 3 ? 1 : 0), 0.5), high);
     }
   }

@@ -1,6 +1,6 @@
 // The slice: its picture with masks, cross and scale bar, its controls, and the values under the pointer.
 
-import { figure, greyPixel, letter, make, Picture, pixel, range, rgb, set, swatch } from "./canvas.js";
+import { figure, greyPixel, letter, make, onDrag, Picture, pixel, range, rgb, set, swatch } from "./canvas.js";
 import { plain, roundLength, wheelSteps } from "./data.js";
 import { drawCross } from "./cross.js";
 import { drawOutlines } from "./outline.js";
@@ -17,7 +17,7 @@ export class SlicePanel {
     set(this.picture.element, { tabIndex: 0, role: "slider", "aria-label": `slice of the volume${where}`,
       "aria-orientation": "vertical", "aria-valuemin": 1, "aria-valuemax": S });
     this.values = make("div", { className: "values", "data-part": "values" });
-    this.values.textContent = "point at a pixel for its values";
+    this.pointed = null; // the pixel whose values are told
     const redraw = () => this.picture.ink.redraw();
     this.zoom = new Zoom(this.picture, () => state.cross, redraw);
     this.element = figure("slice", this.picture.element, this.mainControls());
@@ -30,6 +30,8 @@ export class SlicePanel {
     // a hand waits for it
     state.on("slice contrast channel shown mask answer before", draw, { atOnce: true });
     state.on("cross", redraw);
+    state.on("slice window level channel answer before", () => this.drawValues());
+    this.drawValues();
   }
 
   mainControls() {
@@ -109,10 +111,10 @@ export class SlicePanel {
       if (drag) {
         const { x, y, step, width, centre } = drag;
         state.setContrast(width + (event.clientX - x) * step, centre + (event.clientY - y) * step);
-      } else if (event.buttons === 1 && event.pointerType === "mouse") {
-        state.setCross(...this.picture.at(event));
       }
     });
+    // a finger scrolls the page here; its touch sets the cross once
+    onDrag(on, element, (event) => state.setCross(...this.picture.at(event)), ["mouse"]);
     on(element, "pointerup pointercancel", () => (drag = null));
     this.zoom.listen(on);
   }
@@ -157,10 +159,21 @@ export class SlicePanel {
     this.contrast.textContent = `window ${plain(width)}, level ${plain(centre)}`;
   }
 
-  /** Tell the values of the pixel x, y. */
-  tellValues(x, y) {
-    const { state } = this, i = (state.slice * state.H + y) * state.W + x;
-    const at = (name) => state.arrays[name].data[i], channel = state.channels[state.channel];
+  /** Tell the values of a pixel [x, y] from now on; of none: null. */
+  point(pixel) {
+    this.pointed = pixel;
+    this.drawValues();
+  }
+
+  drawValues() {
+    const { state, pointed } = this;
+    if (!pointed) {
+      this.values.textContent = "point at a pixel for its values";
+      return;
+    }
+    const [x, y] = pointed, i = (state.slice * state.H + y) * state.W + x;
+    const { arrays, trained } = state, seen = { ...arrays, prediction: (state.before ? trained : arrays).prediction };
+    const at = (name) => seen[name].data[i], channel = state.channels[state.channel];
     const className = (k) => (k ? state.classes[k - 1].name : "background");
     const parts = [`column ${x + 1}, row ${y + 1}: ${channel.name} ${plain(state.intensity(x, y))}`];
     parts.push(`prediction ${className(at("prediction"))}`);

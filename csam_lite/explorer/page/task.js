@@ -19,7 +19,7 @@ export class TaskPanel {
       make("summary", {}, "Task: which one bar costs most Dice?"),
       make("p", {}, `Drag one bar of the ${gate} gate at this scale down to 0, read the Dice, and undo. `
         + "For which slice does the mean Dice fall most? The check shuts each bar in turn, "
-        + "with all other gates as trained."),
+        + "with all other gates as the network chose."),
       form, this.verdict);
   }
 

@@ -120,7 +120,7 @@ const STEPS = [
         + "drag other bars, choose another gate in the list of scales, or try the task “which one bar costs most "
         + "Dice?”"];
     },
-    todo: () => "Press the button “all gates as trained”.",
+    todo: () => "Press the button “reset all gates”.",
     isDone: ({ state, change }) => !state.isChanged && !change.busy,
     act: ({ state }) => state.clearChanges(),
     points: ({ parts }) => [parts.slice, parts.reset],
