@@ -8,7 +8,7 @@ import torch
 
 from csam_lite import UNet, UNetPlusPlus
 from csam_lite.common.errors import InputError
-from csam_lite.explorer.parts import parts_of
+from csam_lite.explorer.network_parts import parts_of
 from csam_lite.inference.export import onnx_program
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install -e '.[web]'")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from csam_lite.common.errors import InputError, first_line
 from csam_lite.common.files import temporary_folder
 from csam_lite.explorer.examine import Examination
-from csam_lite.explorer.parts import parts_of
+from csam_lite.explorer.network_parts import parts_of
 from csam_lite.explorer.runtime import LICENCE, Runtime
 from csam_lite.explorer.script import WORKER, joined_script
 from csam_lite.inference.export import checksum, export, onnx_program

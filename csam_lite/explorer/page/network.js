@@ -24,8 +24,8 @@ export const nearMiddle = (D) => Array.from({ length: D }, (_, i) => 1 + Math.mi
 
 export class Network {
   /**
-   * ort: the module onnxruntime-web. parts: of the network (parts.py), each {session, inputs, outputs, gates,
-   * slices}. facts: the description beside the ONNX file.
+   * ort: the module onnxruntime-web. parts: of the network (network_parts.py), each {session, inputs,
+   * outputs, gates, slices}. facts: the description beside the ONNX file.
    */
   constructor(ort, parts, facts) {
     Object.assign(this, { ort, parts, facts, x: null, seen: [] });
@@ -74,8 +74,8 @@ export class Network {
   }
 
   /**
-   * {name: {data, shape}} of a window. The mean of a gate is that of the gate as the network computes it under
-   * all changes before it, so that each "mean" needs a run of its own.
+   * {name: {data, shape}} of a window. The mean of a gate is that of the gate as the network computes it
+   * under all changes before it, so that each "mean" needs a run of its own.
    */
   async outputs(window, changes, features) {
     const { gates, output, features: read } = this.facts, waiting = [];

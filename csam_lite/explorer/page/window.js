@@ -1,4 +1,5 @@
-// A window of slices in the network: what is given to it, and what its parts have computed (parts.py).
+// A window of slices in the network: what is given to it, and what the network's parts (network_parts.py) have
+// computed.
 
 import { isSame } from "./grid.js";
 
@@ -65,7 +66,8 @@ export class Window {
   async run(part, inputs, names) {
     const { ort: { Tensor }, start, stop } = this, S = stop - start;
     const states = part.slices[names[0]] === undefined ? [] : [...this.known.get(part).values()];
-    const compared = states.map((state) => ({ ...state, changed: changedSlices(part, state.inputs, inputs, S) }));
+    const compared = states.map((state) =>
+      ({ ...state, changed: changedSlices(part, state.inputs, inputs, S) }));
     const [nearest] = compared.sort((a, b) => a.changed.length - b.changed.length);
     if (!nearest || 2 * nearest.changed.length > S) return part.session.run(inputs, names);
     const { changed, outputs } = nearest;
@@ -89,8 +91,8 @@ export class Window {
   keyOf({ gates }) { return gates.map((output) => this.keys[output]).join("|"); }
 
   /**
-   * Keep what is known of a part for the gates as they are. It is also kept for all gates as computed, to which a
-   * reader goes back, and for no others.
+   * Keep what is known of a part for the gates as they are. It is also kept for all gates as computed, to
+   * which a reader goes back, and for no others.
    */
   keep(part, state) {
     const states = this.known.get(part), asComputed = states.get(this.asComputed.get(part));
@@ -102,7 +104,8 @@ export class Window {
   /** Of what is known. */
   get bytes() {
     const states = [...this.known.values()].flatMap((part) => [...part.values()]);
-    const tensors = new Set(states.flatMap(({ inputs, outputs }) => [inputs, outputs].flatMap(Object.values)));
+    const all = states.flatMap(({ inputs, outputs }) => [inputs, outputs].flatMap(Object.values));
+    const tensors = new Set(all);
     return [...tensors].reduce((sum, { data }) => sum + data.byteLength, 0);
   }
 
