@@ -8,6 +8,7 @@ import {
   barAt, changedVoxels, diceOf, greys, mapOf, opposite, outlines, plain, plane, roundLength, shade, sigmoid, sorted, tableOf, unpack, wheelSteps, windowOf, zoomAbout,
 } from "../csam_lite/explorer/page/data.js";
 
+import { gatesOf, valuesOf } from "../csam_lite/explorer/page/other.js";
 import { State } from "../csam_lite/explorer/page/state.js";
 
 /** Area of closed outlines by the shoelace formula; positive where the inside is on the left of the line. */
@@ -178,4 +179,19 @@ test("what takes long to draw is drawn over several frames, each thing once", ()
   state.drawPending(); // at once
   assert.deepEqual([drawn.join(""), state.pending.size], ["abcda", 0]);
   globalThis.performance = clock;
+});
+
+test("gates of another scan go to the slices in the same places of the network's stack", () => {
+  const gate = (name, axes) => ({ name, axes, arrays: { values: [name] } }), gates = [gate("slice", "S"), gate("semantic", "C"), gate("both", "SC")];
+  const array = (...data) => ({ data: Float32Array.from(data) });
+  const state = { S: 3, windows: [[0, 3]], levels: [{ name: "a", gates }], description: { title: "b" },
+    trained: { slice: array(1, 2, 3), semantic: array(4, 5), both: array(1, 2, 3, 4, 5, 6) } };
+  const other = gatesOf(state, 8), values = (i, S) => valuesOf(other, "a", gates[i], S); // in the places 2 to 4 of 0 to 7
+  assert.deepEqual(values(0, 3), [1, 2, 3]);
+  assert.deepEqual(values(0, 8), [null, null, 1, 2, 3, null, null, null]);
+  assert.deepEqual(values(0, 1), [2]); // in place 3
+  assert.deepEqual(values(0, 4), [1, 2, 3, null]);
+  assert.deepEqual(values(1, 8), [4, 5]);
+  assert.deepEqual(values(2, 5), [null, null, 1, 2, 3, 4, 5, 6, null, null]);
+  assert.equal(gatesOf({ ...state, windows: [[0, 8], [4, 12]] }, 8), null);
 });

@@ -135,6 +135,39 @@ def test_interventions_answer_as_python_does(dropped, phantom):
     np.testing.assert_array_equal(dropped.array("prediction"), view.as_trained.mask)
 
 
+def test_the_gates_of_the_scan_before_are_used_in_this_one(dropped, phantom, phantoms, tmp_path):
+    """One gate, and all of them, as the network chose them for the scan that was dropped before; it has other slices."""
+    image = nibabel.load(find_dataset(phantoms).cases[1].image)
+    before = tmp_path / "before.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj)[:, :, 2:15, 0], image.affine, None), before)
+    dropped.drop(before)
+    assert dropped.page.locator('[data-part="other-gates"]').count() == 0
+    dropped.drop(phantom)
+    view, chosen = examine(pretrained(), phantom, draws=0), gates_of(examine(pretrained(), before, draws=0).as_trained)
+    S, most = len(view.image), 24
+    shift = (most - S) // 2 - (most - 13) // 2  # each scan stands in the middle of the network's slots
+    for (csam, gate), values in chosen.items():
+        if gate == "slice":
+            here = np.full(S, np.nan, np.float32)
+            here[-shift:13 - shift] = values
+            chosen[csam, gate] = here
+    dropped.page.locator('[data-part="change-semantic"]').select_option("other")
+    dropped.answered()
+    one = {("csam.0", "semantic"): chosen["csam.0", "semantic"]}
+    np.testing.assert_array_equal(dropped.array("prediction"), view.answer(one).mask)
+    assert dropped.page.locator('[data-part="change-semantic"]').input_value() == "other"
+    assert dropped.page.text_content('[data-part="other-gates"]') == "all gates as in before.nii.gz"
+    dropped.page.click('[data-part="other-gates"]')
+    assert "15 gates changed" in dropped.answered()
+    expected = view.answer(chosen).mask
+    np.testing.assert_array_equal(dropped.array("prediction"), expected)
+    assert (expected != view.as_trained.mask).sum() > 20
+    assert all(dropped.page.locator(f'[data-part="change-{gate}"]').input_value() == "other" for gate in ("slice", "positional", "semantic"))
+    dropped.page.click('[data-part="undo"]')
+    dropped.answered()
+    np.testing.assert_array_equal(dropped.array("prediction"), view.answer(one).mask)
+
+
 def test_a_channel_is_chosen_and_a_deep_volume_is_read_in_windows(dropped, phantoms, tmp_path):
     first, second = (nibabel.load(case.image) for case in find_dataset(phantoms).cases[:2])
     voxels = np.concatenate([np.asanyarray(first.dataobj), np.asanyarray(second.dataobj)], 2)[:, :, :31]

@@ -38,7 +38,14 @@ export class ChangePanel {
     box.addEventListener("change", () => (state.everyLevel = box.checked));
     const hidden = state.levels.length < 2;
     const every = make("label", { className: "tick", hidden }, box, "change all scales at once");
-    return make("div", { className: "controls" }, this.undo, this.before, this.reset, every);
+    const controls = make("div", { className: "controls" }, this.undo, this.before, this.reset, every);
+    if (state.other) {
+      const { title } = state.other, text = `all gates as in ${title}`;
+      const all = button("other-gates", text, `replace all gates by those that the network chose for ${title}`);
+      all.addEventListener("click", () => state.takeOther());
+      controls.append(all);
+    }
+    return controls;
   }
 
   listen(on) {

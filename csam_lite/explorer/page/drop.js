@@ -5,6 +5,7 @@ import { make } from "./canvas.js";
 import { plain } from "./data.js";
 import { Engine } from "./engine.js";
 import { Explorer, pause } from "./explorer.js";
+import { gatesOf } from "./other.js";
 
 class DropPage {
   constructor(root) {
@@ -93,9 +94,10 @@ class DropPage {
     if (!current()) return;
     for (const [name, rows] of Object.entries(facts.tables))
       arrays[name] = { data: Uint8Array.from(rows), shape: [256, 3] };
-    this.explorer.explorer?.close();
+    const last = this.explorer.explorer, other = last && gatesOf(last.state, facts.slices.most);
+    last?.close();
     this.explorer.hidden = this.result.hidden = false;
-    const shown = this.explorer.explorer = new Explorer(this.explorer, { description, arrays }, engine);
+    const shown = this.explorer.explorer = new Explorer(this.explorer, { description, arrays, other }, engine);
     shown.state.on("answer", () => this.tellVolumes());
     await pause();
     if (!current()) return;

@@ -33,12 +33,17 @@ export class GatePanel {
     if (state.canAsk) {
       const options = [["", "as the network chose"], ["one", "open: set to one"], ["zero", "shut: set to zero"],
         ["mean", "set to its mean"]];
+      if (state.other) options.push(["other", `as in ${state.other.title}`]);
       if (this.byHand) options.push(["hand", "by hand"]);
       const label = `${name} gate: as the network chose, or changed`;
       const properties = { "aria-label": label, "data-part": `change-${name}` };
       this.choice = make("select", properties, ...options.map(([value, textContent]) =>
         make("option", { value, textContent, disabled: value === "hand" })));
-      this.choice.addEventListener("change", () => state.setChange(name, () => this.choice.value || null));
+      this.choice.addEventListener("change", () => {
+        const { value } = this.choice, other = ({ gates }) => gates.find((gate) => gate.name === name);
+        state.setChange(name, (level) =>
+          (value === "other" ? state.otherValues(level, other(level)) : value || null));
+      });
     }
     this.title = `${name[0].toUpperCase()}${name.slice(1)} gate${heading}`;
     this.element = panel("gate", this.title, this.choice, ...children);
@@ -61,8 +66,9 @@ export class GatePanel {
   }
 
   drawChoice() {
-    const value = this.state.changeOf(this.name) ?? "";
-    this.choice.value = Array.isArray(value) ? "hand" : value;
+    const { state, gate } = this, value = state.changeOf(this.name) ?? "", isList = Array.isArray(value);
+    const isOther = isList && state.other && String(value) === String(state.otherValues(state.level, gate));
+    this.choice.value = isOther ? "other" : isList ? "hand" : value;
   }
 
   listen() {}

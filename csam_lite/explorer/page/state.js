@@ -7,6 +7,7 @@
 
 import { greyPixel, pixel } from "./canvas.js";
 import { greys, mapOf, opposite, plane, windowOf } from "./data.js";
+import { valuesOf } from "./other.js";
 
 const FRAME = 12; // milliseconds of drawing in a frame, so that the page never stands still
 
@@ -14,10 +15,12 @@ const contrastBetween = (dark, bright) => ({ width: bright - dark, centre: (dark
 const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
 
 export class State {
-  constructor({ description, arrays }) {
+  /** other: the gates of another scan (other.js), if there are any. */
+  constructor({ description, arrays, other = null }) {
     const { channels, classes, field, levels, spacing, start, windows } = description;
     Object.assign(this, { description, arrays, channels, classes, field, levels, spacing, windows });
     [this.C, this.S, this.H, this.W] = arrays.image.shape;
+    this.other = description.windows.length === 1 ? other : null; // a deep scan has several gates in one place
     this.trained = { ...arrays }; // what the network answers with its own gates
     // What the network reads of the image, in whole pixels: left, top, width, height.
     const [left, top, right, bottom] = field;
@@ -164,6 +167,17 @@ export class State {
       if (!Object.keys(changes[level.name]).length) delete changes[level.name];
     }
     this.changes = changes;
+    this.changed("changes");
+  }
+
+  /** What replaces a gate of a level by that of the other scan. */
+  otherValues(level, gate) { return valuesOf(this.other, level.name, gate, this.S); }
+
+  /** Replace all gates by those of the other scan. */
+  takeOther() {
+    this.history.push(this.changes);
+    this.changes = Object.fromEntries(this.levels.map((level) => [level.name,
+      Object.fromEntries(level.gates.map((gate) => [gate.name, this.otherValues(level, gate)]))]));
     this.changed("changes");
   }
 
