@@ -6,13 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import wilcoxon
 
-from csam_lite import UNet
+from csam_lite import UNet, course
 from csam_lite.common.errors import InputError
 from csam_lite.experiments.compare import (
     RESULTS,
@@ -291,3 +292,14 @@ def test_the_five_fold_plan_holds_out_every_heart_with_three_trainings():
     plan = read_plan("acdc5", data="scans", out="runs")
     assert plan["options"]["epochs"] == 30 and len(plan["seeds"]) == 3 and plan["folds"] == [0, 1, 2, 3, 4]
     assert len({config.out for _, _, config in configs(plan)}) == 4 * 3 * 5
+
+
+@pytest.mark.parametrize("quick, networks", [(True, 3), (False, 9)])
+def test_the_plan_of_the_course_can_be_read(tmp_path, quick, networks):
+    """Its networks have one budget, and differ in what stands behind their names."""
+    text = course.comparison_plan(SimpleNamespace(channels=("T2", "ADC")), quick, seed=3)
+    (tmp_path / "plan.toml").write_text(text, encoding="utf-8")
+    made = list(configs(read_plan(tmp_path / "plan.toml", data="scans", out="runs")))
+    assert len(made) == 2 * networks and {config.seed for _, _, config in made} == {3, 4}
+    assert len({(config.epochs, config.pixels, config.channels) for _, _, config in made}) == 1
+    assert [config.prior for name, _, config in made if "no prior" in name] == [False, False]

@@ -5,7 +5,19 @@ import torch
 
 from csam_lite.core.attention import PositionalAttention, SemanticAttention
 from csam_lite.core.start import start_gates
-from csam_lite.course.toys import ToyNetwork, fit, one_stays, share_found, two_channels
+from csam_lite.course.toys import (
+    StackNetwork,
+    ToyNetwork,
+    dice,
+    drifting,
+    fit,
+    one_stays,
+    share_found,
+    slice_network,
+    train_new,
+    two_channels,
+    two_discs,
+)
 
 
 def test_two_channels_is_what_it_says():
@@ -45,3 +57,40 @@ def test_a_toy_task_is_solved_by_its_gate_alone(task, channels, gate):
     # The gate must follow the volume: its mean over the volumes does no better than no gate.
     network.gate.gate.register_forward_hook(lambda module, inputs, gate: gate.mean(0, keepdim=True).expand_as(gate))
     assert share_found(network, x, label) < 0.7
+
+
+def test_a_disc_drifts_by_so_many_pixels_a_slice():
+    x, label = one_stays(3, seed=2)
+    still, same = drifting(x, label, 0.0)
+    assert torch.equal(same, label) and torch.equal(still[:, :, 0][label == 0], x[:, :, 0][label == 0])
+    seen, moved = drifting(x, label, 2.0)
+    for s in range(8):
+        assert torch.equal(moved[:, s], torch.roll(label[:, s], 2 * (s - 4), dims=2))
+        assert (seen[:, s, 0][moved[:, s] > 0] >= 1).all()
+    assert not torch.equal(seen, x) and torch.equal(x, one_stays(3, seed=2)[0])  # what was given is as it was
+
+
+def test_dice_and_the_network_of_the_stack():
+    x, label = one_stays(2, seed=1)
+    right = torch.nn.Module()
+    right.forward = lambda x: 2 * label - 1
+    assert dice(right, x, label) == 1
+    right.forward = lambda x: -torch.ones_like(label)
+    assert dice(right, x, label) == 0
+
+    x = torch.randn(1, 7, 1, 8, 8)
+    for up, reach in ((0, 1), (1, 7)):  # three convolutions reach three slices up and down
+        torch.manual_seed(0)
+        network, changed = StackNetwork(up), x.clone()
+        changed[:, 3] += 1
+        differs = (network(x) - network(changed)).abs().amax((0, 2, 3, 4)) > 0
+        assert network(x).shape == (1, 7, 2, 8, 8) and int(differs.sum()) == reach
+
+    first, second = (train_new(lambda: None, one_stays, seed=3, steps=2) for _ in range(2))
+    assert torch.equal(first.convolutions[0].weight, second.convolutions[0].weight) and not first.training
+
+
+def test_two_discs_and_a_network_of_slices():
+    x, y = two_discs(count=3, seed=4)
+    assert x.shape == (3, 6, 1, 32, 32) and y.unique().tolist() == [0, 1, 2] and not y[:, [0, 1, 5]].any()
+    assert (y == 1).sum() > 3 * (y == 2).sum() and slice_network(3)(x.flatten(0, 1)).shape == (18, 3, 32, 32)

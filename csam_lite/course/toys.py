@@ -64,7 +64,8 @@ def drifting(x: torch.Tensor, label: torch.Tensor, drift: float) -> Pair:
         rest = drift * (s - 4) - whole
         left, right = (torch.roll(label[:, s], step, dims=2) for step in (whole, whole + 1))
         moved[:, s] = (1 - rest) * left + rest * right
-        x[:, s, 0] = torch.maximum(x[:, s, 0] * (1 - label[:, s]), moved[:, s])
+        without = torch.where(label[:, s] > 0, x[:, s, 0] - 1, x[:, s, 0])  # its noise stays
+        x[:, s, 0] = torch.where(moved[:, s] > 0, torch.maximum(without, moved[:, s]), without)
     return x, (moved >= 0.5).float()
 
 
