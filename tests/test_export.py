@@ -1,17 +1,23 @@
 """Exported networks, run by onnxruntime, against the networks themselves: answers, gates, interventions."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY
 
+from csam_lite import UNet
 from csam_lite.cli import main
 from csam_lite.common.errors import InputError
 from csam_lite.core.gates import override_gates, record_gates
 from csam_lite.data.dataset import find_dataset
-from csam_lite.inference.export import export
+from csam_lite.inference import kept
+from csam_lite.inference.export import export, exported_bytes
 from csam_lite.inference.predict import network_input
 from csam_lite.training.build import build_network
 from csam_lite.training.config import Config
@@ -169,3 +175,56 @@ def test_what_cannot_be_exported_is_said_in_one_line(tmp_path, capsys, monkeypat
     with pytest.raises(InputError, match=r'needs onnxscript; .*pip install -e "\.\[web\]"'):
         export(run, tmp_path / "network.onnx")
     assert not list(tmp_path.glob("*.onnx")) and not list(tmp_path.glob("*.json"))
+
+
+def small(seed=0, **options):
+    torch.manual_seed(seed)
+    return UNet(1, 2, num_slices=4, base_channels=4, levels=2, **options).eval()
+
+
+def test_a_network_is_known_by_its_weights_and_options():
+    """The same in another process; another where anything differs; none where code without a version, or a hook, takes part."""
+    key = kept.key_of(small(), (4, 1, 8, 8))
+    code = "from test_export import kept, small; print(kept.key_of(small(), (4, 1, 8, 8)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.strip() == key
+    others = [small(1), small(uncertain=True), small(attention="slice"), small().train()]
+    assert len({key, kept.key_of(small(), (3, 1, 8, 8)), *(kept.key_of(other, (4, 1, 8, 8)) for other in others)}) == 6
+
+    class Own(UNet):
+        pass
+
+    assert kept.key_of(Own(1, 2, num_slices=4, base_channels=4, levels=2)) is None
+    hooked = small()
+    hooked.register_forward_hook(lambda module, inputs, output: output * 0)
+    assert kept.key_of(hooked) is None
+
+
+@pytest.mark.parametrize("state", ["kept", "damaged", "cut", "cannot be written"])
+def test_an_export_is_made_once(state, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if state == "cannot be written":
+        (tmp_path / "csam_lite").write_text("no folder", encoding="utf-8")
+    made = []
+
+    class Program:
+        def save(self, path, external_data):
+            Path(path).write_bytes(b"an export\n of many bytes")
+
+    monkeypatch.setattr("csam_lite.inference.export.onnx_program", lambda *given: made.append(given) or (Program(), {"slices": {"most": 4}}))
+    first = exported_bytes(small(), (4, 1, 8, 8))
+    for path in (tmp_path / "csam_lite").glob("exports/*"):
+        content = bytearray(path.read_bytes())
+        content[-9] ^= state == "damaged"
+        path.write_bytes(content[:90] if state == "cut" else content)
+    assert exported_bytes(small(), (4, 1, 8, 8)) == first == (b"an export\n of many bytes", {"slices": {"most": 4}})
+    assert len(made) == (1 if state == "kept" else 2)
+
+
+def test_the_cache_of_exports_stays_small(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for k in range(kept.MOST + 3):
+        kept.keep(f"{k}", (b"\n%d" % k, {"k": k}))
+        os.utime(tmp_path / "csam_lite/exports" / f"{k}.onnx", (k, k))
+    assert len(list((tmp_path / "csam_lite/exports").iterdir())) == kept.MOST
+    assert kept.read("2") is None and kept.read("5") == (b"\n5", {"k": 5})

@@ -77,6 +77,13 @@ def temporary_folder() -> Iterator[Path]:
                          "free some space, or name another folder in the variable TMPDIR") from error
 
 
+def user_cache() -> Path:
+    """The folder for what can be made or downloaded again: below $XDG_CACHE_HOME, else in .cache of the
+    user's home."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(root) / "csam_lite"
+
+
 def make_folder(path: str | Path) -> Path:
     """Make a folder, and those above it, where they are missing; return it. Raises InputError where it cannot
     be made.

@@ -19,7 +19,7 @@ from csam_lite.explorer.examine import Examination
 from csam_lite.explorer.network_parts import parts_of
 from csam_lite.explorer.runtime import LICENCE, Runtime
 from csam_lite.explorer.script import WORKER, joined_script
-from csam_lite.inference.export import checksum, export, onnx_program
+from csam_lite.inference.export import checksum, export, exported_bytes
 from csam_lite.training.run import Run
 
 # What such a page may do: run its own scripts, workers made of them and WebAssembly; no request of any kind.
@@ -61,18 +61,14 @@ def exported_view(view: Examination) -> Exported:
     """The network of an Examination, for volumes of the depth of its own; a deeper one is read in windows.
 
     Where torch can export it for any depth, it can also be asked about some of the slices, so that a page
-    answers sooner. Raises InputError as `onnx_program` does.
+    answers sooner. Raises InputError as `exported_bytes` does.
     """
     S, *rest = view.x.shape
     D = min(S, getattr(view.network, "num_slices", S))
     try:
-        program, interface = onnx_program(view.network, (D, *rest))
+        return Exported(*exported_bytes(view.network, (D, *rest)))
     except InputError:
-        program, interface = onnx_program(view.network, (D, *rest), any_depth=False)
-    with temporary_folder() as folder:
-        path = folder / "network.onnx"
-        program.save(str(path), external_data=False)
-        return Exported(path.read_bytes(), interface)
+        return Exported(*exported_bytes(view.network, (D, *rest), any_depth=False))
 
 
 def live_parts(network: Exported, runtime: Runtime) -> str:

@@ -7,7 +7,6 @@ is no internet, the package that `npm pack` brings can be given. A page that is 
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import tarfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from csam_lite.common.errors import InputError, first_line
-from csam_lite.common.files import whole_file
+from csam_lite.common.files import user_cache, whole_file
 
 VERSION = "1.23.2"  # 1.22.0 needs a third file; 1.30.0 takes 0.8 MB more of each page
 ADDRESS = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{VERSION}/dist/"
@@ -75,9 +74,8 @@ def runtime(package: str | Path | None = None) -> Runtime:
 
 
 def cache_folder() -> Path:
-    """Where the files are kept: below $XDG_CACHE_HOME, else in .cache of the user's home."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(root) / "csam_lite" / f"onnxruntime-web-{VERSION}"
+    """Where the files are kept."""
+    return user_cache() / f"onnxruntime-web-{VERSION}"
 
 
 def _from_package(package: Path, name: str) -> bytes:

@@ -41,7 +41,8 @@ def write_saved_page(view: Examination, path: str | Path, png: bytes, live: bool
     shown, arrays = description(view)
     if tour:
         shown["tour"] = dict(tour)
-        parts = live_parts(exported_view(view), runtime(package))
+        program = runtime(package)  # first, because it may be missing, and an export takes seconds
+        parts = live_parts(exported_view(view), program)
     else:
         parts = _network_parts(view, path, package) if live else None
     if parts:  # the network in the page computes the feature maps
@@ -66,7 +67,8 @@ def _network_parts(view: Examination, path: str | Path, package: str | Path | No
         return None  # there is no gate to change
     program = runtime(package) if package else None
     try:
-        return live_parts(exported_view(view), program or runtime())
+        program = program or runtime()
+        return live_parts(exported_view(view), program)
     except InputError as error:
         print(f"{path}: is saved without the network, so that no gate can be changed in it: {error}",
               file=sys.stderr)

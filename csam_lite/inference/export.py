@@ -26,11 +26,12 @@ import torch
 from torch import nn
 
 from csam_lite.common.errors import InputError, first_line, missing
-from csam_lite.common.files import whole_file
+from csam_lite.common.files import temporary_folder, whole_file
 from csam_lite.core.attention import CSAM, Attention
 from csam_lite.core.gates import record_gates
 from csam_lite.core.windows import drawn_gates
-from csam_lite.training.run import Run, stored_version
+from csam_lite.inference import kept
+from csam_lite.training.run import Run, code_version, stored_version
 
 OPSET = 20  # of the ONNX operators; onnxruntime-web of 2025 and newer knows it
 
@@ -131,11 +132,11 @@ def export(run: Run, path: str | Path) -> tuple[Path, Path]:
     described = path.with_suffix(".json")
     _check_replaceable(described)
     C, P = len(run.facts.channels), run.config.pixels
-    program, interface = onnx_program(run.network, (run.facts.num_slices, C, P, P))
+    onnx, interface = exported_bytes(run.network, (run.facts.num_slices, C, P, P))
     with whole_file(path) as network_part, whole_file(described) as json_part:
-        program.save(str(network_part), external_data=False)
+        network_part.write_bytes(onnx)
         facts = description(run) | interface
-        facts["sha256"] = checksum(network_part.read_bytes(), facts)
+        facts["sha256"] = checksum(onnx, facts)
         json_part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return path, described
 
@@ -159,6 +160,22 @@ def checksum(onnx: bytes, facts: dict) -> str:
     return hashlib.sha256(onnx + json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
+def exported_bytes(network: nn.Module, shape: tuple[int, int, int, int],
+                   any_depth: bool = True) -> tuple[bytes, dict]:
+    """As `onnx_program`, but the content of the file; from the user's cache where it was made before."""
+    _check_exportable(network)
+    versions = code_version(), torch.__version__, OPSET
+    key = kept.key_of(network, shape, any_depth, *versions)
+    if (exported := kept.read(key)) is not None:
+        return exported
+    program, interface = onnx_program(network, shape, any_depth)
+    with temporary_folder() as folder:
+        program.save(str(folder / "network.onnx"), external_data=False)
+        exported = (folder / "network.onnx").read_bytes(), interface
+    kept.keep(key, exported)
+    return exported
+
+
 def onnx_program(network: nn.Module, shape: tuple[int, int, int, int],
                  any_depth: bool = True) -> tuple[torch.onnx.ONNXProgram, dict]:
     """A network on volumes (S, Cin, H, W) of this shape, as ONNX, and the description of its inputs and
@@ -167,14 +184,7 @@ def onnx_program(network: nn.Module, shape: tuple[int, int, int, int],
     any_depth: on volumes of 1 to S slices. Raises InputError where onnx is not installed, for a network that
     draws its gates even in evaluation, and for one that torch cannot export.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise missing("export", error.name or "onnx", "web") from error
-    if any(attention.normal.sampling == "released" for attention in drawn_gates(network)):
-        raise InputError("export: the network draws its slice gates even in evaluation (sampling released), "
-                         "so that no two answers agree; export a run with --sampling reparameterised")
+    _check_exportable(network)
     network = copy.deepcopy(network).cpu().eval()
     for module in network.modules():
         if isinstance(module, CSAM):
@@ -199,6 +209,19 @@ def onnx_program(network: nn.Module, shape: tuple[int, int, int, int],
         raise InputError(f"{type(network).__name__}: torch cannot export it as ONNX ({first_line(error)}); "
                          "write its forward without steps that depend on values") from error
     return program, _interface(shape, classes, gates)
+
+
+def _check_exportable(network: nn.Module) -> None:
+    """Raises InputError where onnx is not installed, and for a network that draws its gates even in
+    evaluation."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise missing("export", error.name or "onnx", "web") from error
+    if any(attention.normal.sampling == "released" for attention in drawn_gates(network)):
+        raise InputError("export: the network draws its slice gates even in evaluation (sampling released), "
+                         "so that no two answers agree; export a run with --sampling reparameterised")
 
 
 def _gates_of(network: nn.Module, x: torch.Tensor) -> tuple[list[Gate], int]:
