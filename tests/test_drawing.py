@@ -11,18 +11,27 @@ from matplotlib.colors import to_hex
 from csam_lite.core.attention import GATES, PositionalAttention, SemanticAttention, SliceAttention
 from csam_lite.course import drawing
 from csam_lite.course.drawing import draw_stack
-from csam_lite.course.pictures import (
+from csam_lite.course.gate_pictures import (
     plot_along,
+    plot_channels,
+    plot_decoration,
+    plot_gate_rows,
+    plot_positional,
+    plot_slice_gate,
+    plot_uncertainty,
+)
+from csam_lite.course.pictures import (
+    plot_alike,
     plot_arrays,
     plot_bars,
     plot_change,
     plot_placed,
-    plot_positional,
-    plot_slice_gate,
+    plot_side_views,
     plot_tables,
     plot_thickness,
 )
 from csam_lite.course.toy_pictures import (
+    plot_alarms,
     plot_areas,
     plot_curves,
     plot_growth,
@@ -154,6 +163,9 @@ def test_histories_levels_growth_and_areas_name_what_they_show():
     assert {text.get_text() for text in top.get_legend().get_texts()} == {"labelled", "plain", "dot"}
     assert bottom.images[0].get_cmap().name == drawing.GATE_MAPS["slice"] and bottom.images[0].get_clim() == (0, 1)
 
+    (axis,) = plot_alarms({"patients": 0.3}, 0.05, "12 patients").axes
+    assert axis.texts[0].get_text() == "30%" and list(axis.lines[0].get_xdata()) == [0.05, 0.05]
+
     (axis,) = plot_growth([64, 128], {"slice": [3, 3], "other": [4, 9]}, "C", "n").axes
     assert axis.get_xscale() == "log" and axis.lines[0].get_color() == drawing.GATE_COLOURS["slice"]
 
@@ -183,4 +195,35 @@ def test_arrays_masks_and_zones_in_millimetres():
     assert axes[2].images[0].get_array().sum() == 2 * 4  # a row of two voxels is lost below, and one is gained above
     (axis,) = plot_along(np.array([0.0, 2, 1]), {"csam.0": np.ones(3)}).axes
     assert [bar.get_height() for bar in axis.patches] == [0, 1, 0.5] and axis.get_xlabel() == "slice, lowest first"
+    plt.close("all")
+
+
+def test_gates_of_channels_rows_and_decoration():
+    gates = {"csam.0": np.array([[0.2, 0.9], [0.4, 0.7]]), "csam.1": np.full((2, 3), 0.5)}
+    first = plot_channels(gates).axes[0]
+    assert np.allclose([bar.get_height() for bar in first.patches], [0.8, 0.3]) and first.get_title() == "csam.0, 2 channels"
+
+    top, bottom, _ = plot_gate_rows({"csam.0": np.ones(3)}, ["r +0.50"], np.array([0, 0.1, 0]), first=5).axes
+    assert top.texts[0].get_text() == "r +0.50" and top.images[0].get_extent() == [4.5, 7.5, 0.5, -0.5]
+    assert [bar.get_height() for bar in bottom.patches] == [0, 10, 0]
+
+    last = plot_decoration({"Plain": np.ones(8), "Norm": np.ones(8)}, {"Plain": np.ones(8), "Norm": np.zeros(8)}).axes[-1]
+    assert {line.get_label(): line.get_ydata()[0] for line in last.lines} == {"Plain": 1, "Norm": 0}
+
+    near = np.zeros((2, 9, 9), bool)
+    near[1, 2:5, 3:7] = True
+    axes = plot_uncertainty({"entropy": near * 0.5}, near, near, 1, {"entropy": [0, 50]}).axes
+    assert axes[0].images[0].get_array().shape == (3, 4) and axes[1].get_title() == "wrong voxels, slice 2"
+    assert list(axes[2].lines[0].get_ydata()) == [0, 50] and axes[2].lines[1].get_ydata()[0] == 100
+    plt.close("all")
+
+
+def test_cuts_and_distances_are_in_millimetres():
+    label = np.zeros((4, 20, 20), int)
+    label[1:3, 5:12, 5:12] = 1
+    scan = SimpleNamespace(image=label[:, None] * 1.0, label=label, spacing=(3.0, 0.5, 0.5))
+    axes = plot_side_views({"thin": scan, "thick": scan}, ["organ"]).axes
+    assert axes[1].get_title() == "thick" and axes[0].images[0].get_extent() == [0, 10, -6, 6]
+    (axis,) = plot_alike({"front to back": ([1, 2], [0.9, 0.8])}, (3.6, 0.7)).axes
+    assert [line.get_xdata()[0] for line in axis.lines] == [1, 3.6]
     plt.close("all")

@@ -5,6 +5,15 @@
 """
 
 from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS, draw_stack
+from csam_lite.course.gate_pictures import (
+    plot_along,
+    plot_channels,
+    plot_decoration,
+    plot_gate_rows,
+    plot_positional,
+    plot_slice_gate,
+    plot_uncertainty,
+)
 from csam_lite.course.lessons import (
     CourseScan,
     comparison_plan,
@@ -17,7 +26,7 @@ from csam_lite.course.lessons import (
 )
 from csam_lite.course.own_code import kept_or_ours, my_csam, my_formulas, run_formula, yours_or_ours
 from csam_lite.course.pictures import (
-    plot_along,
+    plot_alike,
     plot_arrays,
     plot_bars,
     plot_change,
@@ -26,8 +35,7 @@ from csam_lite.course.pictures import (
     plot_drawn_stacks,
     plot_one_draw,
     plot_placed,
-    plot_positional,
-    plot_slice_gate,
+    plot_side_views,
     plot_tables,
     plot_thickness,
     plot_toy_stack,
@@ -37,6 +45,7 @@ from csam_lite.course.progress import show_exercises
 from csam_lite.course.readers_scan import MyScan, fine_tune, my_scan, network_for, read_mine, write_turned
 from csam_lite.course.tables import show_table
 from csam_lite.course.toy_pictures import (
+    plot_alarms,
     plot_areas,
     plot_curves,
     plot_growth,
@@ -50,10 +59,11 @@ from csam_lite.course.toy_pictures import (
 __all__ = [
     "GATE_COLOURS", "GATE_MAPS", "CourseScan", "MyScan", "comparison_plan", "data_folder", "draw_stack",
     "fine_tune", "kept_or_ours", "load_dataset", "load_network", "load_scan", "match_channels",
-    "my_csam", "my_formulas", "my_scan", "network_for", "network_input", "plot_along", "plot_areas",
-    "plot_arrays", "plot_bars", "plot_change", "plot_curves", "plot_depth", "plot_doubt",
-    "plot_drawn_stacks", "plot_growth", "plot_kernels", "plot_levels", "plot_one_draw", "plot_placed",
-    "plot_positional", "plot_row", "plot_slice_gate", "plot_start", "plot_tables", "plot_thickness",
-    "plot_toy_stack", "plot_training", "plot_trainings", "read_mine", "run_formula", "show_exercises",
-    "show_table", "write_turned", "yours_or_ours",
+    "my_csam", "my_formulas", "my_scan", "network_for", "network_input", "plot_alarms", "plot_alike",
+    "plot_along", "plot_areas", "plot_arrays", "plot_bars", "plot_change", "plot_channels",
+    "plot_curves", "plot_decoration", "plot_depth", "plot_doubt", "plot_drawn_stacks", "plot_gate_rows",
+    "plot_growth", "plot_kernels", "plot_levels", "plot_one_draw", "plot_placed", "plot_positional",
+    "plot_row", "plot_side_views", "plot_slice_gate", "plot_start", "plot_tables", "plot_thickness",
+    "plot_toy_stack", "plot_training", "plot_trainings", "plot_uncertainty", "read_mine", "run_formula",
+    "show_exercises", "show_table", "write_turned", "yours_or_ours",
 ]

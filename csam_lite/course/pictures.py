@@ -13,7 +13,6 @@ from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from csam_lite.course.lessons import CourseScan
     from csam_lite.data.scan import Scan
 
 WINDOW = (1, 99)   # percentiles of the intensities that are drawn black and white
@@ -209,58 +208,6 @@ def plot_change(image: np.ndarray, reference: np.ndarray, before: np.ndarray, af
     return figure
 
 
-def plot_positional(image: np.ndarray, gates: Mapping[str, np.ndarray], share: np.ndarray,
-                    spacing: float) -> Figure:
-    """The positional gates of one volume, a map for each level, each with its own scale of colours.
-
-    image: (H, W), what the network sees. gates: {name of the CSAM: values (h, w)}. share: (H, W), in which
-    share of the slices a pixel is foreground; the outline is at a quarter. spacing: of the pixels in mm.
-    """
-    import matplotlib.pyplot as plt
-
-    extent = (0, image.shape[1] * spacing, image.shape[0] * spacing, 0)
-    figure, axes = plt.subplots(2, (len(gates) + 2) // 2, figsize=(9, 5.4), layout="constrained")
-    axes.flat[0].imshow(image, cmap="gray", extent=extent)
-    axes.flat[0].set_title("input, middle slice")
-    for axis, (name, gate) in zip(axes.flat[1:], gates.items()):
-        shown = axis.imshow(gate, cmap=GATE_MAPS["positional"], extent=extent)
-        figure.colorbar(shown, ax=axis, shrink=0.8, label="gate")
-        axis.set_title(f"{name}, {gate.shape[0]} x {gate.shape[1]}")
-    for axis in axes.flat[:len(gates) + 1]:
-        axis.contour(share, [0.25], colors=COLOURS[4], linewidths=1, extent=extent, origin="upper")
-        axis.set(xlabel="mm", ylabel="mm")
-    for axis in axes.flat[len(gates) + 1:]:
-        axis.axis("off")
-    figure.suptitle("Positional gates; outlined: predicted as foreground in a quarter of the slices")
-    return figure
-
-
-def plot_slice_gate(scan: CourseScan, mask: np.ndarray, gate: np.ndarray, s: int, name: str) -> Figure:
-    """Slice s of a scan (counted from 0) with the outlines of a mask (S, H, W) and of its reference (dashed),
-    beside the slice gate (D,) of the CSAM `name`, whose bar of this slice is dark; above the bars, how much
-    of each slice the reference covers."""
-    import matplotlib.pyplot as plt
-
-    D = len(gate)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.7), layout="constrained", width_ratios=[5, 8])
-    extent = (0, scan.label.shape[2] * scan.spacing[2], scan.label.shape[1] * scan.spacing[1], 0)
-    left.imshow(scan.image[s, 0], cmap="gray", extent=extent)
-    for k, (_, colour) in enumerate(zip(scan.classes, COLOURS), 1):
-        for classes, style, ink in ((mask, "solid", colour), (scan.label, "dashed", "white")):
-            if (classes[s] == k).any():
-                left.contour(classes[s] == k, [0.5], colors=[ink], linestyles=style, linewidths=1,
-                             origin="upper", extent=extent)
-    left.set(title=f"slice {s + 1} of {D}", xlabel="mm", ylabel="mm")
-    right.bar(range(1, D + 1), gate, color=GATE_COLOURS["slice"])
-    right.bar(s + 1, gate[s], color="black")
-    covered = (scan.label > 0).mean((1, 2))[None, :D]
-    strip = right.imshow(covered, cmap="cividis", aspect="auto", extent=(0.5, D + 0.5, 1.04, 1.14))
-    figure.colorbar(strip, ax=right, label="share that is organ")
-    right.set(ylim=(0, 1.16), xlim=(0.3, D + 0.7), xlabel="slice, lowest first (black: shown)",
-              ylabel="slice gate", title=f"slice gates of {name}; strip: reference")
-    return figure
-
-
 def plot_bars(values: Mapping[str, Sequence[float]], names: Sequence[str], xlabel: str,
               line: float | None = None) -> Figure:
     """A group of bars for each row of `values` {row: a value for each name}, with the values at their ends.
@@ -336,25 +283,6 @@ def plot_placed(scan: Scan, around: np.ndarray, panels: Mapping[str, Sequence[np
     return figure
 
 
-def plot_along(area: np.ndarray, gates: Mapping[str, np.ndarray]) -> Figure:
-    """Slice gates along the stack, a line {name: values (S,)} for each, over bars of the labelled area (S,).
-
-    The first is the finest level, and the darkest.
-    """
-    import matplotlib.pyplot as plt
-
-    numbers = range(1, len(area) + 1)
-    figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    axis.bar(numbers, area / max(area.max(), 1e-9), color="lightgray", label="labelled area (of its largest)")
-    shades = plt.get_cmap(GATE_MAPS["slice"])(np.linspace(1, 0.4, len(gates)))
-    for (name, values), colour, mark in zip(gates.items(), shades, "os^dv"):
-        axis.plot(numbers, values, mark + "-", color=colour, label=name)
-    axis.set(xlabel="slice, lowest first", ylabel="slice gate", ylim=(0, 1.02))
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
-    return figure
-
-
 def plot_thickness(fine: np.ndarray, thick: np.ndarray, spacing: float, thickness: float,
                    heights: Sequence[float]) -> Figure:
     """A front view of the fine zones (Z, Y, X), of the same in thick slices, and of where the two differ.
@@ -378,4 +306,38 @@ def plot_thickness(fine: np.ndarray, thick: np.ndarray, spacing: float, thicknes
     axes[0].set_ylabel("mm, bottom to top")
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS[:2]]
     figure.legend(handles, ["PZ", "TZ"], loc="outside right upper", frameon=False)
+    return figure
+
+
+def plot_side_views(scans: Mapping[str, Scan], classes: Sequence[str]) -> Figure:
+    """Cuts through the middle of scans {title: Scan}, from back to front, with the outlines of their classes;
+    0 mm is the middle of each stack."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(scans), figsize=(8.5, 3.3), layout="constrained", sharey=True)
+    for axis, (title, scan) in zip(axes, scans.items()):
+        (S, H, W), (deep, row, _) = scan.label.shape, scan.spacing
+        extent = (0, H * row, -S * deep / 2, S * deep / 2)
+        axis.imshow(scan.image[:, 0, :, W // 2], cmap="gray", origin="lower", extent=extent)
+        for k, colour in enumerate(COLOURS[:len(classes)], 1):
+            axis.contour(scan.label[:, :, W // 2] == k, [0.5], colors=colour, linewidths=1.2, extent=extent)
+        axis.set(title=title, xlabel="mm, back to front", ylim=(-34, 34))
+    axes[0].set_ylabel("mm, bottom to top")
+    handles = [plt.Line2D([], [], color=colour) for colour in COLOURS[:len(classes)]]
+    axes[0].legend(handles, classes, loc="upper left", fontsize=8)
+    return figure
+
+
+def plot_alike(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+               point: tuple[float, float]) -> Figure:
+    """How alike voxels are over their distance in mm: lines {direction: (distances, correlations)} within a
+    slice, and the point of the next slice."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
+    for (name, (distances, values)), colour, marker in zip(curves.items(), (COLOURS[5], COLOURS[1]), "so"):
+        axis.plot(distances, values, f"{marker}-", color=colour, label=f"within a slice, {name}")
+    axis.plot(*point, "D", color=COLOURS[4], markersize=9, label="one slice further")
+    axis.set(xlabel="distance in mm", ylabel="correlation of intensities", xlim=0, ylim=(None, 1.02))
+    axis.legend(frameon=False, loc="upper right")
     return figure
