@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { draw, normalNumbers, Spread } from "../csam_lite/explorer/page/draws.js";
 import { Grid, quantile, resize, round, weights } from "../csam_lite/explorer/page/grid.js";
 import { Network, nearMiddle, windowsOf } from "../csam_lite/explorer/page/network.js";
 
@@ -165,4 +166,28 @@ test("where memory would be short, a window is computed again", async () => {
   assert.deepEqual([runs.join(), network.seen.map(({ bytes }) => bytes > 0)], ["", [false, false]]);
   assert.deepEqual(await network.answer(x, 3), first);
   assert.equal(runs.join(), "before,a,b,before,a,b");
+});
+
+test("draws have the mean and the covariance that they should, and are the same each time", () => {
+  const covariance = [4, 1, 0, 1, 2, 0, 0, 0, 0], normal = normalNumbers(), count = 20000, sums = new Float64Array(3), products = new Float64Array(9);
+  for (let i = 0; i < count; i++) {
+    const values = draw([1, -2, 3], covariance, normal);
+    values.forEach((a, j) => { sums[j] += a / count; values.forEach((b, k) => (products[3 * j + k] += (a * b) / count)); });
+  }
+  [1, -2, 3].forEach((mean, j) => assert.ok(Math.abs(sums[j] - mean) < 0.06, `${sums}`));
+  covariance.forEach((value, i) => assert.ok(Math.abs(products[i] - sums[Math.floor(i / 3)] * sums[i % 3] - value) < 0.12, `${products}`));
+  const [one, two] = [normalNumbers(), normalNumbers()];
+  for (let i = 0; i < 9; i++) assert.equal(one(), two());
+  const spread = new Spread(2);
+  for (const values of [[1, 5], [3, 5]]) spread.add(values);
+  assert.deepEqual([...spread.deviations], [1, 0]);
+});
+
+test("the largest of the classes is restored as a mask is", () => {
+  const grid = Grid.ofScan(4, 1, { H: 8, W: 6, spacing: [3, 1, 1] }), values = Float32Array.from({ length: 32 }, (_, i) => ((i * 7) % 5) / 5);
+  const largest = grid.largest(values, 1, 2), at = (y, x) => largest[y * 6 + x];
+  for (let y = 0; y < 8; y++) for (let x = 0; x < 6; x++) {
+    const i = (y - 2) * 4 + x - 1, inside = y >= 2 && y < 6 && x >= 1 && x < 5;
+    assert.equal(at(y, x), inside ? Math.max(values[i], values[16 + i]) : 0);
+  }
 });

@@ -16,8 +16,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from browser import Shown, chromium, gates_of, replaced_by, watched
+from browser import Shown, chromium, gates_of, replaced_by, wait, watched
 from test_geometry import STATES, assert_opens_at_the_same_place, save
+from test_live_page import expected_probabilities, same_mask
 from test_page_nifti import in_members
 
 from csam_lite.cli import main
@@ -166,6 +167,30 @@ def test_the_gates_of_the_scan_before_are_used_in_this_one(dropped, phantom, pha
     dropped.page.click('[data-part="undo"]')
     dropped.answered()
     np.testing.assert_array_equal(dropped.array("prediction"), view.answer(one).mask)
+
+
+def test_the_uncertainty_of_drawn_gates(run, phantoms, package, browser, tmp_path):
+    """As Python's but for the luck of 20 draws, the same each time; other work comes between the draws."""
+    write_drop_page(run, tmp_path / "page.html", package)
+    case = find_dataset(phantoms).cases[0]
+    view = examine(run, case.image, draws=100)
+    with watched(browser, allowed=("file://",)) as page:
+        shown, maps = Dropped(page, tmp_path / "page.html"), []
+        for _ in range(2):
+            assert "done in" in shown.drop(case.image)
+            assert page.locator(".part-uncertainty").is_hidden()
+            page.click('[data-part="draw"]')
+            shown.change(asked := {"csam.0": {"slice": "zero"}})
+            expected = view.answer({("csam.0", "slice"): 0.0}).mask
+            same_mask(shown.array("prediction"), expected, view, expected_probabilities(view, asked))
+            wait(lambda: page.text_content('[data-part="draw"]') == "the uncertainty is below", 120)
+            maps.append(shown.array("uncertainty") / 510)
+            assert page.locator(".part-uncertainty").is_visible() and "20 draws" in page.text_content(".part-uncertainty figcaption")
+    np.testing.assert_array_equal(*maps)
+    found, expected = maps[0], view.uncertainty
+    assert found.shape == expected.shape and expected.max() > 0.01
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
+    assert 0.7 < found.mean() / expected.mean() < 1.4
 
 
 def test_a_channel_is_chosen_and_a_deep_volume_is_read_in_windows(dropped, phantoms, tmp_path):

@@ -37,7 +37,7 @@ export class Explorer {
     this.slice = new SlicePanel(state);
     this.change = new ChangePanel(state, engine);
     this.cuts = ["coronal", "sagittal"].map((kind) => new CutPanel(state, kind));
-    if (arrays.uncertainty) this.cuts.push(new UncertaintyPanel(state));
+    if (arrays.uncertainty || description.canDraw) this.cuts.push(new UncertaintyPanel(state));
     const { levels } = state, all = levels.flatMap((level) => level.gates);
     const gates = new Map(all.map((gate) => [`${gate.name} ${gate.axes}`, gate])); // each once
     this.gates = [...gates.values()].map((gate) => gatePanel(state, gate));

@@ -166,6 +166,27 @@ export class Grid {
     }
     return out;
   }
+
+  /**
+   * Of values (S, K, P, Q) of classes, the largest of all classes on the scan's own grid, (S, H, W) float32;
+   * 0 beyond the network's grid.
+   */
+  largest(values, S, K) {
+    const { P, Q, H, W, h, w, top, left } = this, out = new Float32Array(S * H * W);
+    const down = weights(h, H).map((weight) => onGrid(weight, top, P));
+    const across = weights(w, W).map((weight) => onGrid(weight, left, Q));
+    for (let plane = 0; plane < S * K; plane++) {
+      const s = Math.floor(plane / K), isBackground = plane % K === 0;
+      down.forEach((y, row) => across.forEach((x, column) => {
+        if (!y.inside || !x.inside || (isBackground && y.inside * x.inside < 0.5)) return;
+        const value = (line, i) => values[(plane * P + line) * Q + i];
+        const at = (line) => x.a * value(line, x.i) + x.b * value(line, x.j);
+        const place = (s * H + row) * W + column, here = y.a * at(y.i) + y.b * at(y.j);
+        if (here > out[place]) out[place] = here;
+      }));
+    }
+    return out;
+  }
 }
 
 /**

@@ -21,22 +21,34 @@ function mapPicture(state, name, label) {
 
 const SUBJECTS = "slice contrast channel shown map answer before";
 
+/** The uncertainty; hidden until it is known. */
 export class UncertaintyPanel {
   constructor(state) {
     this.state = state;
     this.picture = mapPicture(state, "uncertainty", "uncertainty over the slice");
     this.overSlice = true; // each of its pixels is one of the slice
     this.value = make("div", { className: "values" });
-    const bar = new ColourBar(state.arrays.cividis.data, "standard deviation of the class probability");
-    bar.set(0, state.description.uncertainty);
-    const heading = `Uncertainty: ${state.description.draws} draws, gates as the network chose`;
-    this.element = panel("uncertainty", heading, null, this.picture.element, bar.box, this.value);
+    this.bar = new ColourBar(state.arrays.cividis.data, "standard deviation of the class probability");
+    this.element = panel("uncertainty", "", null, this.picture.element, this.bar.box, this.value);
     this.inks = [this.picture.ink];
-    state.on(SUBJECTS, () => this.draw());
+    this.show();
+    state.on("uncertainty", () => this.show(), { atOnce: true });
+    state.on(`${SUBJECTS} uncertainty`, () => this.draw());
+  }
+
+  show() {
+    const { arrays, description } = this.state;
+    this.element.hidden = !arrays.uncertainty;
+    if (this.element.hidden) return;
+    this.bar.set(0, description.uncertainty);
+    const heading = `Uncertainty: ${description.draws} draws, gates as the network chose`;
+    this.element.querySelector("figcaption span").textContent = heading;
   }
 
   draw() {
-    const { state } = this, values = state.mask("uncertainty"), most = state.description.uncertainty * 510;
+    const { state } = this;
+    if (!state.arrays.uncertainty) return;
+    const values = state.mask("uncertainty"), most = state.description.uncertainty * 510;
     const table = state.arrays.cividis.data;
     state.paintSlice(this.picture, (grey, i) => state.blend(grey, table, shade(values[i], 0, most)));
     this.picture.ink.redraw();

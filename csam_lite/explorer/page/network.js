@@ -1,6 +1,7 @@
 // The network in the page: an ONNX file of csam_lite/inference/export.py, run over a whole volume as
 // csam_lite/core/windows.py does in Python. S slices, C channels, K classes, D slices at once at most.
 
+import { draw } from "./draws.js";
 import { round } from "./grid.js";
 import { InputError } from "./nifti.js";
 import { Window } from "./window.js";
@@ -38,15 +39,16 @@ export class Network {
    *
    * changes: name of the CSAM -> name of the gate -> "one", "zero", "mean", or a list in the gate's own
    * shape with null where the gate stays; a list for an axis S spans the whole volume. progress(done,
-   * count): after each window.
+   * count): after each window. normal: gives standard normal numbers, with which the gates are drawn that
+   * training draws; without it they are their means.
    */
-  async answer(x, S, changes = {}, { features = false, progress = () => {} } = {}) {
+  async answer(x, S, changes = {}, { features = false, progress = () => {}, normal = null } = {}) {
     const { facts } = this, windows = this.windowsOf(x, S), size = x.length / S / facts.input.shape[2];
     const each = size * facts.output.shape[1], several = windows.length > 1, answers = [];
     const total = several ? new Float32Array(S * each) : null, weight = new Float32Array(S);
     let probabilities = total;
     for (const window of windows) {
-      const { start, stop } = window, outputs = await this.outputs(window, changes, features);
+      const { start, stop } = window, outputs = await this.outputs(window, changes, features, normal);
       const { data } = outputs[facts.output.name];
       if (!several) probabilities = data;
       else nearMiddle(stop - start).forEach((count, s) => {
@@ -77,7 +79,7 @@ export class Network {
    * {name: {data, shape}} of a window. The mean of a gate is that of the gate as the network computes it
    * under all changes before it, so that each "mean" needs a run of its own.
    */
-  async outputs(window, changes, features) {
+  async outputs(window, changes, features, normal) {
     const { gates, output, features: read } = this.facts, waiting = [];
     for (const gate of gates) {
       const change = changes[gate.csam]?.[gate.name] ?? null;
@@ -87,6 +89,12 @@ export class Network {
     for (const gate of waiting) { // in the order in which they act
       const { data } = (await window.tensors([gate.output]))[gate.output];
       window.replace(gate, data.reduce((sum, value) => sum + value, 0) / data.length);
+    }
+    for (const gate of normal ? gates.filter(({ normal: { mean } }) => mean) : []) {
+      const { mean, covariance } = gate.normal, tensors = await window.tensors([mean, covariance]);
+      const scores = draw(tensors[mean].data, tensors[covariance].data, normal);
+      const before = Array(window.start).fill(null); // a list spans the whole volume
+      window.replace(gate, [...before, ...scores.map((score) => 1 / (1 + Math.exp(-score)))]);
     }
     const used = gates.flatMap((gate) => [gate.output, ...Object.values(gate.normal)]);
     const names = [output.name, ...used, ...(features ? read.map((feature) => feature.output) : [])];

@@ -224,6 +224,13 @@ export class State {
     this.changed("maps");
   }
 
+  /** The uncertainty that the network in the page computed. */
+  setUncertainty({ description, arrays }) {
+    Object.assign(this.description, description);
+    Object.assign(this.arrays, arrays);
+    this.changed("uncertainty");
+  }
+
   // What the arrays hold for these choices.
 
   get level() { return this.levels[this.levelIndex]; }

@@ -5,6 +5,7 @@
 // The page puts onnxruntime-web before this script, as `ort` (csam_lite/explorer/runtime.py).
 
 import { answerArrays, describe, featureArrays } from "./describe.js";
+import { normalNumbers, Spread } from "./draws.js";
 import { Grid } from "./grid.js";
 import { Network } from "./network.js";
 import { InputError, readNifti } from "./nifti.js";
@@ -12,7 +13,8 @@ import { Scan } from "./scan.js";
 
 let network = null;   // a promise of the Network
 let file = null;      // {header, voxels} of the last scan that was read
-let shown = null;     // {scan, grid, x, last: {probabilities, mask}}: of the volume whose mask is seen
+// {scan, grid, x, last: {probabilities, mask}, draws: {spread, normal}}: of the volume whose mask is seen
+let shown = null;
 
 const jobs = {
   /**
@@ -71,6 +73,26 @@ const jobs = {
     const mask = grid.mask(again.probabilities, scan.S, facts.output.shape[1], last);
     shown.last = { probabilities: again.probabilities, mask: mask.slice() }; // the page gets the other
     return { description: {}, arrays: answerArrays(again, mask, scan, facts) };
+  },
+
+  /**
+   * Draw the gates once more that training draws, with all other gates as the network chooses them: after
+   * `count` draws {description, arrays} of the uncertainty, as in Python, before null. One draw is one job, so
+   * that a reader's questions come between them. isFirst: begin anew.
+   */
+  async draw({ isFirst, count }) {
+    const { facts, answer } = await runner(), { scan, grid, x } = shown, K = facts.output.shape[1];
+    const length = (x.length / facts.input.shape[2]) * K;
+    if (isFirst) shown.draws = { normal: normalNumbers(), spread: new Spread(length) };
+    const { spread, normal } = shown.draws;
+    spread.add((await answer(x, scan.S, {}, { normal })).probabilities);
+    if (spread.count < count) return null;
+    const deviations = grid.largest(spread.deviations, scan.S, K);
+    const data = Uint8Array.from(deviations, (value) => Math.round(510 * value));
+    const most = Math.max(deviations.reduce((a, b) => Math.max(a, b), 0), 1 / 510);
+    shown.draws = null;
+    return { description: { uncertainty: most, draws: count },
+      arrays: { uncertainty: { data, shape: [scan.S, scan.H, scan.W] } } };
   },
 
   /** A mask (S, H, W) of classes as a NIfTI file in the label values of the training data: {bytes, name}. */
