@@ -96,6 +96,15 @@ def package(tmp_path_factory):
     return next(folder.glob("*.tgz"))
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser. It ends with the file, because its loop of events would be in the way of asyncio in the files that follow."""
+    from browser import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
 TINY = dict(pixels=32, levels=3, base_channels=4, epochs=2, test=2, val=1)
 
 

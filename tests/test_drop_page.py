@@ -16,7 +16,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from browser import Shown, chromium, gates_of, replaced_by, wait, watched
+from browser import Shown, gates_of, replaced_by, wait, watched
 from test_geometry import STATES, assert_opens_at_the_same_place, save
 from test_live_page import expected_probabilities, same_mask
 from test_page_nifti import in_members
@@ -65,12 +65,6 @@ class Dropped(Shown):
         with self.page.expect_download() as caught:
             self.page.click('[data-part="save"]')
         return caught.value
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

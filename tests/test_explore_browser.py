@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from browser import chromium, jupyterlab, open_widget, run_notebook, watched, write_notebook
+from browser import jupyterlab, open_widget, run_notebook, watched, write_notebook
 from test_explore import with_a_fourth_gate
 
 from csam_lite import UNet, explore
@@ -279,9 +279,9 @@ def note(request, **figures):
     print(figures)
 
 
-def test_the_saved_page(view, tmp_path):
+def test_the_saved_page(view, tmp_path, browser):
     Explorer(view).save(tmp_path / "attention.html", live=False)
-    with chromium() as browser, watched(browser, allowed=("file://",)) as page:
+    with watched(browser, allowed=("file://",)) as page:
         page.context.set_offline(True)
         page.goto(f"file://{tmp_path / 'attention.html'}")
         s = check_views(page, view)
@@ -298,9 +298,9 @@ def test_the_saved_page(view, tmp_path):
 
 
 @pytest.mark.timing
-def test_a_step_through_a_saved_page_is_fast(view, tmp_path, request):
+def test_a_step_through_a_saved_page_is_fast(view, tmp_path, request, browser):
     Explorer(view).save(tmp_path / "attention.html", live=False)
-    with chromium() as browser, watched(browser, allowed=("file://",)) as page:
+    with watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'attention.html'}")
         ready(page)
         step, frame = step_times(page, len(view.image))
@@ -308,10 +308,10 @@ def test_a_step_through_a_saved_page_is_fast(view, tmp_path, request):
         assert step <= BUSY * STEP_MS
 
 
-def test_outlines_letters_and_scale_bar_are_on_the_picture(view, tmp_path):
+def test_outlines_letters_and_scale_bar_are_on_the_picture(view, tmp_path, browser):
     """On the screen itself: around the border of the reference stands white, inside of it only the image."""
     Explorer(view).save(tmp_path / "attention.html", live=False)
-    with chromium() as browser, watched(browser, allowed=("file://",)) as page:
+    with watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'attention.html'}")
         ready(page)
         page.locator('[data-part="show-prediction"]').uncheck()
@@ -345,9 +345,9 @@ def test_outlines_letters_and_scale_bar_are_on_the_picture(view, tmp_path):
 
 
 @pytest.fixture
-def widget(view, tmp_path):
+def widget(view, tmp_path, browser):
     """The page of a widget whose kernel is this process, on a small laptop."""
-    with chromium() as browser, watched(browser, allowed=("file://",), width=1366, height=768) as page:
+    with watched(browser, allowed=("file://",), width=1366, height=768) as page:
         open_widget(page, Explorer(view), tmp_path)
         ready(page)
         yield page
@@ -628,10 +628,10 @@ def test_keyboard_and_screen_reader_reach_every_control(widget):
 
 
 @pytest.mark.parametrize("colab", [False, True], ids=["newest", "colab"])
-def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, colab):
+def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, colab, browser):
     """The widget with a kernel: all views, and interventions. With Colab's ipywidgets 7.7.1, and with the newest."""
     cells = explorer_cells(demo_run, phantoms)
-    with jupyterlab(tmp_path, colab) as (address, notebooks), chromium() as browser:
+    with jupyterlab(tmp_path, colab) as (address, notebooks):
         write_notebook(notebooks / "see.ipynb", *cells)
         with watched(browser, allowed=(address, address.replace("http", "ws"))) as page:
             if colab:  # JupyterLab's own half is that of ipywidgets 8 and knows no Layout of 7; on Colab both halves are 7
@@ -691,8 +691,8 @@ def test_in_jupyterlab(view, demo_run, phantoms, tmp_path, colab):
 
 
 @pytest.mark.timing
-def test_interventions_in_jupyterlab_are_fast(view, demo_run, phantoms, tmp_path, request):
-    with jupyterlab(tmp_path) as (address, notebooks), chromium() as browser:
+def test_interventions_in_jupyterlab_are_fast(view, demo_run, phantoms, tmp_path, request, browser):
+    with jupyterlab(tmp_path) as (address, notebooks):
         write_notebook(notebooks / "see.ipynb", *explorer_cells(demo_run, phantoms))
         with watched(browser, allowed=(address, address.replace("http", "ws"))) as page:
             run_notebook(page, address, "see.ipynb")
@@ -739,7 +739,7 @@ def intervention_times(page, times=9):
 
 
 @pytest.mark.timing
-def test_a_large_volume_opens_fast(tmp_path, request):
+def test_a_large_volume_opens_fast(tmp_path, request, browser):
     """60 slices of 320 x 320, five scales."""
     rng = np.random.default_rng(0)
     depth, y, x = np.ogrid[-1:1:60j, -1:1:320j, -1:1:320j]
@@ -751,7 +751,7 @@ def test_a_large_volume_opens_fast(tmp_path, request):
     view.as_trained.mask[:] = np.roll(label, 5, 2)  # as a trained network would answer
     Explorer(view).save(tmp_path / "large.html", live=False)
     megabytes = (tmp_path / "large.html").stat().st_size / 1e6
-    with chromium() as browser, watched(browser, allowed=("file://",)) as page:
+    with watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'large.html'}")
         ready(page)
         opened = page.evaluate("document.querySelector('.csam-explorer').explorer.opened")
@@ -763,13 +763,13 @@ def test_a_large_volume_opens_fast(tmp_path, request):
 
 
 @pytest.mark.parametrize("given", ["no gates", "one slice", "deep", "flat"])
-def test_unusual_volumes_show_no_blank(given, tmp_path):
+def test_unusual_volumes_show_no_blank(given, tmp_path, browser):
     options = {"no gates": dict(attention="none"), "one slice": dict(uncertain=True), "deep": dict(uncertain=True), "flat": {}}[given]
     depth = {"one slice": 1, "deep": 10}.get(given, 5)
     net = UNet(1, 3, num_slices=6, base_channels=4, levels=3, **options).eval()
     volume = torch.zeros(depth, 1, 24, 24) if given == "flat" else torch.randn(depth, 1, 24, 24)
     view = explore(net, volume, draws=2, save=tmp_path / "a.html", live=False).examination
-    with chromium() as browser, watched(browser, allowed=("file://",)) as page:
+    with watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'a.html'}")
         ready(page)
         picture = page.locator('[data-part="slice"]')
@@ -786,11 +786,11 @@ def test_unusual_volumes_show_no_blank(given, tmp_path):
 
 
 @pytest.mark.parametrize("axes", ["B", "BH", "BSC", "BSCW", "BSHW", "BCHW", "BSCHW"])
-def test_a_fourth_gate_is_drawn_by_its_axes(axes, tmp_path):
+def test_a_fourth_gate_is_drawn_by_its_axes(axes, tmp_path, browser):
     """The page knows no gate by name: one with other axes appears, with numpy's pixels."""
     net = with_a_fourth_gate(axes, uncertain=True)
     view = explore(net, torch.randn(10, 1, 24, 24), draws=1, save=tmp_path / "a.html", live=False).examination
-    with chromium() as browser, watched(browser, allowed=("file://",)) as page:
+    with watched(browser, allowed=("file://",)) as page:
         page.goto(f"file://{tmp_path / 'a.html'}")
         ready(page)
         page.locator('[data-part="level-1"]').check()
@@ -811,9 +811,9 @@ def test_a_fourth_gate_is_drawn_by_its_axes(axes, tmp_path):
 
 
 @pytest.mark.parametrize("width, scheme", [(390, "light"), (390, "dark"), (768, "light"), (1600, "dark")])
-def test_nothing_overlaps_and_colours_are_legible(view, tmp_path, width, scheme):
+def test_nothing_overlaps_and_colours_are_legible(view, tmp_path, width, scheme, browser):
     Explorer(view).save(tmp_path / "attention.html", live=False)
-    with chromium() as browser, watched(browser, allowed=("file://",), width=width, color_scheme=scheme) as page:
+    with watched(browser, allowed=("file://",), width=width, color_scheme=scheme) as page:
         page.goto(f"file://{tmp_path / 'attention.html'}")
         ready(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width

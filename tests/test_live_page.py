@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from browser import Shown, chromium, gates_of, replaced_by, watched
+from browser import Shown, gates_of, replaced_by, watched
 from test_explore import unpack
 
 from csam_lite import UNet, explore
@@ -18,12 +18,6 @@ from csam_lite.training.run import pretrained
 
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install -e '.[web]'")
 NETWORK_MB = 7.5  # by which the network makes a page larger
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urldefrag, urlparse
 
 import nbformat
 import pytest
-from browser import ROOT, chromium, watched
+from browser import ROOT, watched
 
 import csam_lite
 from csam_lite.common.errors import InputError
@@ -117,12 +117,12 @@ def test_the_reference_has_every_public_name(site):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_its_window_and_asks_nothing_of_others(name, width, scheme, request):
+def test_a_page_fits_its_window_and_asks_nothing_of_others(name, width, scheme, request, browser):
     """No overflow, no error in the console, no request to another host, the theme that the system wishes."""
     if (name, width, scheme) not in SAMPLE and "site" not in request.config.option.markexpr:
         pytest.skip("all pages with -m site")
     address = request.getfixturevalue("address")
-    with chromium() as browser, watched(browser, allowed=(address,), width=width, height=900, color_scheme=scheme) as page:
+    with watched(browser, allowed=(address,), width=width, height=900, color_scheme=scheme) as page:
         page.goto(f"{address}/{name}.html")
         page.wait_for_function("document.body.dataset.mdColorScheme")
         page.wait_for_timeout(500)
@@ -136,8 +136,8 @@ def test_a_page_fits_its_window_and_asks_nothing_of_others(name, width, scheme, 
                 assert frame.evaluate("document.querySelector('.csam-explorer').dataset.theme") == scheme
 
 
-def test_the_front_page_leads_to_the_tour_and_the_menu_to_the_drop_page(address):
-    with chromium() as browser, watched(browser, allowed=(address,), width=1400, height=900) as page:
+def test_the_front_page_leads_to_the_tour_and_the_menu_to_the_drop_page(address, browser):
+    with watched(browser, allowed=(address,), width=1400, height=900) as page:
         page.goto(f"{address}/index.html")
         assert page.locator(f'a[href^="{build.read_address(ROOT).site}tour"]').count() == 0  # not to another copy of the site
         page.get_by_role("link", name="Take the guided tour").click()
@@ -148,8 +148,8 @@ def test_the_front_page_leads_to_the_tour_and_the_menu_to_the_drop_page(address)
         page.frame_locator("iframe.live").locator('[data-part="zone"]').wait_for()
 
 
-def test_search_and_the_way_to_the_next_page(address):
-    with chromium() as browser, watched(browser, allowed=(address,), width=1400, height=900) as page:
+def test_search_and_the_way_to_the_next_page(address, browser):
+    with watched(browser, allowed=(address,), width=1400, height=900) as page:
         page.goto(f"{address}/03_positional_attention.html")
         page.locator("a.md-footer__link--next").click()
         page.wait_for_url("**/04_slice_attention.html")

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import Shown, chromium, wait, watched
+from browser import Shown, wait, watched
 from test_live_page import opened
 
 from csam_lite import UNet, explore
@@ -15,12 +15,6 @@ from csam_lite.explorer.tour import tour_view, write_tour
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install -e '.[web]'")
 PAGE_MB = 9
 TITLES = ["Scroll", "See the ends", "Look at the slice gate", "Shut it", "See the mask fail", "Put it back"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
