@@ -14,7 +14,7 @@ from csam_lite.explorer.tour import tour_view, write_tour
 
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install -e '.[web]'")
 PAGE_MB = 9
-TITLES = ["Scroll", "See the ends", "Look at the slice gate", "Shut it", "See the mask fail", "Put it back"]
+TITLES = ["Go through the slices", "See the ends", "Look at the slice gate", "Shut one bar", "See the mask fail", "Put it back"]
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,41 @@ class Visitor(Shown):
     def until(self, text):
         wait(lambda: text in self.text(), 20)
 
+    def until_asked(self, text):
+        wait(lambda: text in self.todo(), 20)
+
+    def picture(self):
+        """The pixels of the slice as they are seen."""
+        return self.read("""(() => {
+          const canvas = document.querySelector('[data-part="slice"] .pixels');
+          return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        })()""", np.uint8)
+
+    def drag(self, s, S, to):
+        """Drag the bar of slice s to the value `to` with the mouse."""
+        x, top, height = self.bar(s, S)
+        self.page.mouse.move(x, top + height / 2)
+        self.page.mouse.down()
+        for value in (0.4, to):
+            self.page.mouse.move(x, top + 8 + (1 - value) * (height - 38), steps=2)
+        self.page.mouse.up()
+
+    def places(self):
+        """Where the buttons and the next picture are, which a reader's hand has learned."""
+        parts = ("tour-back", "undo", "before", "reset-gates", "coronal")
+        return {part: self.page.locator(f'[data-part="{part}"]').bounding_box() for part in parts}
+
     def bar(self, s, S):
         """The middle of the bar of slice s on the screen, and where its canvas begins and how high it is."""
         box = self.page.locator('canvas[data-part="gate-slice"]').bounding_box()
         return box["x"] + 34 + (s + 0.5) * (box["width"] - 42) / S, box["y"], box["height"]
+
+
+def with_bar(view, name, s, value):
+    """The Answer with one bar of the slice gate replaced."""
+    bars = np.full(len(view.label), np.nan, np.float32)
+    bars[s] = value
+    return view.answer({(name, "slice"): bars})
 
 
 def begun(page, path):
@@ -74,11 +105,7 @@ def dearest_bar(view):
     """Of the slices at the ends of the organ, the bar that costs most: (slice, name of the CSAM, the Answer without it)."""
     trained, held = view.as_trained.mask, np.flatnonzero(view.label.any((1, 2)))
     for s in (held[0], held[-1]):
-        answers = {}
-        for name in view.csam_modules():
-            shut = np.full(len(trained), np.nan, np.float32)
-            shut[s] = 0
-            answers[name] = view.answer({(name, "slice"): shut})
+        answers = {name: with_bar(view, name, s, 0) for name in view.csam_modules()}
         name = min(answers, key=lambda name: dice_in(answers[name].mask[s], view.label[s]))
         if dice_in(trained[s], view.label[s]) - dice_in(answers[name].mask[s], view.label[s]) >= 0.2:
             return s, name, answers[name]
@@ -92,9 +119,10 @@ def test_six_steps_by_hand(browser, tour_file, view):
     assert dice_in(trained[s], label[s]) > 0.85 and dice_in(answer.mask[s], label[s]) < 0.5  # there is something to see
     with watched(browser, allowed=("file://",), width=1366, height=768) as page:
         shown = begun(page, tour_file)
-        assert shown.title() == "1 of 6: Scroll" and f"here {S}, one every {view.spacing[0]:.1f} mm" in shown.text()
+        assert shown.title() == "1 of 6: Go through the slices" and f"here {S}, one every {view.spacing[0]:.1f} mm" in shown.text()
         assert "show me" in shown.button() and "1 so far" in shown.todo()
-        slice_picture = page.locator('[data-part="slice"]')
+        slice_picture, places = page.locator('[data-part="slice"]'), shown.places()
+        assert page.locator('[data-part="status"]').is_hidden()  # its Dice is explained later
         slice_picture.hover()
         for _ in range(2):
             page.mouse.wheel(0, 100)
@@ -107,30 +135,46 @@ def test_six_steps_by_hand(browser, tour_file, view):
 
         assert shown.title() == "2 of 6: See the ends" and f"slice {s + 1}, its lowest, still holds it, slice {s} does not" in shown.text()
         assert label[s].any() and not label[s - 1].any()
+        assert "TZ, the transition zone" in shown.text()
+        page.locator('[data-part="slider"]').evaluate("""(slider, s) => {
+          for (let to = s + 4; to >= s - 1; to--) { slider.value = to; slider.dispatchEvent(new Event("input")); }
+        }""", int(s))  # in passing, no slice is looked at
+        page.wait_for_timeout(600)
+        assert shown.todo() == f"Stop at slice {s + 1}, and then at slice {s}."
         page.locator('[data-part="slider"]').fill(str(s))
-        page.wait_for_timeout(100)
+        page.wait_for_timeout(600)
         assert "show me" in shown.button()  # both slices are wanted
         slice_picture.press("ArrowUp")
         shown.until_done()
-        slice_picture.press("Home")
-        page.keyboard.press("n")
+        assert shown.places() == places
+        page.keyboard.press("n")  # in the slice that the next step asks for
 
         gate = view.as_trained.windows[0].record[name]["slice"].values[0]
+        nth = ("first", "second", "third", "fourth", "fifth")[list(view.csam_modules()).index(name)]
         assert shown.title() == "3 of 6: Look at the slice gate"
-        assert f"slice {s + 1} needs most the one called {name}, which lets {round(100 * float(gate[s]))} % of slice" in shown.text()
+        assert f"now show the {nth}, {name}, because slice {s + 1} needs it most." in shown.text()
+        assert f"what was found in slice {s + 1} is multiplied by {float(gate[s]):.2f}." in shown.text()
+        assert shown.todo().startswith(f"You are in slice {s + 1}: its bar is orange. Click it.") and "show me" in shown.button()
         x, top, height = shown.bar(s, S)
         page.mouse.click(x, top + height / 2)
         shown.until_done()
         page.keyboard.press("n")
 
-        assert shown.title() == "4 of 6: Shut it"
-        x, top, height = shown.bar(s, S)
-        page.mouse.move(x, top + height / 2)
-        page.mouse.down()
-        page.mouse.move(x, top + 0.7 * height, steps=3)
-        page.mouse.move(x, top + height - 5)
-        page.mouse.up()
+        assert shown.title() == "4 of 6: Shut one bar"
+        for bar in (s + 3, s):  # another bar, then this one, too
+            shown.drag(bar, S, -0.1)
+            shown.until_asked(f"You changed slice {s + 4}. The tour needs the bar of slice {s + 1} alone.")
+            shown.answered()
+            assert "show me" in shown.button()
+        page.locator('[data-part="change-slice"]').select_option("zero")
+        shown.until_asked(f"You changed all {S} bars.")
+        shown.answered()
+        page.locator('[data-part="reset-gates"]').click()
+        shown.drag(s, S, 0.35)
+        shown.until_asked("The bar is at 0.3")
+        shown.drag(s, S, -0.1)
         shown.until_done()
+        assert shown.places() == places
         np.testing.assert_array_equal(shown.array("prediction"), answer.mask)
         page.locator('[data-part="tour-next"]').click()
 
@@ -138,19 +182,50 @@ def test_six_steps_by_hand(browser, tour_file, view):
         elsewhere = np.delete(answer.mask != trained, s, 0).sum()
         told = shown.text().replace(",", "")
         assert f"the mask had {(trained[s] > 0).sum()} pixels and now has {(answer.mask[s] > 0).sum()}" in told
-        assert f"from {dice_in(trained[s], label[s]):.2f} to {dice_in(answer.mask[s], label[s]):.2f}. (Dotted" in told
-        assert f"In the other {S - 1} slices {elsewhere} pixels changed" in told and elsewhere == 0
+        was = dice_in(trained[s], label[s])
+        assert f"from {was:.2f} to {dice_in(answer.mask[s], label[s]):.2f}." in told
+        assert f"In the other {S - 1} slices {elsewhere} pixels changed. So the network needs what passes here" in told and elsewhere == 0
+        assert f"does not show that {float(gate[s]):.2f} is the best number" in told
+        failed = shown.picture()
         page.locator('[data-part="before"]').hover()
-        page.mouse.down()
-        assert "show me" in shown.button()
-        page.mouse.up()
+        for turn in range(3):  # as often as one likes, also after "Done"
+            page.mouse.down() if turn < 2 else page.keyboard.down("b")
+            page.wait_for_timeout(200)
+            assert (shown.picture() != failed).sum() > 1000
+            assert "show me" in shown.button() or turn
+            page.mouse.up() if turn < 2 else page.keyboard.up("b")
+            shown.until_done()
+            assert (shown.picture() == failed).all() and shown.places() == places
+
+        page.keyboard.press("u")
+        shown.until("Now its bar is at 0.3")
+        page.keyboard.press("u")  # nothing is shut, so that nothing is shown by it
+        shown.until("so there is nothing to compare")
+        assert "So " not in shown.text() and "show me" in shown.button()
+        shown.drag(s, S, 1.1)
+        shown.until("So here 1")
+        opened_mask = with_bar(view, name, s, 1).mask
+        np.testing.assert_array_equal(shown.array("prediction"), opened_mask)
+        now = dice_in(opened_mask[s], label[s])
+        verdict = "does as well as" if abs(now - was) < 0.01 else "is better than" if now > was else "is worse than"
+        assert f"So here 1 {verdict} the {float(gate[s]):.2f}" in shown.text() and f"to {now:.2f}." in shown.text()
         shown.until_done()
+        page.keyboard.press("Escape")  # leaving keeps the place and the change
+        assert page.locator('[data-part="tour"]').is_hidden()
+        page.mouse.click(428, 700)  # beside all
+        assert page.evaluate("document.activeElement === document.body")
+        page.get_by_text("guided tour: go on at step 5").click()
+        assert shown.title() == "5 of 6: See the mask fail" and "So here 1" in shown.text() and "show me" in shown.button()
+        page.keyboard.press("b")
+        shown.until_done()
+        assert shown.places() == places
         page.locator('[data-part="tour-next"]').click()
 
         assert shown.title() == "6 of 6: Put it back" and "Take your change back" in shown.text()
         page.locator('[data-part="reset-gates"]').click()
-        shown.until("The mask is back: 0 of 4")
+        shown.until(f"The mask is back: in all {S} slices, 0 of 4")
         np.testing.assert_array_equal(shown.array("prediction"), trained)
+        assert shown.places() == places and page.locator('[data-part="tour-leave"]').is_hidden()
         page.locator('[data-part="tour-next"]').click()
         assert page.locator('[data-part="tour"]').is_hidden() and page.locator('[data-part="tour-open"]').is_visible()
         assert page.locator(".pointed").count() == 0
@@ -166,24 +241,40 @@ def test_keys_alone_walk_it_and_the_page_does_what_is_asked(browser, tour_file):
             for part in ("next", "leave"):  # the buttons of the sheet are on the screen
                 box = page.locator(f'[data-part="tour-{part}"]').bounding_box()
                 assert box["y"] > 0 and box["y"] + box["height"] <= 844
-            if number == 4:  # by the keys of the bars
-                page.locator('canvas[data-part="gate-slice"]').focus()
+            assert "show me" in shown.button() and "Done" not in shown.todo()  # no step begins at its end
+            if number == 3:
+                if "One moment" in shown.todo():
+                    assert page.locator('[data-part="tour-next"]').get_attribute("aria-disabled") == "true"
+                    page.keyboard.press("n")  # there is nothing to show yet
+                    shown.until_asked("(Keyboard: Shift+Tab to the bars")
+                page.keyboard.press("Shift+Tab")
+                for key in ("ArrowLeft", "ArrowRight", "ArrowRight"):  # from the slice beyond
+                    assert "show me" in shown.button()
+                    page.keyboard.press(key)
+            elif number == 4:  # by the keys of the bars
+                page.keyboard.press("Shift+Tab")
                 for _ in range(21):
                     page.keyboard.press("ArrowDown")
-            elif shown.button().startswith("show me"):
+            else:
                 page.keyboard.press("n")
             shown.until_done()
             page.keyboard.press("n")
         assert page.locator('[data-part="tour"]').is_hidden()
         page.locator('[data-part="tour-open"]').press("Enter")
-        assert shown.title() == "1 of 6: Scroll" and page.evaluate("document.activeElement.tagName") == "H2"
+        assert shown.title() == "1 of 6: Go through the slices" and page.evaluate("document.activeElement.tagName") == "H2"
         page.keyboard.press("n")
         shown.until_done()
         page.keyboard.press("n")
-        page.keyboard.press("p")
-        assert shown.title() == "1 of 6: Scroll"
         page.keyboard.press("Escape")
         assert page.locator('[data-part="tour"]').is_hidden()
+        page.get_by_text("guided tour: go on at step 2").press("Enter")
+        assert shown.title() == "2 of 6: See the ends"
+        page.keyboard.press("p")
+        assert shown.title() == "1 of 6: Go through the slices"
+        page.keyboard.press("n")
+        page.keyboard.press("Escape")
+        page.locator('[data-part="tour-again"]').press("Enter")
+        assert shown.title() == "1 of 6: Go through the slices"
         assert page.locator('.tour [aria-live="polite"]').count() == 2  # what is told, and what is to do
 
 
@@ -193,7 +284,7 @@ def test_a_finger_drags_a_bar_and_sees_the_slice(browser, tour_file, view):
     with watched(browser, allowed=("file://",), width=390, height=844, has_touch=True) as page:
         shown = begun(page, tour_file)
         page.evaluate("document.querySelector('.csam-explorer').explorer.tour.go(3)")
-        wait(lambda: "Shut it" in shown.title())
+        wait(lambda: "Shut one bar" in shown.title())
         page.wait_for_timeout(300)
         sheet = page.locator('[data-part="tour"]').bounding_box()["y"]
         x, top, height = shown.bar(s, len(view.label))

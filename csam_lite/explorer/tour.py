@@ -21,6 +21,7 @@ _INTRO = (
     "An MRI scanner makes pictures of the inside of a body. These are like them, and show a prostate, a "
     "gland of the size of a walnut. It is artificial: a program drew it. You need to know nothing else."
 )
+_PARTS = "TZ, the transition zone, is its inner part; PZ, the peripheral zone, its outer part."
 
 
 def write_tour(path: str | Path, package: str | Path | None = None) -> None:
@@ -31,7 +32,8 @@ def write_tour(path: str | Path, package: str | Path | None = None) -> None:
     """
     check_name(path)
     view = tour_view()
-    write_saved_page(view, path, small_png(plot_examination(view)), package=package, tour={"intro": _INTRO})
+    words = {"intro": _INTRO, "parts": _PARTS}
+    write_saved_page(view, path, small_png(plot_examination(view)), package=package, tour=words)
 
 
 def tour_view() -> Examination:

@@ -173,6 +173,12 @@ export class StackPanel extends GatePanel {
     return i >= start && i < stop ? i : -1;
   }
 
+  /** Write the number of slice s under its bar, whichever others have one; null: of none. */
+  want(s) {
+    this.wanted = s;
+    this.ink.redraw();
+  }
+
   heightOf(s) {
     const wish = this.state.changeOf(this.name);
     return Array.isArray(wish) && wish[s] !== null ? wish[s] : this.array.data[s - this.state.window[0]];
@@ -232,8 +238,9 @@ export class StackPanel extends GatePanel {
       const x = MARGIN.left + s * step;
       g.fillStyle = colours.ink;
       g.font = `${s === slice ? "bold " : ""}11px system-ui, sans-serif`;
-      const isFree = s % label === 0 && Math.abs(s - slice) * step >= 18;
-      if (s === slice || isFree) g.fillText(s + 1, x + step / 2, h - 22);
+      const named = [slice, this.wanted].filter(Number.isInteger);
+      const isFree = s % label === 0 && named.every((other) => Math.abs(s - other) * step >= 18);
+      if (named.includes(s) || isFree) g.fillText(s + 1, x + step / 2, h - 22);
       if (s < start || s >= stop) continue;
       const value = this.heightOf(s), was = before.data[s - start], spread = this.spread(s);
       const top = y(Math.min(value, 1));

@@ -7,7 +7,8 @@ import { changedVoxels, diceOf } from "./data.js";
 export class ChangePanel {
   /** engine: an object with answer(gates), a promise of {description, arrays}; null where there is none. */
   constructor(state, engine) {
-    Object.assign(this, { state, engine, busy: false, again: false, inks: [] });
+    const { changes } = state;
+    Object.assign(this, { state, engine, busy: false, again: false, inks: [], answeredFor: changes });
     const properties = { className: "status", role: "status", "aria-live": "polite", "data-part": "status" };
     this.status = make("p", properties);
     this.element = make("div", { className: "part" }, this.status);
@@ -71,19 +72,29 @@ export class ChangePanel {
     this.busy = true;
     while (this.again) {
       this.again = false;
-      const { state } = this, start = performance.now();
-      if (!state.isChanged) { state.setAnswer(state.trained); this.report(); continue; }
+      const { state } = this, { changes } = state, start = performance.now();
+      if (!state.isChanged) {
+        this.answeredFor = changes;
+        state.setAnswer(state.trained);
+        this.report();
+        continue;
+      }
       this.status.textContent = "asking the network …";
       try {
-        const { arrays } = await this.engine.answer(state.changes);
+        const { arrays } = await this.engine.answer(changes);
+        this.answeredFor = changes;
         state.setAnswer(arrays);
         this.report(performance.now() - start);
       } catch (error) {
         this.status.textContent = error.message;
+        state.changed("trouble");
       }
     }
     this.busy = false;
   }
+
+  /** Whether what is seen is the answer to the changes as they are. */
+  get isAnswered() { return this.answeredFor === this.state.changes; }
 
   enable() {
     const { state, undo, reset, before } = this;
@@ -103,8 +114,8 @@ export class ChangePanel {
     const { changed, mask } = changedVoxels(trained.prediction.data, arrays.prediction.data);
     const share = mask ? `${((100 * changed) / mask).toFixed(1)} % of the mask` : "the mask";
     const [some, all] = [changed, mask].map((count) => count.toLocaleString("en"));
-    this.status.textContent = `${this.changesText()} changed. In the whole scan, `
-      + `${share} changed, ${some} of ${all} pixels (dotted: the prediction before). `
+    this.status.textContent = `${this.changesText()} changed. Whole scan: `
+      + `${share} changed, ${some} of ${all} pixels (dotted: before). `
       + this.diceText(arrays.prediction, trained.prediction);
   }
 
@@ -130,6 +141,6 @@ export class ChangePanel {
     };
     const each = this.state.classes.map(({ name }, i) =>
       `${name} ${before ? `${value(before, i + 1)} → ` : ""}${value(prediction, i + 1)}`);
-    return `Dice with the reference, whole scan: ${each.join(", ")}.`;
+    return `Dice with the reference${before ? "" : ", whole scan"}: ${each.join(", ")}.`;
   }
 }

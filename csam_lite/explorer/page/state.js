@@ -183,11 +183,14 @@ export class State {
 
   get isChanged() { return Object.keys(this.changes).length > 0; }
 
-  clearChanges() {
+  /** Replace all changes by others. */
+  setChanges(changes) {
     this.history.push(this.changes);
-    this.changes = {};
+    this.changes = changes;
     this.changed("changes");
   }
+
+  clearChanges() { this.setChanges({}); }
 
   /** Put the gates back to what they were before the last change. */
   undo() {

@@ -5,142 +5,186 @@ import { make } from "./canvas.js";
 import { plain, plane, windowOf } from "./data.js";
 
 const ENOUGH = 5;      // slices that a reader looks at in the first step
+const STOP = 400;      // milliseconds after which a reader has stopped at a slice
 const SHUT = 0.03;     // a bar that is dragged so low counts as shut
+const OPEN = 0.97;     // and one so high as open
 const FOUND = 0.5;     // Dice from which on the network has found the organ in a slice
 const WORTH = 0.2;     // Dice that a bar must cost to be worth a tour
+const ALIKE = 0.01;    // a smaller difference in Dice is told as none
+const MOMENT = "One moment: the network is looking at the scan again …";
 
 const times = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-const partsOf = (classes) => (classes.length > 1
-  ? ` (${classes.map(({ name }) => name).join(" and ")} are its parts)` : "");
+const partsOf = ({ classes, description: { tour } }) => tour?.parts
+  || (classes.length > 1 ? `${classes.map(({ name }) => name).join(" and ")} are its parts.` : "");
 const rimOf = (letters) => (letters && "AP".includes(letters.top)
-  ? " At its rim, A is the front of the body, P its back, and R and L are its right and left." : "");
+  ? " At its rim, A is the front of the body and P its back. R and L are its right and left"
+    + `${letters.left === "R" ? ", as if it faced you" : ""}.` : "");
 const whichOf = (letters, { slice, beyond }) => (letters?.down === "I" && beyond !== null
   ? `, its ${beyond < slice ? "lowest" : "highest"},` : "");
 const two = (value) => (Number.isNaN(value) ? "–" : value.toFixed(2));
+const nth = (i) => ["first", "second", "third", "fourth", "fifth", "sixth"][i] || `number ${i + 1}`;
+// Keys are told where there are some: a telephone has none.
+const keys = (text) => (matchMedia("(hover: none)").matches ? "" : text);
+
+/** What the fifth step tells where the bar has this value, and no other is changed. */
+function comparison({ goal: { slice }, state: { S }, gateValue }, value, { before, now }) {
+  const cost = before.dice - now.dice, chosen = two(gateValue);
+  const better = cost > 0 ? "worse" : "better";
+  const verdict = value <= SHUT
+    ? `So the network needs ${cost >= WORTH ? "" : "little of "}what passes here to find the organ there. `
+      + `This does not show that ${chosen} is the best number: drag the bar up to 1, too.`
+    : value >= OPEN ? `${Math.abs(cost) < ALIKE ? `So here 1 does as well as the ${chosen}`
+      : `So here 1 is ${better} than the ${chosen}`} that the network chose. One slice of one scan makes no rule.`
+      : `Now its bar is at ${two(value)}. Drag it to 0, or to 1.`;
+  return [
+    `In slice ${slice + 1} the mask had ${times(before.size, "pixel")} and now has ${now.size.toLocaleString("en")} `
+      + "(dotted: the mask before). Dice is its overlap with the white lines, from 0 (none) to 1 (the same). In this "
+      + `slice it went from ${two(before.dice)} to ${two(now.dice)}.`,
+    `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed. ${verdict}`];
+}
 
 /**
- * The steps as data. Each has a title; tell(tour): its paragraphs; todo(tour): what the reader does; isDone(tour);
- * act(tour): does it for the reader; points(tour): the elements meant; enter(tour), if any: what must be true.
+ * The steps as data. Each has a title; tell(tour): its paragraphs, null: those that stand there; todo(tour): what
+ * the reader does; isDone(tour); act(tour): does it for the reader; points(tour): the elements meant. Some have
+ * enter(tour): what must be true; waits(tour): whether nothing can be done yet; longest(tour): the paragraphs that
+ * need most room; done(tour): what to do next.
  */
 const STEPS = [
   {
-    title: "Scroll",
+    title: "Go through the slices",
     tell: ({ state: { S, spacing, letters, description: { unit, tour } } }) => [
       ...(tour ? [tour.intro] : []),
       `A scan is a stack of pictures, called slices: here ${S}`
-        + `${unit === "mm" ? `, one every ${plain(spacing[0])} mm` : ""}. You see one of them.${rimOf(letters)}`],
-    todo: ({ seen }) => "Move the slider under the picture, or turn the mouse wheel over the picture, or click "
-      + `it and press the arrow keys. Look at ${ENOUGH} slices; ${seen.size} so far.`,
+        + `${unit === "mm" ? `, one every ${plain(spacing[0])} mm` : ""}. You see one of them.${rimOf(letters)}`,
+      "What has a frame is what you need. The rest is for later."],
+    todo: ({ seen }) => "Move the slider under the picture"
+      + keys(", or turn the mouse wheel over the picture, or click it and press the arrow keys")
+      + `. Look at ${ENOUGH} slices; ${seen.size} so far.`,
     isDone: ({ seen, state }) => seen.size >= Math.min(ENOUGH, state.S),
     act: (tour) => tour.walk(),
-    points: ({ parts }) => [parts.slice],
+    points: ({ parts }) => [parts.slice, parts.slider],
   },
   {
     title: "See the ends",
-    tell: ({ state: { classes, letters }, goal }) => [
-      "The coloured areas are a mask: they say where a network, a program that has learned from examples, believes the "
-        + `organ to be${partsOf(classes)}. The white lines, the reference, show where it really is. The network `
-        + "never saw them.",
-      `The organ ends between two slices: slice ${goal.slice + 1}${whichOf(letters, goal)} still holds it`
+    tell: ({ state, goal }) => [
+      "The coloured lines and areas are a mask: they say where a network, a program that has learned from examples, "
+        + `believes the organ to be. ${partsOf(state)} The white lines, the reference, show where it really is. The `
+        + "network was not shown these lines.",
+      `The organ ends between two slices: slice ${goal.slice + 1}${whichOf(state.letters, goal)} still holds it`
         + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. The pictures there look `
-        + "alike, so that the ends are what is hardest."}`],
-    todo: ({ goal }) => (goal.beyond === null ? `Go to slice ${goal.slice + 1}.`
-      : `Go to slice ${goal.slice + 1}, and then to slice ${goal.beyond + 1}.`),
-    isDone: ({ seen, goal }) => seen.has(goal.slice) && (goal.beyond === null || seen.has(goal.beyond)),
+        + "alike. That is why the ends are hardest."}`],
+    todo: ({ goal: { slice, beyond }, stopped }) => (beyond === null ? `Go to slice ${slice + 1}, and stop there.`
+      : !stopped.has(slice) ? `Stop at slice ${slice + 1}, and then at slice ${beyond + 1}.`
+        : `Now stop at slice ${beyond + 1}. The white lines go. How much does the picture change?`),
+    isDone: ({ stopped, goal }) => stopped.has(goal.slice) && (goal.beyond === null || stopped.has(goal.beyond)),
     act: (tour) => tour.showEnd(),
-    enter: (tour) => tour.seen.clear(),
-    points: ({ parts }) => [parts.slice],
+    enter: (tour) => tour.stopped.clear(),
+    points: ({ parts }) => [parts.slice, parts.slider],
   },
   {
     title: "Look at the slice gate",
     tell: ({ state: { S, levels, level }, gateValue, goal, isFound }) => [
-      `The ${S} bars are a gate: one number for each slice, from 0 (shut) to 1 (open). What the network has `
-        + "found in a slice is multiplied by the number of its bar before it goes on.",
-      "The network chooses the numbers itself, after a look at all slices. This is what “attention across "
-        + `slices” means. ${levels.length > 1 ? `It has ${levels.length} such gates. ` : ""}`
-        + `${isFound ? `This page has tried them: slice ${goal.slice + 1} needs most the one called ${level.name}, which`
-          : `This page is trying them. This one, called ${level.name},`} lets `
-        + `${Math.round(100 * gateValue)} % of slice ${goal.slice + 1} pass.`],
-    todo: ({ goal, isFound, state }) => (!isFound && state.slice === goal.slice
-      ? "One moment: the page still tries which gate this slice needs most …"
-      : `Click the bar of slice ${goal.slice + 1}. (Keyboard: Tab to the bars, then left and right.)`),
-    isDone: ({ state, goal, isFound }) => isFound && state.slice === goal.slice,
-    act: ({ state, goal }) => state.setSlice(goal.slice),
-    enter: (tour) => tour.chooseLevel(),
+      `The ${S} bars under the picture are a gate. Each bar is one number for one slice, from 0 (shut) to 1 (open). `
+        + "What the network has found in a slice is multiplied by its bar, and then goes on to the next part of the network.",
+      "The network chooses the numbers after a look at all slices: this is “attention across slices”. "
+        + `${levels.length > 1 ? `It has ${levels.length} such gates, in the list “Scale”. ` : ""}`
+        + (isFound ? `The bars now show ${levels.length > 1 ? `the ${nth(goal.level)}, ` : ""}${level.name}, because slice `
+          + `${goal.slice + 1} needs it most. Here, what was found in slice ${goal.slice + 1} is multiplied by ${two(gateValue)}.`
+          : `The page is trying which of them slice ${goal.slice + 1} needs most.`)],
+    todo: ({ goal: { slice }, isFound, state }) => (!isFound ? "One moment: the page shuts one bar after the other …"
+      : state.slice === slice ? `You are in slice ${slice + 1}: its bar is orange. Click it.`
+        : `Click the bar over the ${slice + 1}.`) + keys(isFound ? " (Keyboard: Shift+Tab to the bars, then left and right.)" : ""),
+    isDone: ({ isFound, isChosen }) => isFound && isChosen,
+    waits: ({ isFound }) => !isFound,
+    act: (tour) => { tour.state.setSlice(tour.goal.slice); tour.isChosen = true; },
+    enter: (tour) => { tour.isChosen = false; tour.chooseLevel(); },
     points: ({ parts }) => [parts.bars],
   },
   {
-    title: "Shut it",
+    title: "Shut one bar",
     tell: ({ goal }) => [
-      `What is that one number worth? Change it and see. You are about to shut slice ${goal.slice + 1} at this `
-        + "gate, and nothing else.",
+      `What is that one number worth? Change it and see. You are about to shut the bar of slice ${goal.slice + 1}, `
+        + "and nothing else.",
       "The network is inside this page. It looks at the whole scan again and gives a new mask."],
-    todo: ({ goal }) => `Drag the bar of slice ${goal.slice + 1} down to 0. (Keyboard: on the bars, press the `
-      + "down key until it says 0.)",
-    isDone: (tour) => tour.isShut && !tour.change.busy,
+    todo: (tour) => {
+      const { goal: { slice }, changed: { value, others } } = tour;
+      if (others) return `You changed ${others}. The tour needs the bar of slice ${slice + 1} alone. Press “undo”, `
+        + "or “show me”.";
+      if (tour.isShut) return MOMENT;
+      return `${value === null ? "" : `The bar is at ${two(value)}. `}Drag the bar over the ${slice + 1} down to 0.`
+        + keys(" (Keyboard: Shift+Tab to the bars, then the down key until it says 0.)");
+    },
+    isDone: (tour) => tour.isShut && tour.change.isAnswered,
     act: (tour) => tour.shut(),
     enter: (tour) => { tour.chooseLevel(); tour.state.setSlice(tour.goal.slice); },
-    points: ({ parts }) => [parts.bars, parts.slice],
+    points: ({ parts }) => [parts.slice, parts.bars],
   },
   {
     title: "See the mask fail",
     tell: (tour) => {
-      const { goal: { slice }, state: { S } } = tour, { before, now } = tour.count(slice);
-      return [
-        `In slice ${slice + 1} the mask had ${times(before.size, "pixel")} and now has `
-          + `${now.size.toLocaleString("en")}. Its overlap with the white lines, from 0 (none) to 1 (the same), is `
-          + `called Dice: it went from ${two(before.dice)} to ${two(now.dice)}. (Dotted: the mask before.)`,
-        `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed. `
-          + (before.dice - now.dice >= WORTH ? "So what passes this gate is what the network needs to find the "
-            + "organ at its end. A gate that can be shut without harm would be decoration."
-            : "So this gate is worth little in this slice.")];
+      const { goal: { slice }, changed: { value, others }, change } = tour;
+      if (others) return [`You changed ${others}. So these numbers would say nothing about the bar of slice ${slice + 1} alone.`];
+      if (value === null) return [`The bar of slice ${slice + 1} is as at the start, so there is nothing to compare.`];
+      return change.isAnswered ? comparison(tour, value, tour.count(slice)) : null;
     },
-    todo: () => "Hold down the button “before”, or the key b, to see the mask as it was. Let it go again.",
-    isDone: ({ sawBefore, state }) => sawBefore && !state.before,
-    act: (tour) => tour.flash(),
+    longest: (tour) => comparison(tour, 0, tour.count(tour.goal.slice)),
+    todo: (tour) => {
+      const { goal: { slice }, changed: { others }, isAlone, change } = tour;
+      if (!isAlone) return others ? `Press “undo”, or “show me”, which shuts the bar of slice ${slice + 1} alone.`
+        : "Drag it down to 0 again, or press “show me”.";
+      return change.isAnswered ? `Hold down the button “before”${keys(", or the key b,")} to see the mask as it was. Let it go again.` : MOMENT;
+    },
+    done: ({ changed: { value } }) => (value < OPEN ? "Done. Try the value 1, or go on with “next”." : "Done. Go on with “next”."),
+    isDone: ({ sawBefore, isAlone, change }) => sawBefore && isAlone && change.isAnswered,
+    act: (tour) => (tour.isAlone ? tour.flash() : tour.shut()),
     enter: (tour) => {
       tour.sawBefore = false;
       tour.chooseLevel();
       tour.state.setSlice(tour.goal.slice);
-      if (!tour.isShut) tour.shut();
+      if (!tour.isAlone) tour.shut();
     },
     points: ({ parts }) => [parts.slice, parts.before],
   },
   {
     title: "Put it back",
     tell: (tour) => {
-      const { isChanged } = tour.state, { all } = tour.count(tour.goal.slice).now;
-      if (isChanged || tour.change.busy) return [
-        "Take your change back. If it was only this one number that did the harm, the mask must come back as "
-          + "it was, in every pixel."];
-      const { length } = tour.state.trained.prediction.data;
-      return [`The mask is back: ${all.toLocaleString("en")} of ${times(length, "pixel")} `
-        + "differ from the mask at the start.",
-      "That was the tour: you changed one number inside a network and saw what it is worth. Go on by yourself: "
-        + "drag other bars, choose another gate in the list of scales, or try the task “which one bar costs most "
-        + "Dice?”"];
+      const { state: { isChanged, S, trained }, change } = tour;
+      if (isChanged || !change.isAnswered) return [
+        "Take your change back. The button “reset all gates” gives every bar the number that the network chose.",
+        "Does the mask return as it was, in every pixel?"];
+      const { all } = tour.count(tour.goal.slice).now, { length } = trained.prediction.data;
+      return [`The mask is back: in all ${S} slices, ${all.toLocaleString("en")} of ${times(length, "pixel")} differ from the mask `
+        + `at the start.${all ? "" : " Nothing was lost: the network was only kept from using what it had found."}`,
+      "That was the tour: you changed one number inside a network, and saw what depends on it. Go on by yourself: "
+        + "drag other bars, choose another gate under “Scale”, or try the task “Which one bar costs most Dice?”"];
     },
     todo: () => "Press the button “reset all gates”.",
-    isDone: ({ state, change }) => !state.isChanged && !change.busy,
+    isDone: ({ state, change }) => !state.isChanged && change.isAnswered,
     act: ({ state }) => state.clearChanges(),
+    enter: (tour) => { if (!tour.state.isChanged) tour.shut(); },
     points: ({ parts }) => [parts.slice, parts.reset],
   },
 ];
+const LAST = STEPS.length - 1;
 
 export class Tour {
   /** stack: the panel whose bars are dragged. change: the ChangePanel. engine: answers interventions. */
   constructor({ root, state, change, engine }, stack) {
-    Object.assign(this, { root, state, change, engine, stack, at: -1, seen: new Set(), sawBefore: false,
-      isFound: false });
+    Object.assign(this, { root, state, change, engine, stack, at: -1, left: 0, seen: new Set(), stopped: new Set(),
+      sawBefore: false, isFound: false, isChosen: false });
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
-    this.parts = { slice: part("slice"), bars: stack.ink.canvas, before: part("before"), reset: part("reset-gates") };
+    this.parts = { slice: part("slice"), slider: part("slider").parentElement, bars: stack.ink.canvas, before: part("before"), reset: part("reset-gates") };
     this.open = make("button", { type: "button", "data-part": "tour-open" }, "guided tour");
-    this.open.addEventListener("click", () => this.start());
-    root.querySelector("header").append(this.open);
+    this.open.addEventListener("click", () => (this.left ? this.resume() : this.start()));
+    this.again = make("button", { type: "button", hidden: true, "data-part": "tour-again" }, "start again");
+    this.again.addEventListener("click", () => this.start());
+    root.querySelector("header").append(this.open, this.again);
     this.panel = this.makePanel();
     root.querySelector(".beside").prepend(this.panel);
     state.on("slice before", () => this.see(), { atOnce: true });
-    state.on("slice before changes answer level", () => this.look());
+    state.on("slice before changes answer trouble level", () => this.look());
+    for (const name of ["pointerdown", "keydown"]) stack.ink.canvas.addEventListener(name, () => this.choose());
+    new ResizeObserver(() => this.reserve()).observe(root);
     addEventListener("keydown", (event) => this.key(event), { capture: true }); // the explorer keeps its own
     const { hash } = location;
     if (hash ? hash === "#tour" : state.description.tour) this.start(false);
@@ -148,19 +192,18 @@ export class Tour {
   }
 
   makePanel() {
-    const button = (part, listener) => {
-      const element = make("button", { type: "button", "data-part": `tour-${part}` });
+    const button = (part, key, listener) => {
+      const sign = make("span", { className: "key" }, ` (${key})`);
+      const element = make("button", { type: "button", "data-part": `tour-${part}` }, make("span", {}, part), sign);
       element.addEventListener("click", listener);
       return element;
     };
     this.title = make("h2", { tabIndex: -1 });
     this.text = make("div", { "data-part": "tour-text" });
     this.todo = make("p", { className: "todo", role: "status", "aria-live": "polite", "data-part": "tour-todo" });
-    this.back = button("back", () => this.go(this.at - 1));
-    this.next = button("next", () => this.forward());
-    this.leave = button("leave", () => this.stop());
-    this.back.textContent = "back (p)";
-    this.leave.textContent = "leave (Esc)";
+    this.back = button("back", "p", () => this.go(this.at - 1));
+    this.next = button("next", "n", () => this.forward());
+    this.leave = button("leave", "Esc", () => this.stop());
     const told = make("div", { "aria-live": "polite" }, this.title, this.text);
     const properties = { className: "tour", hidden: true, "aria-label": "Guided tour", "data-part": "tour" };
     const controls = make("div", { className: "controls" }, this.back, this.next, this.leave);
@@ -170,35 +213,68 @@ export class Tour {
   get step() { return STEPS[this.at]; }
   get isDone() { return this.step.isDone(this); }
 
-  /** Begin with the gates as trained. takesFocus: the reader asked for it. */
-  async start(takesFocus = true) {
+  /** Begin with the gates as the network chose them. takesFocus: the reader asked for it. */
+  start(takesFocus = true) {
     const { state, root } = this;
-    this.panel.hidden = false;
-    this.open.hidden = true;
-    root.classList.add("touring");
     const box = root.querySelector('[data-part="every-level"]');
     box.checked = state.everyLevel = false;
     if (state.isChanged) state.clearChanges();
     this.seen.clear();
     this.goal ??= this.findEnds()[0]; // until it is known what each bar costs
-    this.go(0, takesFocus);
+    this.left = 0;
+    this.resume(takesFocus);
     this.searching ??= this.search().catch(() => this.look());
   }
 
+  /** Go on where the reader left. */
+  resume(takesFocus = true) {
+    this.panel.hidden = false;
+    this.open.hidden = this.again.hidden = true;
+    this.root.classList.add("touring");
+    this.go(this.left, takesFocus);
+    this.reserve();
+  }
+
   stop() {
+    this.left = this.at === LAST && this.isDone ? 0 : this.at;
+    this.open.textContent = this.left ? `guided tour: go on at step ${this.left + 1}` : "guided tour";
     this.panel.hidden = true;
     this.open.hidden = false;
+    this.again.hidden = !this.left;
     this.root.classList.remove("touring");
     this.point([]);
+    this.stack.want(null);
     this.at = -1;
     this.open.focus();
+  }
+
+  /** Keep room for the longest step, so that nothing moves under the pointer. A sheet at the foot needs none. */
+  reserve() {
+    const { panel } = this;
+    panel.style.minHeight = "";
+    if (this.at < 0 || getComputedStyle(panel).position !== "static") return;
+    // measured in a copy, because a screen reader would say what is written in the panel
+    const copy = make("section", { className: "tour", "aria-hidden": "true" });
+    Object.assign(copy.style, { position: "absolute", visibility: "hidden", width: `${panel.offsetWidth}px` });
+    panel.after(copy);
+    const heights = STEPS.map((step) => {
+      const paragraphs = (step.longest || step.tell)(this) || [], words = [...paragraphs, step.todo(this)];
+      copy.replaceChildren(make("h2", {}, step.title), ...words.map((text) => make("p", {}, text)),
+        make("div", { className: "controls" }, this.back.cloneNode(true)));
+      copy.querySelector("p:last-of-type").className = "todo";
+      return copy.offsetHeight;
+    });
+    copy.remove();
+    panel.style.minHeight = `${Math.max(...heights, panel.offsetHeight)}px`;
   }
 
   go(to, takesFocus = true) {
     if (to < 0) return;
     if (to >= STEPS.length) { this.stop(); return; }
     this.at = to;
+    this.root.dataset.step = to + 1;
     this.step.enter?.(this);
+    this.stack.want(to > 1 ? this.goal.slice : null);
     this.see();
     this.look();
     const points = this.step.points(this);
@@ -210,7 +286,7 @@ export class Tour {
   /** On to the next step, or do what this one waits for. */
   forward() {
     if (this.isDone) this.go(this.at + 1);
-    else { this.step.act(this); this.look(); }
+    else if (!this.step.waits?.(this)) { this.step.act(this); this.look(); }
   }
 
   key(event) {
@@ -227,26 +303,43 @@ export class Tour {
 
   /** A slice is seen, or the prediction before all changes. */
   see() {
-    this.seen.add(this.state.slice);
-    if (this.state.before) this.sawBefore = true;
+    const { slice, before } = this.state;
+    this.seen.add(slice);
+    clearTimeout(this.stopping);
+    this.stopping = setTimeout(() => { this.stopped.add(slice); this.look(); }, STOP);
+    if (this.isSeeing && !before) this.sawBefore = true; // it was let go
+    this.isSeeing = before && this.isAlone;
+  }
+
+  /** The reader pressed a bar, or a key on the bars, whose own listeners have chosen the slice. */
+  choose() {
+    if (this.state.slice !== this.goal?.slice) return;
+    this.isChosen = true;
+    this.look();
   }
 
   /** Write what is true now. Words that stay are not written anew, because a screen reader would say them. */
   look() {
     if (this.at < 0) return;
-    const { step, at, isDone } = this, write = (element, text) => {
+    const { step, at, isDone, change, panel } = this, write = (element, text) => {
       if (element.textContent !== text) element.textContent = text;
     };
     write(this.title, `${at + 1} of ${STEPS.length}: ${step.title}`);
     const paragraphs = step.tell(this);
-    if (this.text.textContent !== paragraphs.join(""))
+    if (paragraphs && this.text.textContent !== paragraphs.join(""))
       this.text.replaceChildren(...paragraphs.map((text) => make("p", {}, text)));
-    const last = at === STEPS.length - 1, done = last ? "" : "Done. Go on with “next”.";
-    const broken = at > 2 && this.engine.broken;
+    const last = at === LAST, done = last ? "Done." : step.done?.(this) || "Done. Go on with “next”.";
+    const refused = !change.busy && !change.isAnswered && change.status.textContent;
+    const broken = at > 1 && (this.engine.broken || refused);
     write(this.todo, broken || (isDone ? done : step.todo(this)));
-    this.panel.classList.toggle("done", isDone);
-    write(this.next, `${!isDone ? "show me" : last ? "end" : "next"} (n)`);
+    panel.classList.toggle("done", isDone);
+    write(this.next.firstChild, !isDone ? "show me" : last ? "end" : "next");
+    this.next.setAttribute("aria-disabled", String(Boolean(!isDone && step.waits?.(this))));
+    this.leave.hidden = last && isDone;
     this.back.disabled = at === 0;
+    // words that need more room than was kept keep it
+    const { minHeight } = panel.style;
+    if (minHeight && panel.offsetHeight > parseFloat(minHeight)) panel.style.minHeight = `${panel.offsetHeight}px`;
   }
 
   /** Have the reader see which elements are meant. */
@@ -284,8 +377,10 @@ export class Tour {
       if (most >= WORTH) break; // the other end need not be asked
     }
     [this.goal, this.isFound] = [found, true];
+    if (this.at === 0 || this.at === 1) this.chooseLevel(); // before the bars are spoken of
     if (this.at >= 2 || this.goal.slice !== at.slice) this.go(this.at, false);
     else this.look();
+    this.reserve();
   }
 
   pixels(name, slice) { return plane(this.state.arrays[name].data, this.state.volume, "slice", slice); }
@@ -320,7 +415,7 @@ export class Tour {
     });
   }
 
-  /** The trained gate of the slice of the tour. */
+  /** The bar of the tour as the network chose it. */
   get gateValue() {
     const { state, stack, goal: { slice } } = this, window = windowOf(slice, state.windows);
     const values = state.trained[stack.gate.arrays.values[window]];
@@ -335,12 +430,35 @@ export class Tour {
     if (radio) radio.checked = true;
   }
 
-  get isShut() {
-    const { state, stack, goal } = this, wish = state.changes[state.levels[goal.level].name]?.[stack.name];
-    return wish === "zero" || (Array.isArray(wish) && wish[goal.slice] !== null && wish[goal.slice] <= SHUT);
+  /** What the reader changed: {value: of the bar of the tour, or null; others: what else, in words}. */
+  get changed() {
+    const { state: { S, changes, levels }, stack, goal } = this, own = levels[goal.level].name, others = new Set();
+    let value = null;
+    for (const [level, gates] of Object.entries(changes)) for (const [gate, wish] of Object.entries(gates)) {
+      if (level !== own || gate !== stack.name) { others.add("another gate"); continue; }
+      if (!Array.isArray(wish)) { others.add(`all ${S} bars`); continue; }
+      value = wish[goal.slice];
+      const rest = [...wish.keys()].filter((s) => s !== goal.slice && wish[s] !== null);
+      if (rest.length) others.add(rest.length === 1 ? `slice ${rest[0] + 1}` : `${rest.length} other bars`);
+    }
+    return { value, others: [...others].join(" and ") };
   }
 
-  shut() { this.stack.lift(this.goal.slice, 0); }
+  /** Whether the bar of the tour is changed, and nothing else; and whether it is shut. */
+  get isAlone() {
+    const { value, others } = this.changed;
+    return value !== null && !others;
+  }
+
+  get isShut() { return this.isAlone && this.changed.value <= SHUT; }
+
+  /** Shut the bar of the tour, with all others as the network chose them. */
+  shut() {
+    const { state, stack, goal } = this;
+    const list = Array(state.S).fill(null).with(goal.slice, 0);
+    state.setChanges({ [state.levels[goal.level].name]: { [stack.name]: list } });
+    state.setSlice(goal.slice);
+  }
 
   /** Show the slices one by one. */
   walk() {
