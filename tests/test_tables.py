@@ -8,7 +8,7 @@ import numpy as np
 
 from csam_lite.cli import main
 from csam_lite.common.tables import read_csv
-from csam_lite.experiments.compare import RESULTS, shipped_patients
+from csam_lite.experiments.compare import RESULTS, differences_of_patients, shipped_patients
 from csam_lite.experiments.tables import with_interval
 from csam_lite.metrics.statistics import bootstrap_interval, per_patient
 
@@ -40,18 +40,29 @@ def test_every_result_in_the_readme_is_a_stored_one():
 def test_the_text_on_60_hearts_says_what_their_rows_say():
     """Patients that gain, the mean of each training, the interval over patients alone, and the intervals above zero."""
     rows = [row for row in shipped_patients("acdc5_pair") if row["class"] in ("RV", "MYO", "LV")]
-    csam, plain = (per_patient([row for row in rows if row["network"] == name], "dice") for name in ("CSAM", "plain 2D"))
+
+    def difference(rows):
+        csam, plain = (per_patient([row for row in rows if row["network"] == name], "dice") for name in ("CSAM", "plain 2D"))
+        return {patient: csam[patient] - plain[patient] for patient in csam}
+
+    d = difference(rows)
     fold = {row["patient"]: row["fold"] for row in rows}
-    d = {patient: csam[patient] - plain[patient] for patient in csam}
     of_folds = [np.mean([d[patient] for patient in d if fold[patient] == k]) for k in range(5)]
+    cells = [np.mean(list(difference([row for row in rows if (row["seed"], row["fold"]) == cell]).values()))
+             for cell in {(row["seed"], row["fold"]) for row in rows}]
     low, high = bootstrap_interval(np.array(list(d.values())))
     above = [row["metric"] for row in read_csv(RESULTS / "acdc5_pair.csv") if row["low"] > 0 or row["high"] < 0]
     text = " ".join(next(table["text"] for table in tomllib.loads((RESULTS / "tables.toml").read_text(encoding="utf-8"))["table"]
                          if table.get("scores") == "acdc5_pair").split())
     assert f"{sum(value > 0 for value in d.values())} of {len(d)} patients" in text
+    assert len(cells) == 15 and f"{min(cells):+.3f} to {max(cells):+.3f}, and in {sum(cell > 0 for cell in cells)} of them" in text
     assert "{:+.3f}, {:+.3f}, {:+.3f}, {:+.3f} and {:+.3f}".format(*of_folds) in text
     assert f"alone would be [{low:+.3f}, {high:+.3f}]" in text
-    assert above == ["dice MYO", "dice_inferior MYO", "dice_mid MYO"] and "3 have an interval above zero" in text
+    assert above == ["dice MYO", "dice_inferior MYO", "dice_mid MYO", "dice_mid all classes", "dice_superior LV"]
+    assert "5 have an interval above zero" in text
+    for seeds in (1, 2):  # what was known before the others
+        before = differences_of_patients([row for row in rows if row["seed"] < seeds], "plain 2D")
+        assert with_interval(next(row for row in before if row["metric"] == "dice")) in text
 
 
 def test_a_difference_is_printed_with_its_interval():
