@@ -73,7 +73,7 @@ def test_right_and_wrong_answers_in_two_notebooks(tmp_path, monkeypatch):
     paths = [path for path in NOTEBOOKS if path.stem[:2] in ("02", "05")]
     texts, data = run_reader(tmp_path, monkeypatch, paths, lambda exercise: {"02.4": False, "05.2": True}.get(
         exercise.number, exercise.number.startswith("02") or None))
-    assert "Your my_attention passed its check" in texts["02"] and "semantic    100% of the slices" in texts["02"]
+    assert "Your my_attention passed its check" in texts["02"] and "'semantic': '100% of the slices'" in texts["02"]
     assert "your code raised ZeroDivisionError" in texts["02"]
     assert "your my_attention" in texts["05"] and texts["05"].count("the formula of the library") == 2
     assert "Your parameters passed" in texts["05"] and "until your plug passes" in texts["05"] and "CSAM: Dice 1.00" in texts["05"]

@@ -238,3 +238,6 @@ export function tableOf({ data, shape }, axes, s) {
   }
   return { data, shape: [...Array(2 - shape.length).fill(1), ...shape], axes };
 }
+
+/** Let the browser do other things first, so that the page never stands still for long. */
+export const pause = () => new Promise((go) => setTimeout(go));

@@ -2,9 +2,9 @@
 // stays on the reader's computer: the page's rules (Content-Security-Policy) allow no request.
 
 import { make } from "./canvas.js";
-import { plain } from "./data.js";
+import { pause, plain } from "./data.js";
 import { Engine } from "./engine.js";
-import { Explorer, pause } from "./explorer.js";
+import { Explorer } from "./explorer.js";
 import { gatesOf } from "./other.js";
 
 const DRAWS = 20; // of the slice gates, for the uncertainty

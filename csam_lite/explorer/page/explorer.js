@@ -8,7 +8,7 @@ import { ChannelPanel, StackPanel, TablePanel } from "./bars.js";
 import { isDark, make, swatch } from "./canvas.js";
 import { ChangePanel } from "./change.js";
 import { CutPanel } from "./cuts.js";
-import { bytesOfBuffer, bytesOfText, unpack } from "./data.js";
+import { bytesOfBuffer, bytesOfText, pause, unpack } from "./data.js";
 import { Engine } from "./engine.js";
 import { Kernel } from "./kernel.js";
 import { MapPanel, UncertaintyPanel } from "./maps.js";
@@ -150,9 +150,6 @@ export class Explorer {
 
   close() { this.stop.abort(); }
 }
-
-/** Let the browser do other things first, so that the page never stands still for long. */
-export const pause = () => new Promise((go) => setTimeout(go));
 
 /** engineOf: from what is unpacked to the engine. What cannot be read is shown as a line, never as a blank. */
 async function open(root, packed, engineOf) {

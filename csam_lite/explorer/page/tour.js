@@ -303,6 +303,7 @@ export class Tour {
 
   /** A slice is seen, or the prediction before all changes. */
   see() {
+    if (!this.goal) return; // the tour has not begun
     const { slice, before } = this.state;
     this.seen.add(slice);
     clearTimeout(this.stopping);
