@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from csam_lite import UNet
 from csam_lite.cli import main
 from csam_lite.common.errors import InputError
 from csam_lite.core.gates import override_gates, record_gates
+from csam_lite.course.toys import ToyNetwork
 from csam_lite.data.dataset import find_dataset
 from csam_lite.inference import kept
 from csam_lite.inference.export import export, exported_bytes
@@ -182,7 +184,7 @@ def small(seed=0, **options):
     return UNet(1, 2, num_slices=4, base_channels=4, levels=2, **options).eval()
 
 
-def test_a_network_is_known_by_its_weights_and_options():
+def test_a_network_is_known_by_its_weights_and_options(monkeypatch):
     """The same in another process; another where anything differs; none where code without a version, or a hook, takes part."""
     key = kept.key_of(small(), (4, 1, 8, 8))
     code = "from test_export import kept, small; print(kept.key_of(small(), (4, 1, 8, 8)))"
@@ -195,6 +197,11 @@ def test_a_network_is_known_by_its_weights_and_options():
         pass
 
     assert kept.key_of(Own(1, 2, num_slices=4, base_channels=4, levels=2)) is None
+    assert kept.key_of(ToyNetwork(1)) is None  # its code is in a room whose version the hash lacks
+    for name in kept.VERSIONS:
+        with monkeypatch.context() as other:
+            other.setattr(kept, "version", lambda asked, name=name: "another" if asked == name else version(asked))
+            assert kept.key_of(small(), (4, 1, 8, 8)) != key
     hooked = small()
     hooked.register_forward_hook(lambda module, inputs, output: output * 0)
     assert kept.key_of(hooked) is None

@@ -31,7 +31,7 @@ from csam_lite.core.attention import CSAM, Attention
 from csam_lite.core.gates import record_gates
 from csam_lite.core.windows import drawn_gates
 from csam_lite.inference import kept
-from csam_lite.training.run import Run, code_version, stored_version
+from csam_lite.training.run import Run, stored_version
 
 OPSET = 20  # of the ONNX operators; onnxruntime-web of 2025 and newer knows it
 
@@ -162,10 +162,13 @@ def checksum(onnx: bytes, facts: dict) -> str:
 
 def exported_bytes(network: nn.Module, shape: tuple[int, int, int, int],
                    any_depth: bool = True) -> tuple[bytes, dict]:
-    """As `onnx_program`, but the content of the file; from the user's cache where it was made before."""
+    """As `onnx_program`, but the content of the file; from the user's cache where it was made before.
+
+    Raises InputError as `onnx_program` does, and where onnx is not installed or the network draws its gates
+    even in evaluation.
+    """
     _check_exportable(network)
-    versions = code_version(), torch.__version__, OPSET
-    key = kept.key_of(network, shape, any_depth, *versions)
+    key = kept.key_of(network, shape, any_depth)
     if (exported := kept.read(key)) is not None:
         return exported
     program, interface = onnx_program(network, shape, any_depth)
@@ -181,10 +184,8 @@ def onnx_program(network: nn.Module, shape: tuple[int, int, int, int],
     """A network on volumes (S, Cin, H, W) of this shape, as ONNX, and the description of its inputs and
     outputs.
 
-    any_depth: on volumes of 1 to S slices. Raises InputError where onnx is not installed, for a network that
-    draws its gates even in evaluation, and for one that torch cannot export.
+    any_depth: on volumes of 1 to S slices. Raises InputError for a network that torch cannot export.
     """
-    _check_exportable(network)
     network = copy.deepcopy(network).cpu().eval()
     for module in network.modules():
         if isinstance(module, CSAM):

@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -19,23 +20,26 @@ from torch import nn
 
 from csam_lite.common.errors import InputError
 from csam_lite.common.files import user_cache, whole_file
+from csam_lite.training.run import code_version
 
 MOST = 20  # files; the oldest go first
-KNOWN = {"torch", "csam_lite", "monai"}  # packages whose code has a version
+KNOWN = ("torch.", "monai.", "csam_lite.core.", "csam_lite.training.")  # code whose version is in the hash
+VERSIONS = ("torch", "monai", "onnx", "onnxscript")
 
 Exported = tuple[bytes, dict]  # the ONNX file, and the description of its inputs and outputs
 
 
 def key_of(network: nn.Module, *facts: object) -> str | None:
-    """A hash over the weights and options of a network and over `facts`, the same in every process.
+    """A hash over the weights and options of a network, over `facts` and over the versions of all code that
+    takes part, the same in every process.
 
     None for a network with parts of unknown code, for example of a notebook, or with hooks.
     """
-    if not {type(module).__module__.split(".")[0] for module in network.modules()} <= KNOWN:
+    if not all(f"{type(module).__module__}.".startswith(KNOWN) for module in network.modules()):
         return None
     content = io.BytesIO()
     try:
-        _Content(content).dump((network, facts))
+        _Content(content).dump((network, facts, code_version(), [version(name) for name in VERSIONS]))
     except Exception:  # hooks and the like, which pickle cannot write
         return None
     return hashlib.sha256(content.getbuffer()).hexdigest()

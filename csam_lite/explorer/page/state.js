@@ -175,10 +175,8 @@ export class State {
 
   /** Replace all gates by those of the other scan. */
   takeOther() {
-    this.history.push(this.changes);
-    this.changes = Object.fromEntries(this.levels.map((level) => [level.name,
-      Object.fromEntries(level.gates.map((gate) => [gate.name, this.otherValues(level, gate)]))]));
-    this.changed("changes");
+    this.setChanges(Object.fromEntries(this.levels.map((level) => [level.name,
+      Object.fromEntries(level.gates.map((gate) => [gate.name, this.otherValues(level, gate)]))])));
   }
 
   get isChanged() { return Object.keys(this.changes).length > 0; }
