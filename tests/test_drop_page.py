@@ -110,8 +110,19 @@ def test_a_phantom_is_segmented_as_predict_does(dropped, phantom, tmp_path):
     assert [float(part.split()[1]) for part in text.split(", ")] == pytest.approx(volumes, rel=5e-3) and volumes[0] > 1
 
 
+def fits(page, width, height):
+    """Slice and bars stand on one screen, without scrolling in either direction, so that a bar is dragged while the organ is watched."""
+    page.set_viewport_size({"width": width, "height": height})
+    wait(lambda: page.evaluate("innerWidth") == width)
+    picture, bars = (page.locator(f'[data-part="{part}"]').bounding_box() for part in ("slice", "gate-slice"))
+    is_seen = 0 <= picture["y"] and picture["y"] + picture["height"] < bars["y"] and bars["y"] + bars["height"] <= height
+    return is_seen and picture["width"] >= 280 and page.evaluate("scrollY === 0 && document.scrollingElement.scrollWidth <= innerWidth")
+
+
 def test_interventions_answer_as_python_does(dropped, phantom):
     dropped.drop(phantom)
+    for width, height in ((1366, 768), (1400, 900), (1024, 768), (900, 700), (390, 844)):
+        assert fits(dropped.page, width, height), (width, height)
     view = examine(pretrained(), phantom, draws=0)
     S = len(view.image)
     one_slice = [None] * S
