@@ -56,6 +56,7 @@ class Page:
         self.ask("session.new", capabilities={})
         self.ask("session.subscribe", events=["log.entryAdded", "network.beforeRequestSent"])
         self.context = self.ask("browsingContext.getTree")["contexts"][0]["context"]
+        self.mouse, self.keyboard = Mouse(self), Keyboard(self)
 
     def ask(self, method, **parameters):
         number = next(self.numbers)
@@ -96,5 +97,57 @@ class Page:
         found = self.ask("browsingContext.locateNodes", context=self.context, locator={"type": "css", "value": selector})
         self.ask("input.setFiles", context=self.context, element={"sharedId": found["nodes"][0]["sharedId"]}, files=list(map(str, files)))
 
+    def bounding_box(self, selector):
+        return self.evaluate("selector => document.querySelector(selector).getBoundingClientRect().toJSON()", selector)
+
     def wait_for_timeout(self, milliseconds):
         time.sleep(milliseconds / 1000)
+
+    def act(self, kind, *actions, **parameters):
+        """What a reader's hand does; the browser keeps what is held down from one call to the next."""
+        device = {"type": kind, "id": kind, "actions": list(actions)} | ({"parameters": parameters} if parameters else {})
+        self.ask("input.performActions", context=self.context, actions=[device])
+
+
+class Mouse:
+    def __init__(self, page):
+        self.page, self.place = page, {"x": 0, "y": 0}
+
+    def act(self, *actions):
+        self.page.act("pointer", *actions, pointerType="mouse")
+
+    def move(self, x, y, steps=1):
+        before, self.place = self.place, {"x": round(x), "y": round(y)}
+        between = [{axis: round(before[axis] + (self.place[axis] - before[axis]) * (step + 1) / steps) for axis in "xy"} for step in range(steps)]
+        self.act(*({"type": "pointerMove", **place} for place in between))
+
+    def down(self):
+        self.act({"type": "pointerDown", "button": 0})
+
+    def up(self):
+        self.act({"type": "pointerUp", "button": 0})
+
+    def click(self, x, y):
+        self.move(x, y)
+        self.down()
+        self.up()
+
+    def wheel(self, across, down):
+        self.page.act("wheel", {"type": "scroll", **self.place, "deltaX": across, "deltaY": down})
+
+
+class Keyboard:
+    """Keys of one letter."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def down(self, key):
+        self.page.act("key", {"type": "keyDown", "value": key})
+
+    def up(self, key):
+        self.page.act("key", {"type": "keyUp", "value": key})
+
+    def press(self, key):
+        self.down(key)
+        self.up(key)

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from browser import Shown, wait, watched
+from firefox import firefox
 from test_live_page import opened
 
 from csam_lite import UNet, explore
@@ -74,15 +75,27 @@ class Visitor(Shown):
             self.page.mouse.move(x, top + 8 + (1 - value) * (height - 38), steps=2)
         self.page.mouse.up()
 
+    def middle(self, part):
+        box = self.box(f'[data-part="{part}"]')
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
     def places(self):
         """Where the buttons and the next picture are, which a reader's hand has learned."""
         parts = ("tour-back", "undo", "before", "reset-gates", "coronal")
         return {part: self.page.locator(f'[data-part="{part}"]').bounding_box() for part in parts}
 
+    def box(self, selector):
+        return self.page.locator(selector).bounding_box()
+
     def bar(self, s, S):
         """The middle of the bar of slice s on the screen, and where its canvas begins and how high it is."""
-        box = self.page.locator('canvas[data-part="gate-slice"]').bounding_box()
+        box = self.box('canvas[data-part="gate-slice"]')
         return box["x"] + 34 + (s + 0.5) * (box["width"] - 42) / S, box["y"], box["height"]
+
+
+class FirefoxVisitor(Visitor):
+    def box(self, selector):
+        return self.page.bounding_box(selector)
 
 
 def with_bar(view, name, s, value):
@@ -304,6 +317,61 @@ def test_a_finger_drags_a_bar_and_sees_the_slice(browser, tour_file, view):
             assert box["y"] + box["height"] <= sheet["y"], part
             page.keyboard.press("n")
             shown.until_done()
+
+
+def test_six_steps_in_firefox(tour_file, view, tmp_path):
+    """By mouse and keys as Firefox hears them, from disk and with the network cut; the masks are Python's."""
+    trained, S = view.as_trained.mask, len(view.label)
+    s, name, answer = dearest_bar(view)
+    with firefox(tmp_path) as page:
+        page.set_viewport_size({"width": 1366, "height": 768})
+        shown, titles = FirefoxVisitor(page, tour_file).ready().searched(), []
+
+        def goes_on():
+            shown.until_done()
+            page.keyboard.press("n")
+
+        def begins(number):
+            wait(lambda: shown.title().startswith(f"{number} of 6: "), 20)
+            titles.append(shown.title().split(": ")[1])
+            assert "show me" in shown.button()
+
+        begins(1)
+        page.mouse.move(*shown.middle("slice"))
+        for delta in (100, 100, -100, -100, -100, -100):
+            page.mouse.wheel(0, delta)
+        goes_on()
+        begins(2)
+        page.keyboard.press("n")  # the page shows both slices
+        goes_on()
+        begins(3)
+        x, top, height = shown.bar(s, S)
+        page.mouse.click(x, top + height / 2)
+        goes_on()
+        begins(4)
+        np.testing.assert_array_equal(shown.array("prediction"), trained)
+        shown.drag(s, S, -0.1)
+        shown.until_done()
+        np.testing.assert_array_equal(shown.array("prediction"), answer.mask)
+        goes_on()
+        begins(5)
+        was, now = (dice_in(mask[s], view.label[s]) for mask in (trained, answer.mask))
+        assert f"from {was:.2f} to {now:.2f}." in shown.text() and f"In the other {S - 1} slices, 0 pixels changed." in shown.text()
+        failed = shown.picture()
+        page.mouse.move(*shown.middle("before"))
+        page.mouse.down()
+        wait(lambda: (shown.picture() != failed).sum() > 1000, 20)
+        page.mouse.up()
+        shown.until_done()
+        assert (shown.picture() == failed).all()
+        goes_on()
+        begins(6)
+        page.mouse.click(*shown.middle("reset-gates"))
+        shown.until(f"The mask is back: in all {S} slices, 0 of 4")
+        np.testing.assert_array_equal(shown.array("prediction"), trained)
+        assert titles == TITLES
+        goes_on()
+        assert page.evaluate("document.querySelector('[data-part=tour]').hidden")
 
 
 def test_the_page_is_small_and_may_ask_for_nothing(tour_file):
