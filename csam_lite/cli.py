@@ -174,7 +174,9 @@ def run_explore(arguments: argparse.Namespace) -> None:
     run = load_run(arguments.folder, arguments.weights)
     scan = read_for(run, arguments.scan, arguments.label, arguments.channels)
     check_name(arguments.out)
-    explore(run, scan, draws=arguments.draws).save(arguments.out, arguments.live, arguments.runtime)
+    other = read_for(run, arguments.other, None, arguments.channels) if arguments.other else None
+    explorer = explore(run, scan, draws=arguments.draws, other=other)
+    explorer.save(arguments.out, arguments.live, arguments.runtime)
     print(f"{arguments.out}: open it in a browser; it needs no internet and no Python")
 
 
@@ -514,6 +516,9 @@ def _add_use_of_a_run(command: Command) -> None:
 
     explore.add_argument("scan", metavar="SCAN", help="NIfTI scan")
     explore.add_argument("--label", metavar="MASK", help="NIfTI mask of the reference")
+    explore.add_argument(
+        "--other", metavar="SCAN2", help="NIfTI scan whose gates a reader can put in place of those of SCAN"
+    )
     explore.add_argument(
         "--out", default="attention.html", metavar="PAGE", help="page to write (default: attention.html)"
     )

@@ -267,6 +267,25 @@ def test_a_fourth_gate_is_recorded_replaced_packed_and_drawn(axes, tmp_path):
     plt.close("all")
 
 
+@pytest.mark.parametrize("axes", ["B", "BSHW", "BCH"])
+def test_the_gates_of_another_volume_are_packed_and_asked_for_in_one_row(axes):
+    """Of a gate of any axes: the page asks with the numbers one after the other."""
+    net, x = with_a_fourth_gate(axes), torch.randn(5, 1, 16, 16)
+    explorer = explore(net, x, other=(other := torch.randn(5, 1, 16, 16)))
+    description, arrays = unpack(explorer.packed)
+    named, chosen = description["other"], examine(net, other).as_trained.windows[0].record
+    assert {key: named[key] for key in ("title", "S", "most")} == {"title": "the other volume", "S": 5, "most": 6}
+    asked = {csam: {gate: arrays[key].ravel().tolist() for gate, key in gates.items()} for csam, gates in named["gates"].items()}
+    sent = []
+    explorer.send = lambda message, buffers: sent.append((message, buffers))
+    explorer._answer(explorer, {"id": 0, "gates": asked}, [])
+    (message, (packed,)), = sent
+    assert message["kind"] == "answer", message
+    expected = explorer.examination.answer({(csam, gate): named.values for csam, gates in chosen.items() for gate, named in gates.items()})
+    np.testing.assert_array_equal(unpack(packed)[1]["prediction"], expected.mask)
+    assert (expected.mask != explorer.examination.as_trained.mask).any()
+
+
 def test_plots_of_a_run_without_a_gate_of_the_channels():
     with pytest.raises(InputError, match="csam.0: has no gate of the channels"):
         plot_channels(examine(network(attention="slice"), X), "csam.0")
@@ -296,7 +315,9 @@ X = torch.randn(4, 1, 16, 16)
     (dict(volume=torch.randn(4, 2, 16, 16)), "cannot read a volume"), (dict(volume=torch.randn(4, 1, 3, 3)), "too few for 3 levels"),
     (dict(volume="scan.nii.gz"), "a scan needs a run"), (dict(volume=None), "is no tensor"), (dict(label=np.zeros((4, 8, 8))), "label: shape"),
     (dict(label=np.full((4, 16, 16), 7)), "label holds 7"), (dict(spacing=(1, 0, 1)), "spacing"), (dict(spacing=3), "spacing 3"),
-    (dict(classes=("one",)), "give 2 name"),
+    (dict(classes=("one",)), "give 2 name"), (dict(other=X[0]), r"shape \(1, 16, 16\) is not"),
+    (dict(other=torch.randn(7, 1, 16, 16)), "the other volume: has 7 slices, more than"), (dict(volume=torch.randn(7, 1, 16, 16), other=X), "UNet: has 7 slices"),
+    (dict(other=torch.randn(4, 1, 16, 24)), r"the other volume: its positional gate of csam.0 has the size \[16, 24\], not \[16, 16\]"),
     (dict(draws=-1), "draws -1"), (dict(save="a.png"), "end in .html")])
 def test_bad_tensors(given, match, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

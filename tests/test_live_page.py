@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from browser import Shown, gates_of, replaced_by, watched
+from browser import Shown, gates_of, replaced_by, wait, watched
 from test_explore import unpack
 
 from csam_lite import UNet, explore
@@ -14,6 +14,7 @@ from csam_lite.core.gates import override_gates
 from csam_lite.core.windows import evaluating, probabilities
 from csam_lite.data.dataset import find_dataset
 from csam_lite.explorer import runtime as runtime_module
+from csam_lite.explorer.examine import examine
 from csam_lite.training.run import pretrained
 
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install -e '.[web]'")
@@ -78,10 +79,14 @@ def same_mask(found, expected, view, probability):
 
 def expected_probabilities(view, asked):
     """Of the network in windows, on its own grid."""
+    return probabilities_with(view, replaced_by(asked))
+
+
+def probabilities_with(view, replaced):
+    """The same for gates as `Examination.answer` takes them."""
     from csam_lite.explorer.examine import _of_window
 
     axes = {(name, gate.name): gate.axes for name, csam in view.csam_modules().items() for gate in csam.attentions}
-    replaced = replaced_by(asked)
     with evaluating(view.network):
         return probabilities(view.network, view.x, lambda start, stop: override_gates(
             view.network, {gate: _of_window(value, axes[gate], start, stop) for gate, value in replaced.items()})).numpy()
@@ -221,14 +226,35 @@ def test_what_the_page_cannot_have_is_a_remark_and_the_page_is_saved(lacks, brow
         assert page.locator("[data-part^=change-]").count() == 0
 
 
-def test_the_command(run, phantoms, package, browser, tmp_path, capsys):
-    out, case = tmp_path / "page.html", find_dataset(phantoms).cases[0]
+def test_the_command_and_what_a_page_offers_beyond_one_scan(run, phantoms, package, browser, tmp_path, capsys):
+    """The gates of another scan, and the uncertainty, which the page draws itself: with 20 draws, so that it differs as two sets of draws do."""
+    out, (case, second, *_) = tmp_path / "page.html", find_dataset(phantoms).cases
     given = [] if package is None else ["--runtime", str(package)]
-    assert main(["explore", str(run.folder), str(case.image), "--label", str(case.label), "--draws", "0", "--out", str(out), *given]) == 0
+    assert main(["explore", str(run.folder), str(case.image), "--label", str(case.label), "--other", str(second.image), "--draws", "0",
+                 "--out", str(out), *given]) == 0
+    view = examine(run, case.image, draws=100)
+    other = gates_of(examine(run, second.image, draws=0).as_trained)
     with watched(browser, allowed=("file://",)) as page:
         shown = opened(page, out)
         page.locator('[data-part="change-semantic"]').select_option("zero")
         assert "The semantic gate of csam.0 changed." in shown.answered()
+        page.locator('[data-part="change-positional"]').select_option("other")
+        shown.answered()
+        same_mask(shown.array("prediction"), view.answer(asked := {("csam.0", "semantic"): 0.0, ("csam.0", "positional"): other["csam.0", "positional"]}).mask,
+                  view, probabilities_with(view, asked))
+        assert page.text_content('[data-part="other-gates"]') == f"all gates as in {second.image.name}"
+        page.click('[data-part="other-gates"]')
+        assert "9 gates changed" in shown.answered()
+        expected = view.answer(other).mask
+        same_mask(shown.array("prediction"), expected, view, probabilities_with(view, other))
+        assert (expected != view.as_trained.mask).any()
+        assert page.locator(".part-uncertainty").is_hidden()
+        page.click('[data-part="draw"]')
+        wait(lambda: page.text_content('[data-part="draw"]') == "the uncertainty is below", 120)
+        assert page.locator(".part-uncertainty").is_visible() and "20 draws" in page.text_content(".part-uncertainty figcaption")
+        found = shown.array("uncertainty") / 510
+    assert view.uncertainty.max() > 0.01 and np.corrcoef(found.ravel(), view.uncertainty.ravel())[0, 1] > 0.9
+    assert 0.7 < found.mean() / view.uncertainty.mean() < 1.4
     assert main(["explore", str(run.folder), str(case.image), "--out", str(tmp_path / "b.html"), "--runtime", str(tmp_path / "none.tgz")]) == 2
     assert "none.tgz: is no package of onnxruntime-web" in capsys.readouterr().err and not (tmp_path / "b.html").exists()
 

@@ -69,15 +69,18 @@ class Maps(NamedTuple):
 class Examination:
     """A network and a volume, with the geometry that a picture needs.
 
-    network     is asked in evaluation mode, and afterwards is in the mode in which it was
-    x           (S, Cin, h, w) float32, what the network reads
-    image       (S, C, H, W) float32, what the reader sees; intensities as stored in the file
-    spacing     (through-plane, row, column) distances in `unit`, which is "mm", or "px" where the spacing is
-    unknown directions  where S, H and W point in the patient, for example "SPL", or None field       (left,
-    top, right, bottom) of x in pixels of the image, counted from the image's upper left corner restore
-    (S, K, h, w) float on the grid of x -> (S, K, H, W) on the image's; `background` is the value outside of x
-    label       (S, H, W) uint8 of classes 0..K-1, or None channels, classes   names of the image's channels
-    and of the classes 1..K-1 draws       how often the slice gate is drawn for the uncertainty
+    - network: is asked in evaluation mode, and afterwards is in the mode in which it was
+    - x: (S, Cin, h, w) float32, what the network reads
+    - image: (S, C, H, W) float32, what the reader sees; intensities as stored in the file
+    - spacing: (through-plane, row, column) distances in `unit`, which is "mm", or "px" where they are unknown
+    - directions: where S, H and W point in the patient, for example "SPL", or None
+    - field: (left, top, right, bottom) of x in pixels of the image, from the image's upper left corner
+    - restore: (S, K, h, w) float on the grid of x -> (S, K, H, W) on the image's; `background` is the value
+      outside of x
+    - label: (S, H, W) uint8 of classes 0..K-1, or None
+    - channels, classes: names of the image's channels and of the classes 1..K-1
+    - draws: how often the slice gate is drawn for the uncertainty
+    - other: another volume, whose gates can be put in place of this one's, or None
     """
 
     network: torch.nn.Module
@@ -93,6 +96,7 @@ class Examination:
     classes: tuple[str, ...]
     title: str
     draws: int = 20
+    other: "Examination | None" = None
 
     def answer(self, overrides: Mapping[tuple[str, str], object] | None = None) -> Answer:
         """The network's Answer, with the gates in `overrides` replaced.
@@ -190,15 +194,16 @@ class Examination:
 
 def examine(run_or_network: Run | torch.nn.Module, volume: object, label: object = None,
             spacing: Sequence[float] | None = None, classes: Sequence[str] | None = None,
-            draws: int = 20) -> Examination:
+            draws: int = 20, other: object = None) -> Examination:
     """The Examination of a Run on a Scan or NIfTI file, or of a bare network on a tensor.
 
     volume: with a Run, a Scan or the path of a scan; with a network, a tensor or array (S, C, H, W), which it
     reads as it is. label: the reference. For a path, the path of a mask; for a tensor, an array (S, H, W) of
     classes 0..K-1. A Scan has its own. spacing: of a tensor, (through-plane, row, column) in mm; None where
     unknown. classes: names of classes 1..K-1 for a bare network. draws: of the slice gate, for the
-    uncertainty. Raises InputError for what cannot be shown: one line that says what is wrong, where, and what
-    to do.
+    uncertainty. other: another volume of the same kind, whose gates a reader can put in place of this one's;
+    both must fit into the network at once. Raises InputError for what cannot be shown: one line that says
+    what is wrong, where, and what to do.
     """
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 0:
         raise InputError(f"draws {draws}: must be a whole number, 0 for no uncertainty")
@@ -217,7 +222,28 @@ def examine(run_or_network: Run | torch.nn.Module, volume: object, label: object
     if examination.label is not None and (highest := examination.label.max(initial=0)) > len(classes):
         raise InputError(f"{title}: the label holds {highest}, but there are classes 1 to {len(classes)} "
                          "only; correct it")
+    if other is not None:
+        examination.other = _other_of(examination, examine(run_or_network, other, None, spacing, classes, 0))
     return examination
+
+
+def _other_of(view: Examination, other: Examination) -> Examination:
+    """The other Examination, whose gates fit those of `view`."""
+    if other.directions is None:
+        other.title = "the other volume"
+    for each in (view, other):
+        if len(each.as_trained.windows) > 1:
+            raise InputError(f"{each.title}: has {len(each.image)} slices, more than the network reads at "
+                             "once, so that its gates differ from window to window; give no other volume")
+    here, there = view.as_trained.windows[0].record, other.as_trained.windows[0].record
+    for csam, gates in here.items():
+        for name, gate in gates.items():
+            sizes = [[n for n, axis in zip(shape, gate.axes) if axis not in "BST"]
+                     for shape in (gate.values.shape, there[csam][name].values.shape)]
+            if sizes[0] != sizes[1]:
+                raise InputError(f"{other.title}: its {name} gate of {csam} has the size {sizes[1]}, not "
+                                 f"{sizes[0]}; give a volume with as many rows and columns as {view.title}")
+    return other
 
 
 def _of_run(run: Run, volume: str | Path | Scan, label: object, draws: int) -> Examination:

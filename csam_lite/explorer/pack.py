@@ -40,13 +40,15 @@ def description(examination: Examination) -> tuple[dict, dict[str, np.ndarray]]:
             arrays[keys["values"]] = np.round(255 * steps).astype(np.uint8)
             arrays |= {keys["low"]: low, keys["high"]: high}
             levels.append({"name": name, "size": list(size), "gates": gates, "maps": keys})
+    other, gates_of_other = _other(view)
+    arrays |= gates_of_other
     return {
         "title": view.title, "spacing": list(view.spacing), "unit": view.unit, "directions": view.directions,
         "field": list(view.field),
         "channels": [{"name": name} | channel for name, channel in zip(view.channels, channels)],
         "classes": [{"name": name, "colour": colour} for name, colour in zip(view.classes, cycle(COLOURS))],
         "windows": [[window.start, window.stop] for window in answer.windows], "levels": levels,
-        "draws": view.draws,
+        "draws": view.draws, "other": other,
         "uncertainty": None if view.uncertainty is None else max(float(view.uncertainty.max()), 1 / 510),
         "start": view.busiest_slice}, arrays
 
@@ -60,6 +62,21 @@ def gate_arrays(examination: Examination, answer: Answer) -> dict[str, np.ndarra
     return {_key(name, gate, i): named.values[0] * noise.get((name, gate), 1) ** 2
             for i, window in enumerate(answer.windows)
             for name, gates in window.record.items() for gate, named in gates.items()}
+
+
+def _other(examination: Examination) -> tuple[dict | None, dict[str, np.ndarray]]:
+    """Of the other volume, if there is one: what page/other.js must know, and the gates that the network
+    chose for it."""
+    if (other := examination.other) is None:
+        return None, {}
+    record = other.as_trained.windows[0].record
+    names = {csam: {gate.name: f"{csam}/other/{gate.name}" for gate in module.attentions}
+             for csam, module in other.csam_modules().items() if csam in record}
+    arrays = {name: record[csam][gate].values[0]
+              for csam, gates in names.items() for gate, name in gates.items()}
+    S = len(other.image)
+    most = getattr(other.network, "num_slices", max(S, len(examination.image)))
+    return {"title": other.title, "S": S, "most": most, "gates": names}, arrays
 
 
 def _key(csam: str, gate: str, window: int) -> str:

@@ -32,21 +32,22 @@ if TYPE_CHECKING:
 
 def explore(run_or_network: "Run | torch.nn.Module", volume: object, label: object = None, *,
             spacing: Sequence[float] | None = None, classes: Sequence[str] | None = None, draws: int = 20,
-            save: str | Path | None = None, live: bool = True) -> "Explorer":
+            other: object = None, save: str | Path | None = None, live: bool = True) -> "Explorer":
     """The explorer of a Run on a Scan or NIfTI file, or of a bare network on a tensor (S, C, H, W): a widget
     for a notebook.
 
         explore(load_run("demo/run"), "scan.nii.gz", "mask.nii.gz")
         explore(network, torch.randn(12, 1, 64, 64), spacing=(3, 0.5, 0.5))
 
-    label, spacing, classes, draws: as in `csam_lite.examine`. save: also write the explorer as one page that
-    works offline and without a kernel, for example "attention.html". live: with the network in that page, so
-    that gates can be changed in it (about 8 MB; needs csam-lite[web]); False for a small page to look at.
+    label, spacing, classes, draws, other: as in `csam_lite.examine`. save: also write the explorer as one
+    page that works offline and without a kernel, for example "attention.html". live: with the network in that
+    page, so that gates can be changed in it (about 8 MB; needs csam-lite[web]); False for a small page to
+    look at.
     Raises InputError (one line) for what cannot be shown or written.
     """
     if save is not None:
         check_name(save)
-    explorer = Explorer(examine(run_or_network, volume, label, spacing, classes, draws))
+    explorer = Explorer(examine(run_or_network, volume, label, spacing, classes, draws, other))
     if save is not None:
         explorer.save(save, live)
     return explorer
@@ -89,13 +90,24 @@ class Explorer(anywidget.AnyWidget):
         gate stays}}} of the page."""
         try:
             answer = self.examination.answer({
-                (name, gate): _VALUES[value] if isinstance(value, str) else np.array(value, np.float32)
+                (name, gate): _VALUES[value] if isinstance(value, str) else self._values(name, gate, value)
                 for name, gates in question["gates"].items() for gate, value in gates.items()})
             arrays = {"prediction": answer.mask} | gate_arrays(self.examination, answer)
             self.send({"kind": "answer", "id": question["id"]}, buffers=[pack({}, arrays)])
         except Exception as error:  # whatever happens, the page must hear of it: a silent kernel looks dead
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.send({"kind": "error", "id": question.get("id"), "text": text})
+
+
+    def _values(self, csam: str, gate: str, given: list) -> np.ndarray:
+        """A list of the page in the shape of the gate; an axis of slices spans the whole volume."""
+        values = np.array(given, np.float32)
+        axes, (_, *shape) = self._gates[csam][gate].axes, self._gates[csam][gate].values.shape
+        return values if values.ndim > 1 else values.reshape([-1, *shape[1:]] if "S" in axes[:2] else shape)
+
+    @property
+    def _gates(self) -> dict:
+        return self.examination.as_trained.windows[0].record
 
 
 _VALUES = {"one": 1.0, "zero": 0.0, "mean": lambda gate: gate.mean()}

@@ -5,6 +5,7 @@
 //   image (C, S, H, W) whole numbers; label, prediction (S, H, W) classes
 //   uncertainty (S, H, W), 255 is a standard deviation of 0.5
 //   gates, feature maps: float32 and uint8, under the names that description.levels gives
+//   gates of another scan, if there is one: float32, under the names that description.other gives
 //   input (S, C, h, w) float32: what the network reads, in a page that holds the network
 //   cividis, PuOr (256, 3): colour tables
 

@@ -7,8 +7,6 @@ import { Engine } from "./engine.js";
 import { Explorer } from "./explorer.js";
 import { gatesOf } from "./other.js";
 
-const DRAWS = 20; // of the slice gates, for the uncertainty
-
 class DropPage {
   constructor(root) {
     this.engine = new Engine();
@@ -27,11 +25,7 @@ class DropPage {
     this.volumes = make("span", { "data-part": "volumes" });
     this.save = make("button", { type: "button", "data-part": "save" }, "save the mask as NIfTI");
     this.save.addEventListener("click", () => this.saveMask());
-    this.isDrawn = this.facts.gates.some(({ normal }) => normal.mean); // whether training draws a gate
-    this.draw = make("button", { type: "button", hidden: !this.isDrawn, "data-part": "draw" });
-    this.draw.addEventListener("click", () => this.showUncertainty());
-    const result = [this.volumes, this.save, this.draw];
-    this.result = make("div", { className: "result", hidden: true }, ...result);
+    this.result = make("div", { className: "result", hidden: true }, this.volumes, this.save);
     this.explorer = make("div", { hidden: true });
     root.replaceChildren(this.zone, this.status, this.choice, this.result, this.explorer);
     addEventListener("dragover", (event) => { event.preventDefault(); this.zone.classList.add("over"); });
@@ -98,7 +92,6 @@ class DropPage {
     const question = { channels, colours: facts.colours };
     const { description, arrays, remarks } = await engine.ask("segment", question, progress);
     if (!current()) return;
-    description.canDraw = this.isDrawn;
     for (const [name, rows] of Object.entries(facts.tables))
       arrays[name] = { data: Uint8Array.from(rows), shape: [256, 3] };
     const last = this.explorer.explorer, other = last && gatesOf(last.state, facts.slices.most);
@@ -106,7 +99,6 @@ class DropPage {
     this.explorer.hidden = this.result.hidden = false;
     const shown = this.explorer.explorer = new Explorer(this.explorer, { description, arrays, other }, engine);
     shown.state.on("answer", () => this.tellVolumes());
-    this.tellDraws();
     await pause();
     if (!current()) return;
     this.tellVolumes();
@@ -121,28 +113,6 @@ class DropPage {
     for (const k of prediction.data) counts[k]++;
     const each = classes.map(({ name }, k) => `${name} ${plain(counts[k + 1] * voxel)} ml`);
     this.volumes.textContent = each.join(", ");
-  }
-
-  tellDraws(done) {
-    this.draw.disabled = done !== undefined;
-    this.draw.textContent = done === undefined ? `show the uncertainty (${DRAWS} draws)`
-      : done < DRAWS ? `draw ${done + 1} of ${DRAWS} …` : "the uncertainty is below";
-  }
-
-  /** Draw the gates again and again, and show how much the probabilities differ. */
-  async showUncertainty() {
-    const shown = this.explorer.explorer;
-    try {
-      for (let done = 0; done < DRAWS; done++) {
-        this.tellDraws(done);
-        const found = await this.engine.ask("draw", { isFirst: !done, count: DRAWS });
-        if (this.explorer.explorer !== shown) return; // another scan was dropped
-        if (found) shown.state.setUncertainty(found);
-      }
-      this.tellDraws(DRAWS);
-    } catch (error) {
-      this.tell(error.message);
-    }
   }
 
   saveMask() {

@@ -12,11 +12,13 @@ import { bytesOfBuffer, bytesOfText, pause, unpack } from "./data.js";
 import { Engine } from "./engine.js";
 import { Kernel } from "./kernel.js";
 import { MapPanel, UncertaintyPanel } from "./maps.js";
+import { packedGates } from "./other.js";
 import { ScalesPanel } from "./scales.js";
 import { SlicePanel } from "./slice.js";
 import { State } from "./state.js";
 import { TaskPanel } from "./task.js";
 import { Tour } from "./tour.js";
+import { canDraw, DrawButton } from "./uncertainty.js";
 
 /** The panel that shows a gate is chosen by the gate's axes. */
 function gatePanel(state, gate) {
@@ -37,7 +39,13 @@ export class Explorer {
     this.slice = new SlicePanel(state);
     this.change = new ChangePanel(state, engine);
     this.cuts = ["coronal", "sagittal"].map((kind) => new CutPanel(state, kind));
-    if (arrays.uncertainty || description.canDraw) this.cuts.push(new UncertaintyPanel(state));
+    this.stop = new AbortController();
+    if (arrays.uncertainty || canDraw(engine)) this.cuts.push(new UncertaintyPanel(state));
+    if (canDraw(engine) && !arrays.uncertainty) {
+      const { element, status } = this.change, tell = (line) => (status.textContent = line);
+      const button = new DrawButton(state, engine, this.stop.signal, tell);
+      element.querySelector(".controls").append(button.element);
+    }
     const { levels } = state, all = levels.flatMap((level) => level.gates);
     const gates = new Map(all.map((gate) => [`${gate.name} ${gate.axes}`, gate])); // each once
     this.gates = [...gates.values()].map((gate) => gatePanel(state, gate));
@@ -98,7 +106,6 @@ export class Explorer {
   }
 
   listen() {
-    this.stop = new AbortController();
     const { state } = this, { signal } = this.stop;
     const on = (target, names, listener, options = {}) => {
       for (const name of names.split(" ")) target.addEventListener(name, listener, { signal, ...options });
@@ -158,7 +165,7 @@ async function open(root, packed, engineOf) {
     await pause();
     const engine = engineOf(data);
     await pause();
-    return (root.explorer = new Explorer(root, data, engine));
+    return (root.explorer = new Explorer(root, { ...data, other: packedGates(data) }, engine));
   } catch (error) {
     root.textContent = `The explorer could not open: ${error.message || error}. `
       + "It needs a browser of 2023 or newer.";

@@ -14,6 +14,14 @@ export function gatesOf({ S, levels, windows, trained, description }, most) {
   return { title: description.title, S, most, gates };
 }
 
+/** The same of a page that Python wrote: `other` of the description names the arrays. */
+export function packedGates({ description: { other }, arrays }) {
+  if (!other) return null;
+  const ofLevel = (names) => Object.fromEntries(Object.entries(names).map(([gate, name]) => [gate, arrays[name]]));
+  const gates = Object.entries(other.gates).map(([level, names]) => [level, ofLevel(names)]);
+  return { ...other, gates: Object.fromEntries(gates) };
+}
+
 /**
  * What replaces a gate with these axes in a scan of S slices, as a list: that of `other`. Each scan stands in
  * the middle of the network's stack, and a slice gets the value of the slice that stood in its place there;

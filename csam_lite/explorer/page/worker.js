@@ -84,6 +84,7 @@ const jobs = {
     const { facts, answer } = await runner(), { scan, grid, x } = shown, K = facts.output.shape[1];
     const length = (x.length / facts.input.shape[2]) * K;
     if (isFirst) shown.draws = { normal: normalNumbers(), spread: new Spread(length) };
+    if (!shown.draws) return null; // another scan has come meanwhile
     const { spread, normal } = shown.draws;
     spread.add((await answer(x, scan.S, {}, { normal })).probabilities);
     if (spread.count < count) return null;
