@@ -6,6 +6,7 @@ Times are those of the browser. They stand, after a run, in .pytest_cache/v/csam
 import gzip
 import json
 import os
+import re
 import shutil
 import statistics
 import sys
@@ -17,7 +18,7 @@ import nibabel
 import numpy as np
 import pytest
 from browser import Shown, gates_of, replaced_by, wait, watched
-from test_geometry import STATES, assert_opens_at_the_same_place, save
+from test_geometry import STATES, STORED, assert_opens_at_the_same_place, poke, save
 from test_live_page import expected_probabilities, same_mask
 from test_page_nifti import in_members
 
@@ -30,6 +31,7 @@ from csam_lite.explorer.drop_page import write_drop_page
 from csam_lite.explorer.examine import examine
 from csam_lite.explorer.live import exported
 from csam_lite.explorer.runtime import SHA256, VERSION, runtime
+from csam_lite.inference.export import checksum
 from csam_lite.inference.predict import network_input, predict, read_for
 from csam_lite.training.run import pretrained
 
@@ -223,11 +225,15 @@ def test_a_channel_is_chosen_and_a_deep_volume_is_read_in_windows(dropped, phant
     assert len(expected.windows) == 2
 
 
-@pytest.mark.parametrize("states", [list(STATES)[::4]])
-def test_headers_of_all_kinds(dropped, states, tmp_path):
-    """All of them are held to Python's answers in test_page_nifti.py; here a sample goes the whole way."""
-    for state in states:
-        path = save(tmp_path / "scan.nii.gz", **(STATES[state] | dict(shape=(64, 60, 5))))
+def test_headers_of_all_kinds(dropped, phantom, tmp_path):
+    """Each goes the whole way: the mask that is seen and the file that is saved are those of `predict`, and SimpleITK opens the file where
+    it opens the scan. (test_page_nifti.py holds more headers to Python's answers, without a browser.)"""
+    organ = np.asanyarray(nibabel.load(phantom).dataobj)[128:192, 130:190, 9:12]  # on noise the network would be undecided in some voxel
+    written = {state: save(tmp_path / f"{state}.nii.gz", **options, voxels=np.stack([organ, organ[::-1]], 3) if "channels" in options else organ)
+               for state, options in STATES.items()}
+    written |= {state: poke(save(tmp_path / f"{state}.nii", **STATES["both equal"], voxels=organ), changes) for state, changes in STORED.items()}
+    assert len(written) > 25
+    for state, path in written.items():
         line = dropped.drop(path)
         channels = ""
         if "holds 2 channels" in line:
@@ -236,26 +242,54 @@ def test_headers_of_all_kinds(dropped, states, tmp_path):
             line, channels = dropped.line(), "T2+ADC"
         remarks = read_for(pretrained(), path, channels=channels).remarks
         assert "done in" in line and all(remark in line for remark in remarks), (state, line)
-        as_predict(dropped, path, tmp_path, channels)
+        assert as_predict(dropped, path, tmp_path, channels).any(), state
         assert_opens_at_the_same_place(tmp_path / "saved.nii.gz", path)
 
 
-def test_hostile_files_become_a_line_and_the_page_goes_on(dropped, phantom, tmp_path):
-    scan = phantom.read_bytes()
-    markup = "<img src=x onerror=alert(1)>.nii.gz"
+def claims_five_gigabytes(path):
+    """A file as long as its header says, of which the disk holds the header alone."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((3000, 3000, 300))
+    with open(path, "wb") as file:
+        file.write(header.binaryblock + bytes(4))
+        file.truncate(352 + 2 * 3000 * 3000 * 300)
+    return path
+
+
+def test_hostile_files_become_a_line_and_the_page_goes_on(shipped_network, package, browser, phantom, tmp_path):
+    """Damaged, huge and lying files, and markup in every name that a page is given: of files, classes and channels."""
+    scan, facts = phantom.read_bytes(), json.loads(shipped_network.with_suffix(".json").read_text(encoding="utf-8"))
+    markup = "<img src=x onerror=alert(1)>"
+    facts |= {"labels": {value: f"{markup}{name}</script>" for value, name in facts["labels"].items()}, "channels": [f"<b>T2{markup}"]}
+    facts["sha256"] = checksum(shipped_network.read_bytes(), facts)
+    shutil.copy(shipped_network, tmp_path / "net.onnx")
+    (tmp_path / "net.json").write_text(json.dumps(facts), encoding="utf-8")
+    write_drop_page(tmp_path / "net.onnx", tmp_path / "segment.html", package)
     content = bytearray(gzip.decompress(scan))
     content[42:48] = np.array([3000, 3000, 300], "<i2").tobytes()
-    files = {markup: scan[:2000], "cut.nii.gz": scan[:len(scan) // 2], "damaged.nii.gz": scan[:-8] + bytes(8), "text.nii": b"<b>no scan</b>" * 50,
+    files = {f"{markup}.nii.gz": scan[:2000], "cut.nii.gz": scan[:len(scan) // 2], "damaged.nii.gz": scan[:-8] + bytes(8), "text.nii": b"<b>no scan</b>" * 50,
              "empty.nii": b"", "five_gigabytes.nii.gz": gzip.compress(bytes(content)), "claims.nii": bytes(content)[:100_000]}
-    for name, data in files.items():
-        line = dropped.drop({"name": name, "mimeType": "application/octet-stream", "buffer": data})
-        assert line.startswith(f"{name}: cannot be read as NIfTI, truncated or damaged (") and "\n" not in line, line
-    bomb = gzip.compress(bytes(content[:352]) + bytes(2**29), 9)
-    assert "cannot be read" in dropped.drop({"name": "bomb.nii.gz", "mimeType": "application/gzip", "buffer": bomb})
-    (named := tmp_path / markup).write_bytes(scan)
-    assert "done in" in dropped.drop(named)
-    assert dropped.page.locator("main img, main script").count() == 0
-    assert markup in dropped.page.text_content(".csam-explorer header")
+    with watched(browser, allowed=("file://",)) as page:
+        dropped = Dropped(page, tmp_path / "segment.html")
+        for name, data in files.items():
+            line = dropped.drop({"name": name, "mimeType": "application/octet-stream", "buffer": data})
+            assert line.startswith(f"{name}: cannot be read as NIfTI, truncated or damaged (") and "\n" not in line, line
+        bomb = gzip.compress(bytes(content[:352]) + bytes(2**29), 1)
+        assert "cannot be read" in dropped.drop({"name": "bomb.nii.gz", "mimeType": "application/gzip", "buffer": bomb})
+        huge = claims_five_gigabytes(tmp_path / "huge.nii")
+        assert re.fullmatch(r"huge.nii: .*; use python -m csam_lite predict.*", dropped.drop(huge))
+        assert dropped.drop(huge.rename(tmp_path / "huge.nii.gz")).startswith("huge.nii.gz: ")
+        for name in (f"{markup}.nii.gz", f"{markup}2.nii.gz"):  # the second time the first is the other scan
+            (tmp_path / name).write_bytes(scan)
+            assert "done in" in dropped.drop(tmp_path / name)
+        page.click('[data-part="other-gates"]')
+        assert "15 gates changed" in dropped.answered()
+        assert page.locator("body img, main b, main script").count() == 0
+        assert f"{markup}2.nii.gz" in page.text_content(".csam-explorer header") and f"{markup}.nii.gz" in page.text_content('[data-part="other-gates"]')
+        assert markup in page.text_content("h1") and markup in page.text_content('[data-part="volumes"]')
+        saved = dropped.saved()
+        assert "/" not in saved.suggested_filename and saved.suggested_filename.endswith("_mask.nii.gz")
 
 
 def test_a_gzip_file_of_several_parts(dropped, phantom, tmp_path):

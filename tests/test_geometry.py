@@ -26,10 +26,10 @@ def tilted(degrees, spacing=SPACING, origin=(-40.0, 25.0, 12.0)):
 
 
 def save(path, qform=None, sform=None, codes=(1, 1), shape=(12, 10, 5), spacing=SPACING, unit="mm", version=1, big=False,
-         slope=None, channels=0, dtype=np.int16):
-    """Write a scan whose header says exactly this; qform and sform are affines or None."""
+         slope=None, channels=0, dtype=np.int16, voxels=None):
+    """Write a scan whose header says exactly this; qform and sform are affines or None. voxels: other ones than noise."""
     rng = np.random.default_rng(0)
-    array = rng.integers(1, 500, (*shape, channels) if channels else shape).astype(dtype)
+    array = (rng.integers(1, 500, (*shape, channels) if channels else shape) if voxels is None else voxels).astype(dtype)
     kind = nibabel.Nifti2Image if version == 2 else nibabel.Nifti1Image
     header = kind.header_class(endianness=">" if big else "<")
     header.set_data_dtype(dtype)
