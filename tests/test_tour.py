@@ -11,10 +11,11 @@ from test_live_page import opened
 from csam_lite import UNet, explore
 from csam_lite.cli import main
 from csam_lite.explorer import runtime as runtime_module
-from csam_lite.explorer.tour import tour_view, write_tour
+from csam_lite.explorer.tour import _GOAL, tour_view, write_tour
 
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install -e '.[web]'")
 PAGE_MB = 9
+WORDS = 450  # 200 a minute, and three quarters of a minute for the hands, make three minutes
 TITLES = ["Go through the slices", "See the ends", "Look at the slice gate", "Shut one bar", "See the mask fail", "Put it back"]
 
 
@@ -242,12 +243,20 @@ def test_six_steps_by_hand(browser, tour_file, view):
         page.locator('[data-part="tour-next"]').click()
         assert page.locator('[data-part="tour"]').is_hidden() and page.locator('[data-part="tour-open"]').is_visible()
         assert page.locator(".pointed").count() == 0
+        page.locator('[data-part="words"] summary').click()
+        explained = page.text_content('[data-part="words"]')
+        for word in ("csam.0", "semantic gate", "positional gate", "slice gate", "T2", "window", "Dice", "reference", "A, P, R, L", "mask"):
+            assert word in explained, word
 
 
 def test_keys_alone_walk_it_and_the_page_does_what_is_asked(browser, tour_file):
     with watched(browser, allowed=("file://",), width=390, height=844) as page:
         page.context.set_offline(True)
-        shown = Visitor(page, tour_file).ready()  # faster than the page finds the bar
+        shown, words = Visitor(page, f"{tour_file}#alone").ready(), 0
+        # the page finds the bar by itself, as it does for a scan of one's own; the reader is faster
+        page.evaluate("delete document.querySelector('.csam-explorer').explorer.state.description.tour.goal")
+        page.evaluate("location.hash = 'tour'")
+        wait(lambda: page.locator('[data-part="tour"]').is_visible())
         for number, title in enumerate(TITLES, 1):
             assert shown.title() == f"{number} of 6: {title}"
             assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
@@ -255,11 +264,14 @@ def test_keys_alone_walk_it_and_the_page_does_what_is_asked(browser, tour_file):
                 box = page.locator(f'[data-part="tour-{part}"]').bounding_box()
                 assert box["y"] > 0 and box["y"] + box["height"] <= 844
             assert "show me" in shown.button() and "Done" not in shown.todo()  # no step begins at its end
+            if number == 5:
+                shown.until("Dice is its overlap")
+            words += len(f"{shown.text()} {shown.todo()}".split())
             if number == 3:
                 if "One moment" in shown.todo():
                     assert page.locator('[data-part="tour-next"]').get_attribute("aria-disabled") == "true"
                     page.keyboard.press("n")  # there is nothing to show yet
-                    shown.until_asked("(Keyboard: Shift+Tab to the bars")
+                    shown.until_asked("(Keyboard: Shift+Tab")
                 page.keyboard.press("Shift+Tab")
                 for key in ("ArrowLeft", "ArrowRight", "ArrowRight"):  # from the slice beyond
                     assert "show me" in shown.button()
@@ -271,7 +283,11 @@ def test_keys_alone_walk_it_and_the_page_does_what_is_asked(browser, tour_file):
             else:
                 page.keyboard.press("n")
             shown.until_done()
+            words += len(shown.text().split()) if number == 6 else 0  # another text than before
             page.keyboard.press("n")
+        assert page.evaluate("document.querySelector('.csam-explorer').explorer.tour.goal") == _GOAL
+        print(f"{words} words")
+        assert 300 < words <= WORDS
         assert page.locator('[data-part="tour"]').is_hidden()
         page.locator('[data-part="tour-open"]').press("Enter")
         assert shown.title() == "1 of 6: Go through the slices" and page.evaluate("document.activeElement.tagName") == "H2"
@@ -296,7 +312,9 @@ def test_a_finger_drags_a_bar_and_sees_the_slice(browser, tour_file, view):
     s, _, answer = dearest_bar(view)
     with watched(browser, allowed=("file://",), width=390, height=844, has_touch=True) as page:
         shown = begun(page, tour_file)
-        page.evaluate("document.querySelector('.csam-explorer').explorer.tour.go(3)")
+        for step in range(4):  # the sheet cuts no row of buttons
+            page.evaluate("step => document.querySelector('.csam-explorer').explorer.tour.go(step)", step)
+            assert page.locator('[data-part="undo"]').is_visible() == (step == 3)
         wait(lambda: "Shut one bar" in shown.title())
         page.wait_for_timeout(300)
         sheet = page.locator('[data-part="tour"]').bounding_box()["y"]

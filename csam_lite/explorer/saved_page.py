@@ -27,14 +27,15 @@ _BODY = """<noscript><p>The explorer needs JavaScript. This is what it opens wit
 
 
 def write_saved_page(view: Examination, path: str | Path, png: bytes, live: bool = True,
-                     package: str | Path | None = None, tour: Mapping[str, str] | None = None) -> None:
+                     package: str | Path | None = None, tour: Mapping[str, object] | None = None) -> None:
     """Write the explorer of `view` as `path`, whole or not at all.
 
     png: the picture for a reader without JavaScript. live: with the network in the page; where that cannot be
     had, because a package is missing, there is no internet or torch cannot export the network, the page is
     written without, and a line on stderr says why. package: of onnxruntime-web, see `runtime`. tour: opens
     the page with the guided tour, which needs the network; {"intro": what its first step says of the
-    pictures, "parts": what its second says of the classes}. Raises InputError where the name does not end in
+    pictures, "parts": what its second says of the classes, "goal": the bar that it is about, where that is
+    known}. Raises InputError where the name does not end in
     .html, where `package` is not what it should be, where a tour cannot have the network, and where the file
     cannot be written.
     """

@@ -10,7 +10,7 @@ PAGE_FOLDER = Path(__file__).parent / "page"
 # The files of the explorer's script. Each imports only from those before it.
 EXPLORER = ("data.js", "canvas.js", "other.js", "state.js", "outline.js", "cross.js", "zoom.js", "slice.js",
             "cuts.js", "gates.js", "maps.js", "bars.js", "scales.js", "kernel.js", "engine.js", "change.js",
-            "task.js", "uncertainty.js", "tour.js", "explorer.js")
+            "task.js", "uncertainty.js", "words.js", "tour.js", "explorer.js")
 # Of the page on which a scan is dropped.
 DROP = (*EXPLORER, "drop.js")
 # Of the worker that runs a network in a page.

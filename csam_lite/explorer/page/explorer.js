@@ -19,6 +19,7 @@ import { State } from "./state.js";
 import { TaskPanel } from "./task.js";
 import { Tour } from "./tour.js";
 import { canDraw, DrawButton } from "./uncertainty.js";
+import { wordsOf } from "./words.js";
 
 /** The panel that shows a gate is chosen by the gate's axes. */
 function gatePanel(state, gate) {
@@ -75,7 +76,7 @@ export class Explorer {
           make("section", { className: "cuts" }, ...elements(this.cuts))),
         this.slice.settings,
         make("section", { className: "gates" }, ...elements(scales), ...beside)),
-      this.help());
+      this.help(), this.words());
     this.listen();
     this.setTheme();
     state.changed("level", "shown");
@@ -103,6 +104,13 @@ export class Explorer {
     ];
     const list = make("ul", {}, ...lines.map((text) => make("li", { textContent: text })));
     return make("details", { className: "help" }, make("summary", { textContent: "Keys and mouse" }), list);
+  }
+
+  /** What the words of this page mean. */
+  words() {
+    const items = wordsOf(this.state).map(([word, meaning]) => make("li", {}, make("b", {}, word), `: ${meaning}`));
+    const properties = { className: "help", "data-part": "words" };
+    return make("details", properties, make("summary", {}, "Words"), make("ul", {}, ...items));
   }
 
   listen() {

@@ -16,9 +16,6 @@ const MOMENT = "One moment: the network is looking at the scan again …";
 const times = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 const partsOf = ({ classes, description: { tour } }) => tour?.parts
   || (classes.length > 1 ? `${classes.map(({ name }) => name).join(" and ")} are its parts.` : "");
-const rimOf = (letters) => (letters && "AP".includes(letters.top)
-  ? " At its rim, A is the front of the body and P its back. R and L are its right and left"
-    + `${letters.left === "R" ? ", as if it faced you" : ""}.` : "");
 const whichOf = (letters, { slice, beyond }) => (letters?.down === "I" && beyond !== null
   ? `, its ${beyond < slice ? "lowest" : "highest"},` : "");
 const two = (value) => (Number.isNaN(value) ? "–" : value.toFixed(2));
@@ -38,8 +35,8 @@ function comparison({ goal: { slice }, state: { S }, gateValue }, value, { befor
       : `Now its bar is at ${two(value)}. Drag it to 0, or to 1.`;
   return [
     `In slice ${slice + 1} the mask had ${times(before.size, "pixel")} and now has ${now.size.toLocaleString("en")} `
-      + "(dotted: the mask before). Dice is its overlap with the white lines, from 0 (none) to 1 (the same). In this "
-      + `slice it went from ${two(before.dice)} to ${two(now.dice)}.`,
+      + "(dotted: the mask before). Dice is its overlap with the white lines, from 0 (none) to 1 (the same). "
+      + `It went from ${two(before.dice)} to ${two(now.dice)}.`,
     `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed. ${verdict}`];
 }
 
@@ -52,14 +49,13 @@ function comparison({ goal: { slice }, state: { S }, gateValue }, value, { befor
 const STEPS = [
   {
     title: "Go through the slices",
-    tell: ({ state: { S, spacing, letters, description: { unit, tour } } }) => [
+    tell: ({ state: { S, spacing, description: { unit, tour } } }) => [
       ...(tour ? [tour.intro] : []),
       `A scan is a stack of pictures, called slices: here ${S}`
-        + `${unit === "mm" ? `, one every ${plain(spacing[0])} mm` : ""}. You see one of them.${rimOf(letters)}`,
-      "What has a frame is what you need. The rest is for later."],
-    todo: ({ seen }) => "Move the slider under the picture"
-      + keys(", or turn the mouse wheel over the picture, or click it and press the arrow keys")
-      + `. Look at ${ENOUGH} slices; ${seen.size} so far.`,
+        + `${unit === "mm" ? `, one every ${plain(spacing[0])} mm` : ""}.`,
+      "You need only what has a frame. “Words”, at the foot of the page, explains the rest."],
+    todo: ({ seen }) => `Look at ${ENOUGH} slices (${seen.size} so far): move the slider under the picture`
+      + `${keys(", or turn the mouse wheel over it")}.`,
     isDone: ({ seen, state }) => seen.size >= Math.min(ENOUGH, state.S),
     act: (tour) => tour.walk(),
     points: ({ parts }) => [parts.slice, parts.slider],
@@ -67,12 +63,11 @@ const STEPS = [
   {
     title: "See the ends",
     tell: ({ state, goal }) => [
-      "The coloured lines and areas are a mask: they say where a network, a program that has learned from examples, "
-        + `believes the organ to be. ${partsOf(state)} The white lines, the reference, show where it really is. The `
-        + "network was not shown these lines.",
+      "The coloured areas are a mask: they say where a network, a program that has learned from examples, believes "
+        + `the organ to be. ${partsOf(state)} The white lines, the reference, show where it really is.`,
       `The organ ends between two slices: slice ${goal.slice + 1}${whichOf(state.letters, goal)} still holds it`
-        + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. The pictures there look `
-        + "alike. That is why the ends are hardest."}`],
+        + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. The pictures look `
+        + "alike: that is why the ends are hardest."}`],
     todo: ({ goal: { slice, beyond }, stopped }) => (beyond === null ? `Go to slice ${slice + 1}, and stop there.`
       : !stopped.has(slice) ? `Stop at slice ${slice + 1}, and then at slice ${beyond + 1}.`
         : `Now stop at slice ${beyond + 1}. The white lines go. How much does the picture change?`),
@@ -84,16 +79,16 @@ const STEPS = [
   {
     title: "Look at the slice gate",
     tell: ({ state: { S, levels, level }, gateValue, goal, isFound }) => [
-      `The ${S} bars under the picture are a gate. Each bar is one number for one slice, from 0 (shut) to 1 (open). `
-        + "What the network has found in a slice is multiplied by its bar, and then goes on to the next part of the network.",
+      `The ${S} bars under the picture are a gate. Each bar is a number from 0 (shut) to 1 (open), which multiplies `
+        + "what the network has found in its slice.",
       "The network chooses the numbers after a look at all slices: this is “attention across slices”. "
-        + `${levels.length > 1 ? `It has ${levels.length} such gates, in the list “Scale”. ` : ""}`
+        + `${levels.length > 1 ? `It has ${levels.length} such gates. ` : ""}`
         + (isFound ? `The bars now show ${levels.length > 1 ? `the ${nth(goal.level)}, ` : ""}${level.name}, because slice `
           + `${goal.slice + 1} needs it most. Here, what was found in slice ${goal.slice + 1} is multiplied by ${two(gateValue)}.`
           : `The page is trying which of them slice ${goal.slice + 1} needs most.`)],
     todo: ({ goal: { slice }, isFound, state }) => (!isFound ? "One moment: the page shuts one bar after the other …"
       : state.slice === slice ? `You are in slice ${slice + 1}: its bar is orange. Click it.`
-        : `Click the bar over the ${slice + 1}.`) + keys(isFound ? " (Keyboard: Shift+Tab to the bars, then left and right.)" : ""),
+        : `Click the bar over the ${slice + 1}.`) + keys(isFound ? " (Keyboard: Shift+Tab, then left and right.)" : ""),
     isDone: ({ isFound, isChosen }) => isFound && isChosen,
     waits: ({ isFound }) => !isFound,
     act: (tour) => { tour.state.setSlice(tour.goal.slice); tour.isChosen = true; },
@@ -103,16 +98,15 @@ const STEPS = [
   {
     title: "Shut one bar",
     tell: ({ goal }) => [
-      `What is that one number worth? Change it and see. You are about to shut the bar of slice ${goal.slice + 1}, `
-        + "and nothing else.",
-      "The network is inside this page. It looks at the whole scan again and gives a new mask."],
+      `What is that one number worth? Shut the bar of slice ${goal.slice + 1}, and nothing else. The network inside `
+        + "this page then looks at the whole scan again."],
     todo: (tour) => {
       const { goal: { slice }, changed: { value, others } } = tour;
       if (others) return `You changed ${others}. The tour needs the bar of slice ${slice + 1} alone. Press “undo”, `
         + "or “show me”.";
       if (tour.isShut) return MOMENT;
       return `${value === null ? "" : `The bar is at ${two(value)}. `}Drag the bar over the ${slice + 1} down to 0.`
-        + keys(" (Keyboard: Shift+Tab to the bars, then the down key until it says 0.)");
+        + keys(" (Keyboard: Shift+Tab, then down until it says 0.)");
     },
     isDone: (tour) => tour.isShut && tour.change.isAnswered,
     act: (tour) => tour.shut(),
@@ -132,7 +126,7 @@ const STEPS = [
       const { goal: { slice }, changed: { others }, isAlone, change } = tour;
       if (!isAlone) return others ? `Press “undo”, or “show me”, which shuts the bar of slice ${slice + 1} alone.`
         : "Drag it down to 0 again, or press “show me”.";
-      return change.isAnswered ? `Hold down the button “before”${keys(", or the key b,")} to see the mask as it was. Let it go again.` : MOMENT;
+      return change.isAnswered ? `Hold down “before”${keys(" or the key b")} to see the mask as it was, and let go.` : MOMENT;
     },
     done: ({ changed: { value } }) => (value < OPEN ? "Done. Try the value 1, or go on with “next”." : "Done. Go on with “next”."),
     isDone: ({ sawBefore, isAlone, change }) => sawBefore && isAlone && change.isAnswered,
@@ -150,15 +144,13 @@ const STEPS = [
     tell: (tour) => {
       const { state: { isChanged, S, trained }, change } = tour;
       if (isChanged || !change.isAnswered) return [
-        "Take your change back. The button “reset all gates” gives every bar the number that the network chose.",
-        "Does the mask return as it was, in every pixel?"];
+        "Take your change back. Does the mask return as it was, in every pixel?"];
       const { all } = tour.count(tour.goal.slice).now, { length } = trained.prediction.data;
-      return [`The mask is back: in all ${S} slices, ${all.toLocaleString("en")} of ${times(length, "pixel")} differ from the mask `
-        + `at the start.${all ? "" : " Nothing was lost: the network was only kept from using what it had found."}`,
-      "That was the tour: you changed one number inside a network, and saw what depends on it. Go on by yourself: "
-        + "drag other bars, choose another gate under “Scale”, or try the task “Which one bar costs most Dice?”"];
+      return [`The mask is back: in all ${S} slices, ${all.toLocaleString("en")} of ${times(length, "pixel")} differ from the `
+        + `start.${all ? "" : " Nothing was lost: the network was only kept from using what it had found."}`,
+      "Go on by yourself: drag other bars, or try the task “Which one bar costs most Dice?”"];
     },
-    todo: () => "Press the button “reset all gates”.",
+    todo: () => "Press “reset all gates”.",
     isDone: ({ state, change }) => !state.isChanged && change.isAnswered,
     act: ({ state }) => state.clearChanges(),
     enter: (tour) => { if (!tour.state.isChanged) tour.shut(); },
@@ -220,6 +212,11 @@ export class Tour {
     box.checked = state.everyLevel = false;
     if (state.isChanged) state.clearChanges();
     this.seen.clear();
+    const { tour } = state.description;
+    if (tour?.goal && !this.goal) {
+      [this.goal, this.isFound, this.searching] = [tour.goal, true, Promise.resolve()];
+      this.chooseLevel();
+    }
     this.goal ??= this.findEnds()[0]; // until it is known what each bar costs
     this.left = 0;
     this.resume(takesFocus);
