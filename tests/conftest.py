@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-if os.environ.get("PYTEST_XDIST_WORKER"):  # before torch: two workers on two cores, and two threads each would wait for each other
+if os.environ.get("PYTEST_XDIST_WORKER"):  # before torch: on two cores the threads of several workers would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -26,11 +26,11 @@ def shared():
     return SHARED
 
 
-LONGEST = ("test_course.py", "test_explore_browser.py")  # these begin, so that both workers end at about the same time
+LONGEST = ("test_course.py", "test_explore_browser.py")  # these begin, so that all workers end at about the same time
 
 
 def pytest_make_parametrize_id(val):
-    """Long bytes are named by their length: an archive holds the second in which it was made, and the two workers must find the same names."""
+    """Long bytes are named by their length: an archive holds the second in which it was made, and all workers must find the same names."""
     return f"{len(val)} bytes" if isinstance(val, bytes) and len(val) > 30 else None
 
 

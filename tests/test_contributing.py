@@ -28,7 +28,7 @@ def clone(tmp_path):
 
 def python(clone, *arguments, fails=False):
     """What a command printed that was run in the copy with the package of the copy."""
-    environment = os.environ | {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
+    environment = os.environ | {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": "-n 0"}
     done = subprocess.run([sys.executable, *arguments], cwd=clone, env=environment, capture_output=True, encoding="utf-8")
     assert (done.returncode != 0) is fails, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr

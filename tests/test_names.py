@@ -79,19 +79,22 @@ def test_names_that_the_encoding_of_the_terminal_lacks(decathlon, tmp_path):
     data, run = decathlon, tmp_path / "run"
     plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OMP_NUM_THREADS": "1"}
     plain.pop("PYTHONIOENCODING", None)
-    for arguments in (["check", data], ["train", "--data", data, "--out", run, *TRAIN], ["evaluate", run, "--part", "all"]):
-        done = subprocess.run([sys.executable, "-m", "csam_lite", *map(str, arguments)], env=plain, capture_output=True, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]
-        assert b"Traceback" not in done.stderr
-        if arguments[0] != "train":
-            assert b"Au\\xdfenzone" in done.stdout
+
+    def commands(data, run):  # in one process, because each start takes seconds
+        code = ("import sys\nfrom csam_lite.cli import main\n_, data, run, *train = sys.argv\n"
+                "for arguments in (['check', data], ['train', '--data', data, '--out', run, *train], ['evaluate', run, '--part', 'all']):\n"
+                "    print('command', arguments[0])\n    assert main(arguments) == 0\n")
+        done = subprocess.run([sys.executable, "-c", code, *map(str, (data, run, *TRAIN))], env=plain, capture_output=True, cwd=tmp_path)
+        assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")[-2000:]
+        return done.stdout.split(b"command ")[1:]
+
+    checked, _, evaluated = commands(data, run)
+    assert b"Au\\xdfenzone" in checked and b"Au\\xdfenzone" in evaluated
     (tmp_path / "Müller").mkdir()
     for folder in ("images", "labels"):
         data.joinpath({"images": "imagesTr", "labels": "labelsTr"}[folder]).rename(tmp_path / "Müller" / folder)
         (tmp_path / "Müller" / folder / "a.nii.gz").rename(tmp_path / "Müller" / folder / "Jörg.nii.gz")
-    for arguments in (["check", "Müller"], ["train", "--data", "Müller", "--out", "Läufe", *TRAIN], ["evaluate", "Läufe", "--part", "all"]):
-        done = subprocess.run([sys.executable, "-m", "csam_lite", *map(str, arguments)], env=plain, capture_output=True, cwd=tmp_path)
-        assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    commands("Müller", "Läufe")
     assert "Jörg" in (tmp_path / "Läufe" / "all.csv").read_text(encoding="utf-8")
     for name in ("history.csv", "all.csv"):
         assert "Außenzone $\\undefined$" in (run / name).read_text(encoding="utf-8")
