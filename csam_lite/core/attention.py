@@ -12,13 +12,17 @@ gate is computed from what the gates before it have left of F:
     slice        F <- F * A_sl      A_sl  (B, S, 1, 1, 1)     which slices matter?
 
 A gate only weighs what is there. It never moves a feature from one slice to another, so that it cannot add,
-align or copy content between slices, and it cannot make a feature larger. The slices meet in the statistics
-from which each gate is computed: a maximum and a mean of F over all axes that the gate does not have. The
-slice attention knows a slice by its place in the stack, not by its thickness.
+align or copy content between slices, and it cannot make a feature larger. Each gate is computed from two
+statistics, a maximum and a mean of F over all axes that the gate does not have. The slices meet in these
+statistics for the first two gates, and in the MLP for the slice attention, which knows a slice by its place
+in the stack, not by its thickness.
 
 Volumes of different depths share a batch through `mask` (B, S), which is True where a slice is real. Padded
 slices do not change any real slice, whatever they hold, and leave as zeros. Every volume needs at least one
-real slice, because the maximum over none is not a number.
+real slice, because over none there is neither a maximum nor a mean.
+
+Not in the released code: masks and slots, `least_hidden`, the start of the semantic weights, the draw that
+keeps its gradient, and `fast`.
 """
 
 import torch
@@ -75,10 +79,10 @@ class SemanticAttention(Attention):
 
     def __init__(self, channels: int, reduction: int = 16, least_hidden: int = 1) -> None:
         super().__init__()
-        hidden = max(channels // reduction, least_hidden)  # at least 1: the released code gets 0 below 16
+        hidden = max(channels // reduction, least_hidden)  # C/r; the released code gets 0 below 16 channels
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
-        # Not in the paper: m and a are mostly positive, and a unit whose weights sum to less than 0 would
-        # rarely be active and rarely learn. The weights of such a unit change their sign.
+        # Behind a leaky ReLU m and a are mostly positive, so that a hidden unit whose weights sum to less
+        # than 0 would rarely be active and rarely learn. Its weights change their sign. Biases start at 0.
         with torch.no_grad():
             self.mlp[0].weight *= self.mlp[0].weight.sum(1, keepdim=True).sign()
             self.mlp[0].bias.zero_()
@@ -150,11 +154,13 @@ GATES = tuple(attention.name for attention in (SemanticAttention, PositionalAtte
 class CSAM(nn.Module):
     """Cross-Slice Attention Module: the semantic, the positional and the slice attention, in this order.
 
-    num_slices   the depth of the deepest volume that it must see
+    num_slices, channels   D, the depth of the deepest volume that it must see, and C
     semantic, positional, slice   each of the three can be switched off
-    least_hidden  of the semantic MLP, which has channels // 16 hidden units as published
+    least_hidden  the semantic MLP has C // 16 hidden units, as published, but at least so many
     uncertain, rank, sampling     see SliceAttention and LowRankNormal
     fast         the same values and gradients in less time (fast.py); False runs the lines of this page
+
+    The three learn 2Ch + h + C numbers (h hidden units), 99, and 8D^2 + 5D: 3979 for C = 64, D = 20, h = 4.
     """
 
     def __init__(self, num_slices: int, channels: int, *, semantic: bool = True, positional: bool = True,
