@@ -15,7 +15,7 @@ from csam_lite.explorer.tour import _GOAL, tour_view, write_tour
 
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install -e '.[web]'")
 PAGE_MB = 9
-WORDS = 450  # 200 a minute, and three quarters of a minute for the hands, make three minutes
+WORDS = 450  # 200 a minute, and 70 seconds for seven actions, make three and a half minutes
 TITLES = ["Go through the slices", "See the ends", "Look at the slice gate", "Shut one bar", "See the mask fail", "Put it back"]
 
 
@@ -166,14 +166,20 @@ def test_six_steps_by_hand(browser, tour_file, view):
         gate = view.as_trained.windows[0].record[name]["slice"].values[0]
         nth = ("first", "second", "third", "fourth", "fifth")[list(view.csam_modules()).index(name)]
         assert shown.title() == "3 of 6: Look at the slice gate"
-        assert f"now show the {nth}, {name}, because slice {s + 1} needs it most." in shown.text()
-        assert f"what was found in slice {s + 1} is multiplied by {float(gate[s]):.2f}." in shown.text()
+        assert f"now show the {nth}, {name}, because there shutting slice {s + 1} harms its mask most." in shown.text()
+        assert f"What was found in slice {s + 1} is multiplied by {float(gate[s]):.2f}." in shown.text()
         assert shown.todo().startswith(f"You are in slice {s + 1}: its bar is orange. Click it.") and "show me" in shown.button()
+        shown.drag(s + 3, S, 0.3)
+        shown.until_asked("You moved a bar: that comes in the next step.")
+        shown.answered()
+        page.keyboard.press("u")
+        shown.until_asked("Click")
         x, top, height = shown.bar(s, S)
         page.mouse.click(x, top + height / 2)
         shown.until_done()
         page.keyboard.press("n")
 
+        assert page.locator('[data-part="every-level"]').is_disabled()
         assert shown.title() == "4 of 6: Shut one bar"
         for bar in (s + 3, s):  # another bar, then this one, too
             shown.drag(bar, S, -0.1)
@@ -198,8 +204,18 @@ def test_six_steps_by_hand(browser, tour_file, view):
         assert f"the mask had {(trained[s] > 0).sum()} pixels and now has {(answer.mask[s] > 0).sum()}" in told
         was = dice_in(trained[s], label[s])
         assert f"from {was:.2f} to {dice_in(answer.mask[s], label[s]):.2f}." in told
-        assert f"In the other {S - 1} slices {elsewhere} pixels changed. So the network needs what passes here" in told and elsewhere == 0
+        assert f"In the other {S - 1} slices {elsewhere} pixels changed: the bar weakens its own slice alone." in told and elsewhere == 0
+        assert "So the network needs what passes here" in told and page.locator(".pointed").last.get_attribute("data-part") == "before"
         assert f"does not show that {float(gate[s]):.2f} is the best number" in told
+        told = shown.text()
+        page.locator('[data-part="level-0"]').check()  # the numbers stay those of the bar that was shut
+        shown.until_asked(f"You look at csam.0. The tour needs the bars of {name}")
+        page.locator('[data-part="slider"]').fill(str(s + 2))
+        assert shown.text() == told
+        page.locator(f'[data-part="level-{_GOAL["level"]}"]').check()
+        shown.until_asked(f"You look at slice {s + 2}. Go back to slice {s + 1}")
+        page.locator('[data-part="slider"]').fill(str(s + 1))
+        shown.until_asked("Hold down")
         failed = shown.picture()
         page.locator('[data-part="before"]').hover()
         for turn in range(3):  # as often as one likes, also after "Done"
@@ -280,6 +296,9 @@ def test_keys_alone_walk_it_and_the_page_does_what_is_asked(browser, tour_file):
                 page.keyboard.press("Shift+Tab")
                 for _ in range(21):
                     page.keyboard.press("ArrowDown")
+            elif number == 1:  # the focus is on the title
+                for _ in range(4):
+                    page.keyboard.press("ArrowUp")
             else:
                 page.keyboard.press("n")
             shown.until_done()
@@ -327,6 +346,23 @@ def test_a_finger_drags_a_bar_and_sees_the_slice(browser, tour_file, view):
             session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
         shown.until_done()
         np.testing.assert_array_equal(shown.array("prediction"), answer.mask)
+        for width, height in ((390, 664), (360, 640), (844, 390)):
+            page.set_viewport_size({"width": width, "height": height})
+            for step in (0, 1, 2, 4, 5, 3):
+                page.evaluate("step => document.querySelector('.csam-explorer').explorer.tour.go(step)", step)
+                page.wait_for_timeout(100)
+                for part in ("todo", "next"):
+                    box, where = page.locator(f'[data-part="tour-{part}"]').bounding_box(), (width, height, step, part)
+                    assert box["y"] >= 0 and box["y"] + box["height"] <= height, where
+                sheet, meant = (shown.box(selector) for selector in ('[data-part="tour"]', ".pointed >> nth=-1"))
+                if step > 2:  # the organ, in the middle of the slice, is seen
+                    picture = shown.box('[data-part="slice"]')
+                    assert picture["y"] + picture["height"] / 4 >= 0, (width, height, step)
+                assert 0 <= meant["y"] and meant["y"] + meant["height"] <= (sheet["y"] if width < 640 else height) + 1, (width, height, step)
+        page.set_viewport_size({"width": 390, "height": 844})
+        wait(lambda: page.evaluate("innerHeight") == 844)
+        page.evaluate("document.querySelector('.csam-explorer').explorer.tour.go(3)")
+        shown.until_done()
         for number, part in ((5, "before"), (6, "reset-gates")):
             page.keyboard.press("n")
             assert shown.title().startswith(str(number))
@@ -374,7 +410,7 @@ def test_six_steps_in_firefox(tour_file, view, tmp_path):
         goes_on()
         begins(5)
         was, now = (dice_in(mask[s], view.label[s]) for mask in (trained, answer.mask))
-        assert f"from {was:.2f} to {now:.2f}." in shown.text() and f"In the other {S - 1} slices, 0 pixels changed." in shown.text()
+        assert f"from {was:.2f} to {now:.2f}." in shown.text() and f"In the other {S - 1} slices, 0 pixels changed: the bar weakens" in shown.text()
         failed = shown.picture()
         page.mouse.move(*shown.middle("before"))
         page.mouse.down()
@@ -417,10 +453,23 @@ def test_where_there_is_no_reference_there_is_no_tour_and_else_a_button(browser,
 
 def test_the_address_decides_whether_the_tour_is_open(browser, tour_file):
     with watched(browser, allowed=("file://",)) as page:
-        Visitor(page, f"{tour_file}#alone").ready()
+        shown = Visitor(page, f"{tour_file}#alone").ready()
         assert page.locator('[data-part="tour"]').is_hidden()
         page.evaluate("location.hash = 'tour'")
         page.locator('[data-part="tour"]').wait_for()
+        button = page.locator('[data-part="tour-next"]')
+        for _ in range(60):  # whoever clicks and clicks goes on, and sees what is shown
+            button.click()
+            page.wait_for_timeout(100)
+            if shown.title().startswith("4"):
+                break
+        assert shown.title().startswith("4")
+        page.keyboard.press("p")
+        page.keyboard.press("n")
+        shown.until_done()
+        page.wait_for_timeout(600)
+        button.dblclick()  # the second click shows nothing of the next step
+        assert shown.title().startswith("4") and "show me" in shown.button()
 
 
 def test_the_command(tmp_path, package, capsys, monkeypatch):

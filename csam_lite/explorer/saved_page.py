@@ -34,10 +34,10 @@ def write_saved_page(view: Examination, path: str | Path, png: bytes, live: bool
     had, because a package is missing, there is no internet or torch cannot export the network, the page is
     written without, and a line on stderr says why. package: of onnxruntime-web, see `runtime`. tour: opens
     the page with the guided tour, which needs the network; {"intro": what its first step says of the
-    pictures, "parts": what its second says of the classes, "goal": the bar that it is about, where that is
-    known}. Raises InputError where the name does not end in
-    .html, where `package` is not what it should be, where a tour cannot have the network, and where the file
-    cannot be written.
+    pictures, "parts" and "ends": what its second says of the classes and of the slice beyond the end, "goal":
+    the bar that it is about, where that is known}. Raises InputError where the name does not end in .html,
+    where `package` is not what it should be, where a tour cannot have the network, and where the file cannot
+    be written.
     """
     check_name(path)
     shown, arrays = description(view)

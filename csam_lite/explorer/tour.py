@@ -18,11 +18,12 @@ from csam_lite.training.run import Run, pretrained
 
 SEED = 5000  # no network was trained on this phantom
 _INTRO = (
-    "An MRI scanner makes pictures of the inside of a body. These are like them, but drawn by a program. "
-    "They show a prostate, a gland as large as a walnut."
+    "An MRI scanner makes pictures of the inside of a body. These, which a program has drawn, "
+    "show a prostate, a gland as large as a walnut."
 )
 # The bar that costs most Dice at an end of the organ: its slice, the next one outside, its CSAM, from 0. The
 # page can find it, too, but a quick reader would wait. (tests/test_tour.py holds it to the network.)
+_ENDS = "What looks like it there is other tissue. "
 _GOAL = {"slice": 4, "beyond": 3, "level": 3}
 _PARTS = "TZ, the transition zone, is its inner part; PZ, the peripheral zone, its outer part."
 
@@ -35,7 +36,7 @@ def write_tour(path: str | Path, package: str | Path | None = None) -> None:
     """
     check_name(path)
     view = tour_view()
-    words = {"intro": _INTRO, "parts": _PARTS, "goal": _GOAL}
+    words = {"intro": _INTRO, "parts": _PARTS, "ends": _ENDS, "goal": _GOAL}
     write_saved_page(view, path, small_png(plot_examination(view)), package=package, tour=words)
 
 

@@ -6,6 +6,7 @@ import { GatePanel, pair, panel, smallPicture } from "./gates.js";
 
 const text = (part) => make("div", { className: "values", "data-part": part });
 const isMoved = (was, value) => Math.abs(was - value) > 1e-6;
+const toTheEnd = (value) => (value < 0.03 ? 0 : value > 0.97 ? 1 : value); // keys reach the ends
 const AXES = { S: "slices", C: "channels", H: "rows", W: "columns" };
 
 /** A canvas of bars that the keyboard reaches. */
@@ -149,7 +150,7 @@ export class StackPanel extends GatePanel {
       if (!aside && !(step && state.canAsk)) return;
       event.preventDefault();
       if (aside) state.setSlice(state.slice + aside);
-      else this.lift(state.slice, this.heightOf(state.slice) + step);
+      else this.lift(state.slice, toTheEnd(this.heightOf(state.slice) + step));
     });
   }
 

@@ -6,6 +6,7 @@ import { plain, plane, windowOf } from "./data.js";
 
 const ENOUGH = 5;      // slices that a reader looks at in the first step
 const STOP = 400;      // milliseconds after which a reader has stopped at a slice
+const TWICE = 500;     // milliseconds after a new step in which a second click belongs to the first
 const SHUT = 0.03;     // a bar that is dragged so low counts as shut
 const OPEN = 0.97;     // and one so high as open
 const FOUND = 0.5;     // Dice from which on the network has found the organ in a slice
@@ -29,7 +30,7 @@ function comparison({ goal: { slice }, state: { S }, gateValue }, value, { befor
   const better = cost > 0 ? "worse" : "better";
   const verdict = value <= SHUT
     ? `So the network needs ${cost >= WORTH ? "" : "little of "}what passes here to find the organ there. `
-      + `This does not show that ${chosen} is the best number: drag the bar up to 1, too.`
+      + `This does not show that ${chosen} is the best number.`
     : value >= OPEN ? `${Math.abs(cost) < ALIKE ? `So here 1 does as well as the ${chosen}`
       : `So here 1 is ${better} than the ${chosen}`} that the network chose. One slice of one scan makes no rule.`
       : `Now its bar is at ${two(value)}. Drag it to 0, or to 1.`;
@@ -37,7 +38,8 @@ function comparison({ goal: { slice }, state: { S }, gateValue }, value, { befor
     `In slice ${slice + 1} the mask had ${times(before.size, "pixel")} and now has ${now.size.toLocaleString("en")} `
       + "(dotted: the mask before). Dice is its overlap with the white lines, from 0 (none) to 1 (the same). "
       + `It went from ${two(before.dice)} to ${two(now.dice)}.`,
-    `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed. ${verdict}`];
+    `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed${now.elsewhere ? "" : ": the bar weakens its own "
+      + "slice alone. The others counted when the network chose its number"}. ${verdict}`];
 }
 
 /**
@@ -62,11 +64,11 @@ const STEPS = [
   },
   {
     title: "See the ends",
-    tell: ({ state, goal }) => [
+    tell: ({ state, state: { description: { tour } }, goal }) => [
       "The coloured areas are a mask: they say where a network, a program that has learned from examples, believes "
         + `the organ to be. ${partsOf(state)} The white lines, the reference, show where it really is.`,
       `The organ ends between two slices: slice ${goal.slice + 1}${whichOf(state.letters, goal)} still holds it`
-        + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. The pictures look `
+        + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. ${tour?.ends || ""}The pictures look `
         + "alike: that is why the ends are hardest."}`],
     todo: ({ goal: { slice, beyond }, stopped }) => (beyond === null ? `Go to slice ${slice + 1}, and stop there.`
       : !stopped.has(slice) ? `Stop at slice ${slice + 1}, and then at slice ${beyond + 1}.`
@@ -78,20 +80,26 @@ const STEPS = [
   },
   {
     title: "Look at the slice gate",
-    tell: ({ state: { S, levels, level }, gateValue, goal, isFound }) => [
+    tell: ({ state: { S, levels }, gateValue, goal, isFound }) => [
       `The ${S} bars under the picture are a gate. Each bar is a number from 0 (shut) to 1 (open), which multiplies `
         + "what the network has found in its slice.",
       "The network chooses the numbers after a look at all slices: this is “attention across slices”. "
-        + `${levels.length > 1 ? `It has ${levels.length} such gates. ` : ""}`
-        + (isFound ? `The bars now show ${levels.length > 1 ? `the ${nth(goal.level)}, ` : ""}${level.name}, because slice `
-          + `${goal.slice + 1} needs it most. Here, what was found in slice ${goal.slice + 1} is multiplied by ${two(gateValue)}.`
-          : `The page is trying which of them slice ${goal.slice + 1} needs most.`)],
-    todo: ({ goal: { slice }, isFound, state }) => (!isFound ? "One moment: the page shuts one bar after the other …"
+        + `${levels.length > 1 ? `Of ${levels.length} such gates ` : ""}`
+        + (isFound ? `${levels.length > 1 ? "the" : "The"} bars now show ${levels.length > 1 ? `the ${nth(goal.level)}, ` : ""}${levels[goal.level].name}, `
+          + `because there shutting slice ${goal.slice + 1} harms its mask most. What was found in slice ${goal.slice + 1} is `
+          + `multiplied by ${two(gateValue)}.` : `${levels.length > 1 ? "the" : "The"} page is trying in which slice ${goal.slice + 1} matters most.`)],
+    todo: ({ goal: { slice }, isFound, state, away }) => away || (state.isChanged ? "You moved a bar: that comes in the next "
+      + "step. Press “show me”, which puts it back." : !isFound ? "One moment: the page shuts one bar after the other …"
       : state.slice === slice ? `You are in slice ${slice + 1}: its bar is orange. Click it.`
         : `Click the bar over the ${slice + 1}.`) + keys(isFound ? " (Keyboard: Shift+Tab, then left and right.)" : ""),
-    isDone: ({ isFound, isChosen }) => isFound && isChosen,
+    isDone: ({ isFound, isChosen, state, away }) => isFound && isChosen && !state.isChanged && !away,
     waits: ({ isFound }) => !isFound,
-    act: (tour) => { tour.state.setSlice(tour.goal.slice); tour.isChosen = true; },
+    act: (tour) => {
+      if (tour.state.isChanged) tour.state.clearChanges();
+      tour.chooseLevel();
+      tour.state.setSlice(tour.goal.slice);
+      tour.isChosen = true;
+    },
     enter: (tour) => { tour.isChosen = false; tour.chooseLevel(); },
     points: ({ parts }) => [parts.bars],
   },
@@ -101,7 +109,8 @@ const STEPS = [
       `What is that one number worth? Shut the bar of slice ${goal.slice + 1}, and nothing else. The network inside `
         + "this page then looks at the whole scan again."],
     todo: (tour) => {
-      const { goal: { slice }, changed: { value, others } } = tour;
+      const { goal: { slice }, changed: { value, others }, away } = tour;
+      if (away) return away;
       if (others) return `You changed ${others}. The tour needs the bar of slice ${slice + 1} alone. Press “undo”, `
         + "or “show me”.";
       if (tour.isShut) return MOMENT;
@@ -123,21 +132,28 @@ const STEPS = [
     },
     longest: (tour) => comparison(tour, 0, tour.count(tour.goal.slice)),
     todo: (tour) => {
-      const { goal: { slice }, changed: { others }, isAlone, change } = tour;
+      const { goal: { slice }, changed: { others }, isAlone, change, state, away } = tour;
+      if (away) return away;
+      if (state.slice !== slice) return `You look at slice ${state.slice + 1}. Go back to slice ${slice + 1}, or press “show me”.`;
       if (!isAlone) return others ? `Press “undo”, or “show me”, which shuts the bar of slice ${slice + 1} alone.`
         : "Drag it down to 0 again, or press “show me”.";
       return change.isAnswered ? `Hold down “before”${keys(" or the key b")} to see the mask as it was, and let go.` : MOMENT;
     },
     done: ({ changed: { value } }) => (value < OPEN ? "Done. Try the value 1, or go on with “next”." : "Done. Go on with “next”."),
     isDone: ({ sawBefore, isAlone, change }) => sawBefore && isAlone && change.isAnswered,
-    act: (tour) => (tour.isAlone ? tour.flash() : tour.shut()),
+    act: (tour) => {
+      if (!tour.isAlone) { tour.shut(); return 0; }
+      tour.chooseLevel();
+      tour.state.setSlice(tour.goal.slice);
+      return tour.flash();
+    },
     enter: (tour) => {
       tour.sawBefore = false;
       tour.chooseLevel();
       tour.state.setSlice(tour.goal.slice);
       if (!tour.isAlone) tour.shut();
     },
-    points: ({ parts }) => [parts.slice, parts.before],
+    points: ({ parts, isAlone, isDone }) => [parts.slice, isAlone && !isDone ? parts.before : parts.bars],
   },
   {
     title: "Put it back",
@@ -147,7 +163,7 @@ const STEPS = [
         "Take your change back. Does the mask return as it was, in every pixel?"];
       const { all } = tour.count(tour.goal.slice).now, { length } = trained.prediction.data;
       return [`The mask is back: in all ${S} slices, ${all.toLocaleString("en")} of ${times(length, "pixel")} differ from the `
-        + `start.${all ? "" : " Nothing was lost: the network was only kept from using what it had found."}`,
+        + "start.",
       "Go on by yourself: drag other bars, or try the task “Which one bar costs most Dice?”"];
     },
     todo: () => "Press “reset all gates”.",
@@ -160,9 +176,9 @@ const STEPS = [
 const LAST = STEPS.length - 1;
 
 export class Tour {
-  /** stack: the panel whose bars are dragged. change: the ChangePanel. engine: answers interventions. */
-  constructor({ root, state, change, engine }, stack) {
-    Object.assign(this, { root, state, change, engine, stack, at: -1, left: 0, seen: new Set(), stopped: new Set(),
+  /** slice: the SlicePanel. stack: the panel whose bars are dragged. change: the ChangePanel. engine: answers interventions. */
+  constructor({ root, state, change, engine, slice }, stack) {
+    Object.assign(this, { root, state, change, engine, slice, stack, at: -1, left: 0, seen: new Set(), stopped: new Set(),
       sawBefore: false, isFound: false, isChosen: false });
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
     this.parts = { slice: part("slice"), slider: part("slider").parentElement, bars: stack.ink.canvas, before: part("before"), reset: part("reset-gates") };
@@ -194,7 +210,10 @@ export class Tour {
     this.text = make("div", { "data-part": "tour-text" });
     this.todo = make("p", { className: "todo", role: "status", "aria-live": "polite", "data-part": "tour-todo" });
     this.back = button("back", "p", () => this.go(this.at - 1));
-    this.next = button("next", "n", () => this.forward());
+    this.next = button("next", "n", ({ detail }) => {
+      const isSecond = detail > 1 && performance.now() - this.since < TWICE;
+      if (!isSecond) this.forward();
+    });
     this.leave = button("leave", "Esc", () => this.stop());
     const told = make("div", { "aria-live": "polite" }, this.title, this.text);
     const properties = { className: "tour", hidden: true, "aria-label": "Guided tour", "data-part": "tour" };
@@ -207,9 +226,7 @@ export class Tour {
 
   /** Begin with the gates as the network chose them. takesFocus: the reader asked for it. */
   start(takesFocus = true) {
-    const { state, root } = this;
-    const box = root.querySelector('[data-part="every-level"]');
-    box.checked = state.everyLevel = false;
+    const { state } = this;
     if (state.isChanged) state.clearChanges();
     this.seen.clear();
     const { tour } = state.description;
@@ -225,6 +242,9 @@ export class Tour {
 
   /** Go on where the reader left. */
   resume(takesFocus = true) {
+    const box = this.root.querySelector('[data-part="every-level"]');
+    box.checked = this.state.everyLevel = false; // a change at all scales would be another one than the tour's
+    box.disabled = true;
     this.panel.hidden = false;
     this.open.hidden = this.again.hidden = true;
     this.root.classList.add("touring");
@@ -235,6 +255,7 @@ export class Tour {
   stop() {
     this.left = this.at === LAST && this.isDone ? 0 : this.at;
     this.open.textContent = this.left ? `guided tour: go on at step ${this.left + 1}` : "guided tour";
+    this.root.querySelector('[data-part="every-level"]').disabled = false;
     this.panel.hidden = true;
     this.open.hidden = false;
     this.again.hidden = !this.left;
@@ -268,22 +289,27 @@ export class Tour {
   go(to, takesFocus = true) {
     if (to < 0) return;
     if (to >= STEPS.length) { this.stop(); return; }
-    this.at = to;
+    Object.assign(this, { at: to, since: performance.now(), isShowing: false });
+    clearTimeout(this.showing);
     this.root.dataset.step = to + 1;
     this.step.enter?.(this);
     this.stack.want(to > 1 ? this.goal.slice : null);
     this.see();
     this.look();
-    const points = this.step.points(this);
-    this.point(points);
-    for (const element of [...points].reverse()) element.scrollIntoView({ block: "nearest" });
+    for (const element of this.step.points(this)) element.scrollIntoView({ block: "nearest" });
     if (takesFocus) this.title.focus({ preventScroll: true });
   }
 
   /** On to the next step, or do what this one waits for. */
   forward() {
-    if (this.isDone) this.go(this.at + 1);
-    else if (!this.step.waits?.(this)) { this.step.act(this); this.look(); }
+    if (this.isDone) { this.go(this.at + 1); return; }
+    if (this.isShowing || this.step.waits?.(this)) return;
+    const milliseconds = this.step.act(this);
+    if (milliseconds) {
+      this.isShowing = true;
+      this.showing = setTimeout(() => { this.isShowing = false; this.look(); }, milliseconds);
+    }
+    this.look();
   }
 
   key(event) {
@@ -292,6 +318,7 @@ export class Tour {
     if (this.at < 0 || !isHere || event.altKey || event.ctrlKey || event.metaKey) return;
     if (key === "Escape") this.stop();
     else if (target.matches("select")) return; // there letters choose
+    else if ((target === this.title || target === document.body) && key.startsWith("Arrow") && !event.shiftKey) this.slice.key(event);
     else if (key === "n") this.forward();
     else if (key === "p") this.go(this.at - 1);
     else return;
@@ -306,7 +333,7 @@ export class Tour {
     clearTimeout(this.stopping);
     this.stopping = setTimeout(() => { this.stopped.add(slice); this.look(); }, STOP);
     if (this.isSeeing && !before) this.sawBefore = true; // it was let go
-    this.isSeeing = before && this.isAlone;
+    this.isSeeing = before && this.isAlone && slice === this.goal.slice;
   }
 
   /** The reader pressed a bar, or a key on the bars, whose own listeners have chosen the slice. */
@@ -331,8 +358,11 @@ export class Tour {
     const broken = at > 1 && (this.engine.broken || refused);
     write(this.todo, broken || (isDone ? done : step.todo(this)));
     panel.classList.toggle("done", isDone);
-    write(this.next.firstChild, !isDone ? "show me" : last ? "end" : "next");
-    this.next.setAttribute("aria-disabled", String(Boolean(!isDone && step.waits?.(this))));
+    write(this.next.firstChild, isDone ? (last ? "end" : "next") : this.isShowing ? "showing …" : "show me");
+    this.next.setAttribute("aria-disabled", String(Boolean(!isDone && (this.isShowing || step.waits?.(this)))));
+    this.point(step.points(this));
+    // the button that put all back is grey now, and the focus would be nowhere
+    if (last && isDone && document.activeElement === document.body) this.title.focus({ preventScroll: true });
     this.leave.hidden = last && isDone;
     this.back.disabled = at === 0;
     // words that need more room than was kept keep it
@@ -415,8 +445,9 @@ export class Tour {
 
   /** The bar of the tour as the network chose it. */
   get gateValue() {
-    const { state, stack, goal: { slice } } = this, window = windowOf(slice, state.windows);
-    const values = state.trained[stack.gate.arrays.values[window]];
+    const { state, stack, goal: { slice, level } } = this, window = windowOf(slice, state.windows);
+    const gate = state.levels[level].gates.find(({ name }) => name === stack.name);
+    const values = state.trained[gate.arrays.values[window]];
     return values.data[slice - state.windows[window][0]];
   }
 
@@ -442,6 +473,13 @@ export class Tour {
     return { value, others: [...others].join(" and ") };
   }
 
+  /** What the reader must choose again, because the bars of another scale are seen; "" where nothing. */
+  get away() {
+    const { state: { levels, level }, goal } = this, own = levels[goal.level];
+    return own === level ? "" : `You look at ${level.name}. The tour needs the bars of ${own.name}: choose it under “Scale”, `
+      + "or press “show me”.";
+  }
+
   /** Whether the bar of the tour is changed, and nothing else; and whether it is shut. */
   get isAlone() {
     const { value, others } = this.changed;
@@ -454,11 +492,12 @@ export class Tour {
   shut() {
     const { state, stack, goal } = this;
     const list = Array(state.S).fill(null).with(goal.slice, 0);
+    this.chooseLevel();
     state.setChanges({ [state.levels[goal.level].name]: { [stack.name]: list } });
     state.setSlice(goal.slice);
   }
 
-  /** Show the slices one by one. */
+  /** Show the slices one by one. Gives, as all that takes time, how many milliseconds. */
   walk() {
     const { state } = this, middle = this.goal.slice;
     const show = (left) => {
@@ -467,6 +506,7 @@ export class Tour {
       setTimeout(() => show(left - 1), 250);
     };
     show(ENOUGH);
+    return ENOUGH * 250;
   }
 
   /** Show the last slice of the organ, and then the one beyond. */
@@ -475,11 +515,13 @@ export class Tour {
     state.setSlice(slice);
     this.see();
     if (beyond !== null) setTimeout(() => this.at === at && state.setSlice(beyond), 1000);
+    return (beyond === null ? 0 : 1000) + STOP + 100;
   }
 
   /** Show the mask before all changes for a moment. */
   flash() {
     this.state.setBefore(true);
     setTimeout(() => this.state.setBefore(false), 1200);
+    return 1300;
   }
 }
