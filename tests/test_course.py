@@ -389,6 +389,7 @@ def test_a_scan_without_the_networks_channel_is_refused(tmp_path, monkeypatch, p
 
 # The structure of the notebooks
 
+MOST_CODE = 22  # lines of a cell; the aim is ten
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -470,6 +471,16 @@ def _exercise_problems(cells, number):
         }.items() if not fine]
         problems += [f"exercise {number}.{k}: {', '.join(wrong)}"] if wrong else []
     return problems
+
+
+@every_notebook
+def test_a_cell_shows_its_mechanism(path):
+    """Pictures are drawn in the package, and no cell but those of the exercises is long."""
+    for k, cell in enumerate(nbformat.read(path, 4).cells, 1):
+        if cell.cell_type == "code" and not any(tagged(cell, kind) for kind in ("setup", "exercise", "solution")):
+            assert not re.search(r"subplots|\.imshow\(|\.legend\(", cell.source), f"cell {k} draws by itself"
+            code = [line for line in cell.source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+            assert len(code) <= MOST_CODE, f"cell {k} has {len(code)} lines of code"
 
 
 @every_notebook

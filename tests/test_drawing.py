@@ -20,11 +20,14 @@ from csam_lite.course.gate_pictures import (
     plot_slice_gate,
     plot_uncertainty,
 )
+from csam_lite.course.number_pictures import plot_lines, plot_pairs, plot_resampled, plot_trainings
 from csam_lite.course.pictures import (
     plot_alike,
     plot_arrays,
     plot_bars,
     plot_change,
+    plot_cut,
+    plot_neighbours,
     plot_placed,
     plot_side_views,
     plot_tables,
@@ -35,11 +38,16 @@ from csam_lite.course.toy_pictures import (
     plot_areas,
     plot_curves,
     plot_growth,
+    plot_influence,
     plot_kernels,
     plot_levels,
+    plot_plane,
     plot_row,
+    plot_slices,
+    plot_spread,
     plot_start,
     plot_training,
+    plot_two_gates,
 )
 
 RECTANGLE = "{http://www.w3.org/2000/svg}rect"
@@ -226,4 +234,47 @@ def test_cuts_and_distances_are_in_millimetres():
     assert axes[1].get_title() == "thick" and axes[0].images[0].get_extent() == [0, 10, -6, 6]
     (axis,) = plot_alike({"front to back": ([1, 2], [0.9, 0.8])}, (3.6, 0.7)).axes
     assert [line.get_xdata()[0] for line in axis.lines] == [1, 3.6]
+    plt.close("all")
+
+
+def test_cuts_and_neighbours_have_the_steps_of_the_scan():
+    left, right = plot_cut(np.eye(4, 10), (3.0, 0.5)).axes
+    assert left.get_title() == "voxels as squares, 4 high" and right.images[0].get_extent() == [0, 5, 0, 12]
+    axes = plot_neighbours(np.arange(24.0).reshape(2, 3, 4), 7, 20, (0.5, 0.25)).axes
+    assert [axis.get_title() for axis in axes] == ["slice 7 of 20", "slice 8 of 20"]
+    assert axes[1].images[0].get_extent() == [0, 1, 0, 1.5] and axes[0].images[0].get_clim() == (0, 23)
+    plt.close("all")
+
+
+def test_lines_pairs_resampled_means_and_trainings():
+    figure = plot_lines([1, 10], {"up": [1, 100], "flat": [3, 3]}, "x", "y", dot=(10, 100), logarithmic=True)
+    (axis,) = figure.axes
+    assert axis.get_xscale() == axis.get_yscale() == "log" and axis.texts[0].get_text() == "100.00"
+    low, high = axis.get_ylim()
+    assert 0.5 < low < 1 and 100 < high < 200  # the lines fill the picture
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["up", "flat"]
+    left, right = plot_pairs({"B": [0.5, 0.7], "A": [0.6, 0.6]}, [0.1, -0.1]).axes
+    assert [list(line.get_ydata()) for line in left.lines] == [[0.5, 0.6], [0.7, 0.6]]
+    assert right.get_xlabel() == "Dice of A minus Dice of B" and list(right.lines[1].get_xdata()) == [0.1, -0.1]
+    (axis,) = plot_resampled(np.array([-0.01, 0.0, 0.01, 0.01]), (-0.01, 0.01), 0.01).axes
+    assert [bar.get_height() for bar in axis.patches[:3]] == [1, 1, 2]  # a bar for each mean
+    (axis,) = plot_trainings(np.array([[0.1, 0.2], [0.3, 0.0]])).axes
+    assert np.allclose(axis.lines[3].get_ydata(), [0.2, 0.1])
+    plt.close("all")
+
+
+def test_slices_gates_and_influence_of_the_toys():
+    figure = plot_slices({"image": np.ones((3, 4, 4)), "label": np.zeros((3, 4, 4))}, (2, 1), "one volume")
+    assert [axis.get_title() for axis in figure.axes] == ["slice 1", "slice 2", "slice 3", "", "", ""]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["image", "", "", "label", "", ""]
+    assert [axis.images[0].get_clim()[1] for axis in figure.axes] == [2, 2, 2, 1, 1, 1]
+    (axis,) = plot_two_gates(np.array([[0.9, 0.1], [0.2, 0.8], [1, 0]]), np.array([0, 1, 0])).axes
+    assert [len(points.get_offsets()) for points in axis.collections] == [2, 1]
+    (axis,) = plot_spread({"true": np.array([0.99, 0.98]), "noise": np.array([0.01, 0.02])}, "t").axes
+    assert [bar.get_height() for bar in axis.patches if bar.get_height()] == [2, 2] and axis.get_ylim() == (0, 2)
+    axes = plot_influence({"held": np.eye(8), "computed": np.ones((8, 8))}).axes
+    assert axes[0].get_title() == "held" and axes[0].images[0].get_array().min() == 1e-4
+    assert axes[1].images[0].get_extent() == [0.5, 8.5, 8.5, 0.5]
+    axis, = plot_plane({"stays": ([1, 1], [0.9, 1]), "jumps": ([1], [0.2])}, ([0.8, 1.3], [0.5, 0.7])).axes
+    assert [list(line.get_ydata()) for line in axis.lines] == [[0.9, 1], [0.2], [0.5, 0.7]]
     plt.close("all")

@@ -8,6 +8,8 @@ from csam_lite.core.start import start_gates
 from csam_lite.course.toys import (
     StackNetwork,
     ToyNetwork,
+    after_the_dot,
+    between,
     dice,
     drifting,
     fit,
@@ -40,6 +42,34 @@ def test_one_stays_is_what_it_says():
     assert torch.equal(found.all(1), label[:, 0] > 0)
     assert all(torch.equal(a, b) for a, b in zip(one_stays(2, seed=4), one_stays(2, seed=4)))
     assert not torch.equal(one_stays(2, seed=4)[0], one_stays(2, seed=5)[0])
+
+
+def test_the_blob_is_labelled_by_its_distance_from_the_band():
+    x, label = between(40, seed=1)
+    assert x.shape == (40, 12, 1, 10, 10) and label.shape == (40, 12, 10, 10)
+    band = (x[:, :, 0, 0] > 1).all(2)     # (B, S)
+    begins = band.int().argmax(1) + 1     # counted from 1
+    assert set(begins.tolist()) == {7, 8, 9, 10, 11, 12} and (band.int().diff(dim=1) >= 0).all()
+    slices = torch.arange(1, 13)
+    labelled = (slices >= begins[:, None] - 5) & (slices <= begins[:, None] - 2)
+    assert torch.equal(label.amax((2, 3)) > 0, labelled) and labelled.sum(1).unique().tolist() == [4]
+    blob = x[:, :, 0, 3:9] > 0.5
+    assert (blob == blob[:1, :1]).all()   # it alone tells nothing
+    assert torch.equal(label[labelled][:, 3:9] > 0, blob[labelled])
+    assert (between(9, begins=8)[0][:, 7, 0, 0] > 1).all() and (between(9, begins=8)[0][:, 6, 0, 0] < 1).all()
+    late = between(60, seed=2, last=9)[0][:, :, 0, 0].amax(2) > 1
+    assert late.sum(1).min() == 4         # the band begins in slice 9 at the latest
+
+
+def test_the_disc_is_labelled_from_the_dot_on():
+    x, label = after_the_dot(40, seed=1)
+    assert x.shape == (40, 8, 1, 16, 16) and label.shape == (40, 8, 16, 16) and label.dtype == torch.long
+    dot = x[:, :, 0, 3, 4] > 1            # (B, S)
+    assert (dot.sum(1) == 1).all() and set((dot.int().argmax(1) + 1).tolist()) == {2, 3, 4, 5, 6, 7, 8}
+    assert torch.equal(label[:, :, 10, 8].bool(), dot.int().cumsum(1).bool())
+    disc = x[:, :, 0, 6:] > 0.5
+    assert (disc == disc[:1, :1]).all() and torch.equal(label[:, -1, 6:].bool(), disc[:, -1])
+    assert after_the_dot(3, at=5)[0][:, 4, 0, 3, 4].min() > 1
 
 
 @pytest.mark.parametrize("task, channels, gate", [(two_channels, 2, lambda: start_gates(SemanticAttention(2, reduction=1))),

@@ -25,7 +25,7 @@ from csam_lite.data.phantom import write_phantoms
 from csam_lite.data.public_sets import get_msd_prostate
 from csam_lite.data.scan import Scan
 from csam_lite.training.config import Config
-from csam_lite.training.run import Run, load_run, pretrained
+from csam_lite.training.run import PRETRAINED, Run, load_run, pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +134,13 @@ def network_input(run: Run, scan: CourseScan) -> torch.Tensor:
     Raises InputError where the scan lacks a channel.
     """
     return run.grid.image(match_channels(run, scan)).to(next(run.network.parameters()).device)
+
+
+def unseen_cases(run: Run, dataset: Dataset) -> list[int]:
+    """The numbers of the cases that the network of `run` was not trained on: those that it held out, or all
+    of them for the network that ships, which saw no phantom of the course."""
+    held_out = run.facts.split["test"]
+    return [k for k, case in enumerate(dataset.cases) if run.folder == PRETRAINED or case.name in held_out]
 
 
 def comparison_plan(dataset: Dataset, quick: bool = True, seed: int = 0) -> str:

@@ -143,22 +143,6 @@ def plot_drawn_stacks(mean: np.ndarray, diag: np.ndarray, factor: np.ndarray, se
     return figure
 
 
-def plot_trainings(d: np.ndarray) -> Figure:
-    """Differences d (P, T) of P patients in T trainings: a column for each training, with its mean."""
-    import matplotlib.pyplot as plt
-
-    P, T = d.shape
-    figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
-    axis.axhline(0, color="gray", linewidth=0.8)
-    for patient in d:
-        axis.plot(range(1, T + 1), patient, ".-", color="#bbbbbb", linewidth=0.8)
-    axis.plot(range(1, T + 1), d.mean(0), "D", color=LABEL, markersize=8, label="mean of a training")
-    axis.plot([], [], ".-", color="#bbbbbb", label="one patient")
-    axis.set(xlabel="training", xticks=range(1, T + 1), ylabel="Dice of CSAM minus plain")
-    axis.legend(frameon=False)
-    return figure
-
-
 def plot_tables(tables: dict[str, np.ndarray], rows: Sequence[str], columns: Sequence[str],
                 digits: Sequence[int]) -> Figure:
     """Tables side by side, whose cells are coloured by their values and show them.
@@ -340,4 +324,37 @@ def plot_alike(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     axis.plot(*point, "D", color=COLOURS[4], markersize=9, label="one slice further")
     axis.set(xlabel="distance in mm", ylabel="correlation of intensities", xlim=0, ylim=(None, 1.02))
     axis.legend(frameon=False, loc="upper right")
+    return figure
+
+
+def plot_cut(cut: np.ndarray, steps: tuple[float, float]) -> Figure:
+    """A cut (slices, rows) through a stack, with square voxels on the left and in millimetres on the right.
+
+    steps: from slice to slice and from row to row in mm.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+    axes[0].imshow(cut, cmap="gray", origin="lower")
+    axes[0].set(title=f"voxels as squares, {len(cut)} high", xlabel="voxel", yticks=[])
+    extent = (0, cut.shape[1] * steps[1], 0, cut.shape[0] * steps[0])
+    axes[1].imshow(cut, cmap="gray", origin="lower", extent=extent)
+    axes[1].set(title="millimetres", xlabel="mm", ylabel="mm")
+    return figure
+
+
+def plot_neighbours(slices: np.ndarray, first: int, count: int, steps: tuple[float, float]) -> Figure:
+    """Neighbouring slices (N, Y, X) of a stack of `count` slices, without any outline.
+
+    first: the number of the first one. steps: from row to row and from column to column in mm.
+    """
+    import matplotlib.pyplot as plt
+
+    N, Y, X = slices.shape
+    figure, axes = plt.subplots(1, N, figsize=(8.5, 2.6), layout="constrained", sharey=True)
+    for number, (axis, picture) in enumerate(zip(axes, slices), first):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=slices.max(), origin="lower",
+                    extent=(0, X * steps[1], 0, Y * steps[0]))
+        axis.set(title=f"slice {number} of {count}", xlabel="mm, right to left")
+    axes[0].set_ylabel("mm, back to front")
     return figure

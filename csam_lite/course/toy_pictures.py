@@ -16,6 +16,27 @@ if TYPE_CHECKING:
 MEAN_OF = 20  # steps: a loss is drawn as its mean over so many
 
 
+def plot_slices(rows: Mapping[str, np.ndarray], highest: Sequence[float], title: str) -> Figure:
+    """Rows {name: slices (S, H, W)} of one volume below each other, the slices counted from 1.
+
+    highest: the value that each row draws white; 0 is black.
+    """
+    import matplotlib.pyplot as plt
+
+    S = len(next(iter(rows.values())))
+    size = (1.3 * S + 0.6, 1.4 * len(rows) + 0.4)
+    figure, axes = plt.subplots(len(rows), S, figsize=size, layout="constrained", squeeze=False)
+    for row, (name, slices), most in zip(axes, rows.items(), highest):
+        for axis, picture in zip(row, slices):
+            axis.imshow(picture, cmap="gray", vmin=0, vmax=most)
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name)
+    for number, axis in enumerate(axes[0], 1):
+        axis.set_title(f"slice {number}")
+    figure.suptitle(title)
+    return figure
+
+
 def plot_row(images: Mapping[str, np.ndarray], maps: Sequence[str], outline: np.ndarray | None = None,
              title: str = "") -> Figure:
     """Pictures (H, W) of values from 0 to 1 side by side, each with its name and the scale of its colours.
@@ -175,4 +196,62 @@ def plot_alarms(alarms: Mapping[str, float], fair: float, title: str) -> Figure:
     axis.axvline(fair, color="black", linestyle="--")
     axis.set(xlim=(0, 1), xlabel="share of false alarms", title=title)
     axis.invert_yaxis()
+    return figure
+
+
+def plot_two_gates(gate: np.ndarray, true: np.ndarray) -> Figure:
+    """The gates (B, 2) of two channels as a point for each volume, with a colour and a mark for its true
+    channel (B,), 0 or 1."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    for k, (colour, marker) in enumerate(((COLOURS[5], "o"), (COLOURS[4], "s"))):
+        axis.scatter(*gate[true == k].T, color=colour, marker=marker, alpha=0.5,
+                     label=f"volumes whose true channel is {k}")
+    axis.set(xlabel="gate of channel 0", ylabel="gate of channel 1", xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    axis.legend(frameon=False)
+    axis.set_title("One point is one volume: which channel stays open?")
+    return figure
+
+
+def plot_spread(gates: Mapping[str, np.ndarray], title: str) -> Figure:
+    """How many volumes have which gate, 0 to 1, of two channels {name: gates (B,)}."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
+    axis.hist([*gates.values()], np.linspace(0, 1, 21), color=(COLOURS[5], "gray"), label=[*gates])
+    axis.set(xlabel="gate", ylabel="volumes", ylim=(0, len(next(iter(gates.values())))), title=title)
+    axis.legend(frameon=False)
+    return figure
+
+
+def plot_influence(matrices: Mapping[str, np.ndarray]) -> Figure:
+    """How much each input slice changes each output slice, as matrices {name: (S, S)} on one logarithmic
+    scale."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(matrices), figsize=(8, 3.4), layout="constrained", squeeze=False)
+    for axis, (name, matrix) in zip(axes[0], matrices.items()):
+        ends = (0.5, len(matrix) + 0.5)
+        shown = axis.imshow(np.maximum(matrix, 1e-4), cmap="cividis", norm="log", vmin=1e-4, vmax=1e3,
+                            extent=(*ends, *ends[::-1]))
+        axis.set(xlabel="input slice", ylabel="output slice", title=name)
+    figure.colorbar(shown, ax=axes, label="influence")
+    figure.suptitle("Does a slice reach another one?")
+    return figure
+
+
+def plot_plane(points: Mapping[str, tuple[np.ndarray, np.ndarray]],
+               line: tuple[Sequence[float], Sequence[float]]) -> Figure:
+    """Pixels as points {name: (maxima, means)} of a plane, and the line (maxima, means) on which a gate would
+    be half open."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    for (name, point), colour, marker in zip(points.items(), (COLOURS[5], COLOURS[4]), "o^"):
+        axis.plot(*point, marker, color=colour, markersize=4, label=name)
+    axis.plot(*line, "k--", label="half open, if the surroundings are alike")
+    axis.set(xlabel="maximum over the stack", ylabel="mean over the stack", ylim=(-0.1, 1.1))
+    axis.set_title("Which line separates the discs that stay from those that jump?")
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -20,6 +20,11 @@ from torch import nn
 from torch.nn import functional as F
 
 CELLS, CELL, RADIUS = 4, 7, 2  # cells along a side, pixels of a cell, pixels
+DEPTH = 12                     # slices of the stacks of `between`
+
+SIDE = torch.arange(16)        # rows and columns of the pictures of `after_the_dot`
+DISC = ((SIDE[:, None] - 10) ** 2 + (SIDE - 8) ** 2 <= 12).float()
+DOT = ((SIDE[:, None] - 3) ** 2 + (SIDE - 4) ** 2 <= 2).float()
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # x (B, S, C, H, W), label (B, S, H, W)
 Task = Callable[..., Pair]                # called with the number of volumes and `seed`
@@ -137,6 +142,40 @@ def two_discs(count: int = 8, slices: int = 6, size: int = 32, seed: int = 0) ->
             volume[2:5, (at[:, None] - row) ** 2 + (at - column) ** 2 <= radius**2] = k
     x = y - 0.5 + 0.7 * torch.randn(y.shape, generator=g)
     return x[:, :, None], y
+
+
+def between(volumes: int, seed: int = 0, begins: int | None = None, last: int = DEPTH) -> Pair:
+    """x (B, S, 1, H, W) and label (B, S, H, W): the same blob in every slice, and from some slice on a band.
+
+    Slices are counted from 1. The band begins in slice `begins`, or at random in 7 to `last`. The blob is
+    labelled in the four slices from five to two slices below the first slice with the band.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    band = torch.randint(7, last + 1, (volumes, 1), generator=generator)
+    if begins is not None:
+        band[:] = begins
+    s = torch.arange(1, DEPTH + 1)
+    x = torch.zeros(volumes, DEPTH, 1, 10, 10)
+    x[..., 4:8, 3:7] = 1                                                       # the blob
+    label = x[:, :, 0] * ((s >= band - 5) & (s < band - 1))[:, :, None, None]  # four slices
+    x[:, :, :, :2] = 2.0 * (s >= band)[:, :, None, None, None]                 # the band
+    return x + 0.05 * torch.randn(x.shape, generator=generator), label
+
+
+def after_the_dot(volumes: int, seed: int = 0, at: int | None = None) -> Pair:
+    """x (B, S, 1, H, W) and label (B, S, H, W): the same disc in all eight slices, and a dot in one of them.
+
+    Slices are counted from 1. The dot is in slice `at`, or at random in 2 to 8. The disc is labelled in this
+    slice and in all slices above it.
+    """
+    generator, slices = torch.Generator().manual_seed(seed), 8
+    dot = torch.randint(2, slices + 1, (volumes, 1), generator=generator)
+    if at is not None:
+        dot[:] = at
+    s = torch.arange(1, slices + 1)
+    x = DISC + 2 * DOT * (s == dot)[:, :, None, None, None]
+    label = DISC * (s >= dot)[:, :, None, None]
+    return x + 0.05 * torch.randn(x.shape, generator=generator), label.long()
 
 
 def train_new(make_gate: Callable[[], nn.Module | None], task: Task, seed: int,
