@@ -58,7 +58,7 @@ class Attention(nn.Module):
     def gate_from(self, m: Tensor, a: Tensor, mask: Tensor | None = None) -> Tensor:
         """The gate A from the maximum m and the mean a of F; all three have five dimensions that fit to F."""
         precision = next(self.parameters()).dtype
-        with torch.autocast(m.device.type, enabled=False):  # m and a are small: full precision costs nothing
+        with torch.autocast(m.device.type, enabled=False):  # as precise as the weights: it is little work
             # A = sigmoid( scores(m, a) )
             return self.gate(self.scores(m.to(precision), a.to(precision), mask))
 
@@ -106,8 +106,8 @@ class PositionalAttention(Attention):
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
 
     def scores(self, m: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
-        # P = [ m ; a ]
-        P = torch.stack([m, a], dim=-1)[:, 0, 0].movedim(-1, 1)  # (B, 2, H, W), channels last in memory
+        # P = [ m ; a ]   (B, 2, H, W), channels last in memory, where the convolution is faster
+        P = torch.cat([m, a], dim=1).squeeze(2).contiguous(memory_format=torch.channels_last)
         # A_pos = sigmoid( Conv7x7(P) ),   2 -> 1 channel, padded with zeros
         return self.conv(P).unsqueeze(1)  # (B, 1, 1, H, W)
 
@@ -134,14 +134,15 @@ class SliceAttention(Attention):
 
     def scores(self, m: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
         slots = centred_slots(*m.shape[:2], self.num_slices, m.device, mask)  # (B, S): the slot of each slice
-        m, a = (into_slots(pooled.flatten(1), slots, self.num_slices) for pooled in (m, a))  # (B, D) each
+        m, a = (into_slots(x.flatten(1), slots, self.num_slices) for x in (m, a))  # (B, D) each
         # z = MLP_s(m) + MLP_s(a),   MLP_s: D -> 4D -> D, the same for both, ReLU inside
         z = self.mlp(m) + self.mlp(a)  # (B, D)
         if self.normal is None:
-            # certain:     A_sl = sigmoid(z)
+            # certain:     A_sl = sigmoid(s),   s = z in the slots of the slices
             s = z.gather(1, slots)  # (B, S)
         else:
-            # uncertain:   A_sl = sigmoid(s),   s ~ Normal(mu, W W^T + diag(d)), predicted from ReLU(z)
+            # uncertain:   A_sl = sigmoid(s),   s ~ Normal(mu, W W^T + diag(d)) in training, else s = mu;
+            # three linear layers compute mu, W and d of the slots from ReLU(z) (slice_normal.py)
             s = self.normal.sample(self.normal(z.relu(), slots))  # (B, S)
         if mask is not None:
             s = s.masked_fill(~mask, -torch.inf)  # the gate of a padded slice is 0
