@@ -285,7 +285,7 @@ def test_hostile_files_become_a_line_and_the_page_goes_on(shipped_network, packa
             assert "done in" in dropped.drop(tmp_path / name)
         page.click('[data-part="other-gates"]')
         assert "15 gates changed" in dropped.answered()
-        assert page.locator("body img, main b, main script").count() == 0
+        assert page.locator("body img, main b:not(li > b:first-child), main script").count() == 0  # the list of words has b of its own
         assert f"{markup}2.nii.gz" in page.text_content(".csam-explorer header") and f"{markup}.nii.gz" in page.text_content('[data-part="other-gates"]')
         assert markup in page.text_content("h1") and markup in page.text_content('[data-part="volumes"]')
         saved = dropped.saved()
