@@ -21,9 +21,9 @@ _INTRO = (
     "An MRI scanner makes pictures of the inside of a body. These, which a program has drawn, "
     "show a prostate, a gland as large as a walnut."
 )
+_ENDS = "What looks like it there is other tissue. "
 # The bar that costs most Dice at an end of the organ: its slice, the next one outside, its CSAM, from 0. The
 # page can find it, too, but a quick reader would wait. (tests/test_tour.py holds it to the network.)
-_ENDS = "What looks like it there is other tissue. "
 _GOAL = {"slice": 4, "beyond": 3, "level": 3}
 _PARTS = "TZ, the transition zone, is its inner part; PZ, the peripheral zone, its outer part."
 

@@ -98,7 +98,6 @@ class Explorer(anywidget.AnyWidget):
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.send({"kind": "error", "id": question.get("id"), "text": text})
 
-
     def _values(self, csam: str, gate: str, given: list) -> np.ndarray:
         """A list of the page in the shape of the gate; an axis of slices spans the whole volume."""
         values = np.array(given, np.float32)
