@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from csam_lite.common.device import has_bf16
 from csam_lite.common.errors import InputError, first_line
 from csam_lite.common.files import whole_file
 from csam_lite.common.locks import only_process
@@ -89,6 +90,9 @@ class Trainer:
             _check_unused(Path(config.out))
         accelerator = make_accelerator(config)
         progress = progress and accelerator.is_main_process
+        if progress and config.precision == "bf16" and not has_bf16():
+            print("--precision bf16: this machine has no instructions for it, so that a step can take ten "
+                  "times as long; use no, or fp16 on a GPU", file=sys.stderr)
         config = replace(config, data=str(Path(config.data).resolve()))
         stored = load_description(config.out) if resume else None
         if stored:
