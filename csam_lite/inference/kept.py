@@ -1,8 +1,8 @@
-"""Exports that were made before: torch takes some ten seconds for one, and pages of the same network are
+"""Exports that were made before: torch takes about ten seconds for one, and pages of the same network are
 written again and again.
 
-They lie in the user's cache, and each is found by a hash over all on which it depends. A file that is damaged
-is as good as none, and so is a cache that cannot be written.
+They lie in the user's cache, and each is found by a hash over everything on which it depends. A damaged file
+is treated as missing, and so is a cache that cannot be written.
 """
 
 from __future__ import annotations
