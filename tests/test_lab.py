@@ -121,7 +121,7 @@ def hostile(tmp_path_factory, request):
         if name not in QUICK and "sixty" not in request.config.option.markexpr:
             continue
         hand_in(folder / "in" / f"{name}.ipynb", {SECOND.number: f"{code}\n{stub(SECOND)}"})
-    grade_folder(folder / "in", folder / "grades.csv", seconds=2)
+    grade_folder(folder / "in", folder / "grades.csv", seconds=4)
     return points(folder / "grades.csv")
 
 

@@ -1,8 +1,10 @@
 """The reader's code at work: kept, run instead of the library's, and never in the way; and the table of exercises."""
 
 import json
+import re
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ from answers import n02, n03, n04
 
 from csam_lite import CSAM, SliceAttention, UNet, course, override_gates, record_gates
 from csam_lite.core.masks import centred_slots
+from csam_lite.course import answers as library
 from csam_lite.course import checks, own_code, progress
 
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 FORMULAS = {"semantic": n02.RIGHT["semantic_attention"], "positional": n03.RIGHT["positional_attention"],
             "slice": n04.RIGHT["slice_gate"]}
 CHECKS = {"semantic": checks.n02.semantic_attention, "positional": checks.n03.positional_attention, "slice": checks.n04.slice_gate}
@@ -122,29 +126,45 @@ def test_a_gate_that_draws_and_a_formula_of_none_stay_the_librarys():
     assert untouched.fast and type(untouched.slice) is SliceAttention
 
 
-def test_yours_works_where_it_passed_and_ours_otherwise(disk, capsys):
+def test_yours_works_where_it_passed_and_ours_otherwise(disk, capsys, monkeypatch):
     def my_statistics(x):
         return x.amax((1, 3, 4)), x.mean((1, 3, 4))
 
     def ours(x):
         return "ours"
 
-    chosen = course.yours_or_ours(my_statistics, checks.n02.statistics, ours)
+    monkeypatch.setitem(library._answers, "n02.statistics", ours)
+    chosen = course.yours_or_ours(my_statistics, checks.n02.statistics)
     assert "Your my_statistics passed" in capsys.readouterr().out
     assert len(chosen(torch.randn(1, 2, 3, 4, 5))) == 2
     for wrong in (lambda x: None, lambda x: (x, x), None, ..., lambda x: 1 / 0):
-        assert course.yours_or_ours(wrong, checks.n02.statistics, ours) is ours
+        assert course.yours_or_ours(wrong, checks.n02.statistics) is ours
         said = capsys.readouterr().out
         assert said.count("\n") == 1 and "library's code works here" in said
 
 
-def test_an_error_outside_of_the_check_blocks_nobody(disk, capsys):
+@pytest.mark.parametrize("key", sorted(library._answers))
+def test_the_librarys_answers_pass_the_checks(key, capsys):
+    notebook, name = key.split(".")
+    check = getattr(getattr(checks, notebook), name)
+    assert check.key == key and check.__wrapped__(library.library_answer(check)) is True, capsys.readouterr().out
+
+
+def test_each_answer_at_work_has_one_of_the_library():
+    """The formulas of the gates have none, because the library's gates compute them."""
+    text = "".join(path.read_text(encoding="utf-8") for path in NOTEBOOKS.glob("*.ipynb"))
+    used = set(re.findall(r"yours_or_ours\(\w+, checks\.(n\d\d\.\w+)", text))
+    assert len(used) > 25 and used - set(library._answers) == {check.key for check in CHECKS.values()}
+
+
+def test_an_error_outside_of_the_check_blocks_nobody(disk, capsys, monkeypatch):
     def my_statistics(x):
         if x.shape[0] == 7:
             raise RuntimeError("seven volumes")
         return x.amax((1, 3, 4)), x.mean((1, 3, 4))
 
-    chosen = course.yours_or_ours(my_statistics, checks.n02.statistics, lambda x: "ours")
+    monkeypatch.setitem(library._answers, "n02.statistics", lambda x: "ours")
+    chosen = course.yours_or_ours(my_statistics, checks.n02.statistics)
     capsys.readouterr()
     assert chosen(torch.randn(7, 2, 3, 4, 5)) == "ours" and chosen(torch.randn(2, 2, 3, 4, 5)) == "ours"
     assert capsys.readouterr().out.count("seven volumes") == 1
@@ -153,7 +173,7 @@ def test_an_error_outside_of_the_check_blocks_nobody(disk, capsys):
 def test_choosing_prints_nothing_of_the_check_and_draws_no_random_numbers(disk, capsys):
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    course.yours_or_ours(n04.draw_right, checks.n04.draw, None)
+    course.yours_or_ours(n04.draw_right, checks.n04.draw)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert "[OK]" not in capsys.readouterr().out
 
@@ -175,8 +195,7 @@ def test_answers_are_kept_for_later_notebooks(disk, capsys, monkeypatch):
     exec((disk / "my_csam.py").read_text(encoding="utf-8"), names)  # the file stands alone
     torch.manual_seed(1)
     same(names["MyCSAM"](6, 4)(x), ours(x))
-    chosen = course.kept_or_ours(checks.n02.semantic_attention, None)
-    assert chosen.__name__ == first("semantic").__name__
+    assert course.my_formulas()["semantic"].__name__ == first("semantic").__name__
 
 
 def test_a_kept_answer_that_was_edited_or_damaged_is_the_librarys_work(disk, monkeypatch):
@@ -185,7 +204,7 @@ def test_a_kept_answer_that_was_edited_or_damaged_is_the_librarys_work(disk, mon
     path = disk / "answers" / "n02_semantic_attention.py"
     for text in ("# n02.semantic_attention: f\ndef f(x, mlp):\n    return x\n", "", "\0", "# a: f\n1 / 0", "def f(:"):
         path.write_text(text, encoding="utf-8")
-        assert course.kept_or_ours(CHECKS["semantic"], "ours") == "ours" and course.my_formulas() == {}
+        assert course.my_formulas() == {}
 
 
 SCALE = 2.0
@@ -213,7 +232,7 @@ def test_a_source_that_cannot_be_found_keeps_the_answer_in_the_process(disk, cap
     names = {}
     exec("def my_statistics(x):\n    return x.amax((1, 3, 4)), x.mean((1, 3, 4))", names)
     course.yours_or_ours(names["my_statistics"], checks.n02.statistics)
-    assert course.kept_or_ours(checks.n02.statistics, None) is not None and not (disk / "answers").exists()
+    assert own_code._answers["n02.statistics"] is names["my_statistics"] and not (disk / "answers").exists()
 
 
 def test_a_disk_that_cannot_be_written_stops_nothing(tmp_path, notebook, monkeypatch, capsys):

@@ -26,7 +26,7 @@ from csam_lite.course.lessons import (
     unseen_cases,
 )
 from csam_lite.course.number_pictures import plot_lines, plot_pairs, plot_resampled, plot_trainings
-from csam_lite.course.own_code import kept_or_ours, my_csam, my_formulas, run_formula, yours_or_ours
+from csam_lite.course.own_code import my_csam, my_formulas, run_formula, yours_or_ours
 from csam_lite.course.pictures import (
     plot_alike,
     plot_arrays,
@@ -66,7 +66,7 @@ from csam_lite.course.toy_pictures import (
 
 __all__ = [
     "GATE_COLOURS", "GATE_MAPS", "CourseScan", "MyScan", "comparison_plan", "data_folder", "draw_stack",
-    "fine_tune", "kept_or_ours", "load_dataset", "load_network", "load_scan", "match_channels",
+    "fine_tune", "load_dataset", "load_network", "load_scan", "match_channels",
     "my_csam", "my_formulas", "my_scan", "network_for", "network_input", "plot_alarms", "plot_alike",
     "plot_along", "plot_areas", "plot_arrays", "plot_bars", "plot_change", "plot_channels",
     "plot_curves", "plot_cut", "plot_decoration", "plot_depth", "plot_doubt", "plot_drawn_stacks",

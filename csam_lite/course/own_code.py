@@ -29,6 +29,7 @@ from csam_lite.common.files import whole_file
 from csam_lite.core.attention import CSAM, Attention
 from csam_lite.core.masks import centred_slots, into_slots, without_padding
 from csam_lite.course import checks
+from csam_lite.course.answers import library_answer
 from csam_lite.course.checks import Check
 from csam_lite.course.lessons import data_folder
 
@@ -36,31 +37,21 @@ Formula = Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
 _answers: dict[str, Callable] = {}  # of this process, by check
 
 
-def yours_or_ours(
-    mine: Callable | None, check: Check, ours: Callable | None = None, tensors: bool = False
-) -> Callable | None:
-    """The reader's function `mine` if it passes the check, else `ours`; one printed line says which.
+def yours_or_ours(mine: Callable | None, check: Check, tensors: bool = False) -> Callable | None:
+    """The reader's function `mine` if it passes the check, else the library's answer (answers.py); one
+    printed line says which.
 
-    A function that passed is kept for later notebooks. Where it raises an error outside of its check, the
-    function that is returned goes on with `ours`. With `tensors`, what the reader's function returns becomes
-    a tensor (float32), because a check accepts an array or a list, too.
+    The formulas of the three gates have no answer there: then it is None, and the library's gates run. A
+    function that passed is kept for later notebooks. Where it raises an error outside of its check, the
+    function that is returned goes on with the library's. With `tensors`, what the reader's function returns
+    becomes a tensor (float32), because a check accepts an array or a list, too.
     """
-    name = getattr(mine, "__name__", type(mine).__name__)
+    name, ours = getattr(mine, "__name__", type(mine).__name__), library_answer(check)
     if _passes(mine, check):
         _keep(mine, check)
         print(f"Your {name} passed its check, so that your code works here.")
         return _guarded(_as_tensor(mine) if tensors else mine, ours)
     print(f"The library's code works here, until your {name} passes its check.")
-    return ours
-
-
-def kept_or_ours(check: Check, ours: Callable | None = None) -> Callable | None:
-    """The reader's answer of an earlier notebook if it is kept and still passes the check, else `ours`."""
-    mine = _find(check)
-    if mine is not None:
-        print(f"Your {mine.__name__} of notebook {check.key[1:3]} works here.")
-        return _guarded(mine, ours)
-    print(f"The library's code works here: no answer to {check.key} of notebook {check.key[1:3]} is kept.")
     return ours
 
 

@@ -389,8 +389,8 @@ def _label_counts(paths: Iterable[Path]) -> tuple[dict[int, int], tuple[str, ...
     if len(counts) > MOST_LABELS:
         doubts.append(
             f"the masks hold {len(counts)} different values, as images do; are the folders of images and "
-            "masks "
-            "swapped, or were the masks smoothed? Export them again, or name the labels in dataset.json"
+            "masks swapped, or were the masks smoothed? Export them again, or name the labels in "
+            "dataset.json"
         )
     else:
         doubts += [

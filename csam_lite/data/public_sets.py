@@ -136,9 +136,8 @@ def read_dataset(folder: str | Path) -> dict:
         place = PureWindowsPath(name)  # knows both kinds of slash and drive letters
         if place.anchor or ".." in place.parts:  # the choice "remap" writes where these names lead
             raise InputError(
-                f"{path}: lists {name!r}, which leads out of the folder; delete the folder and run again, or "
-                "choose "
-                "another with --out"
+                f"{path}: lists {name!r}, which leads out of the folder; delete the folder and run again, "
+                "or choose another with --out"
             )
     return dataset
 

@@ -223,8 +223,7 @@ def _read_label(path: Path, scan: Scan, labels: Mapping[int, str] | None) -> np.
         if undeclared := sorted(set(np.unique(values).tolist()) - {0, *labels}):
             raise InputError(
                 f"{path}: holds the values {', '.join(map(str, undeclared[:5]))} that are not declared "
-                "labels "
-                f"({', '.join(map(str, [0, *labels][:9]))}); correct the mask, or declare them in "
+                f"labels ({', '.join(map(str, [0, *labels][:9]))}); correct the mask, or declare them in "
                 "dataset.json"
             )
     return _in_order(nibabel.apply_orientation(values, scan.transform))

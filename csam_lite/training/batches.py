@@ -75,8 +75,7 @@ class TrainingData:
         if free < needed:
             raise InputError(
                 f"--workers {config.workers}: need {needed / 1e6:.0f} MB of shared memory, {SHARED_MEMORY} "
-                "has "
-                f"{free / 1e6:.0f} free; use --workers 0, or a larger one (docker run --shm-size)"
+                f"has {free / 1e6:.0f} free; use --workers 0, or a larger one (docker run --shm-size)"
             )
 
 

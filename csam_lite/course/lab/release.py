@@ -126,8 +126,7 @@ def syllabus(exercises: dict[str, list[Exercise]]) -> str:
     return "\n\n".join([
         "# Syllabus",
         f"{len(everything)} exercises, {points} points, {total} minutes of work on exercises. Points: easy "
-        "1, "
-        "medium 2, hard 3.",
+        "1, medium 2, hard 3.",
         markdown(table),
         "## A lab of three hours", _three_hours(everything),
         f"## {WEEKS[min(len(exercises), len(WEEKS)) - 1]}", _week_by_week(exercises),
