@@ -35,7 +35,7 @@ from csam_lite.inference.export import checksum
 from csam_lite.inference.predict import network_input, predict, read_for
 from csam_lite.training.run import pretrained
 
-DROP_S, INTERVENTION_S, PAGE_MB, TAB_MB, STEP_MS, TASK_MS = 2.0, 0.3, 9, 600, 16, 50
+DROP_S, INTERVENTION_S, PAGE_MB, TAB_MB, STEP_MS, TASK_MS = 2.0, 0.3, 9, 600, 12, 50
 BUSY = 3  # other work may share the processors and their caches: so much longer may a task of the page take
 
 

@@ -1,6 +1,6 @@
 // Gates that are not maps over the image: a bar for each channel, a bar for each slice, or a table.
 
-import { ColourBar, drawAxes, Ink, make, MARGIN, pixel, set } from "./canvas.js";
+import { ColourBar, drawAxes, Ink, make, MARGIN, set, write } from "./canvas.js";
 import { barAt, limits, plain, shade, sigmoid, sorted, tableOf } from "./data.js";
 import { GatePanel, pair, panel, smallPicture } from "./gates.js";
 
@@ -40,7 +40,8 @@ export class ChannelPanel extends GatePanel {
     const feature = pair(this.feature, this.featureName, this.featureBar.box);
     this.fill("", this.ink.canvas, feature);
     this.inks = [this.ink];
-    state.on("level", () => (this.rank = 0), { atOnce: true });
+    this.tell = () => this.tellFeature();
+    state.on("level", () => Object.assign(this, { rank: 0, order: null }), { atOnce: true });
     state.on("level window answer", () => this.draw());
     state.on("slice maps", () => this.drawFeature());
   }
@@ -88,23 +89,28 @@ export class ChannelPanel extends GatePanel {
   drawFeature() {
     if (!this.gate || !this.order) return;
     const { state } = this, { values, low, high } = state.level.maps, maps = state.arrays[values];
-    const channel = this.order[this.rank], value = this.array.data[channel];
-    const words = `channel ${channel}, gate ${plain(value)}`;
-    tellValue(this.ink, value, words);
-    if (!maps) { // the network in the page is still computing them
-      this.featureName.textContent = `${words}; its feature map is coming …`;
-      return;
-    }
+    const channel = this.order[this.rank];
+    state.soon(this.tell); // last: text in a canvas has the browser lay out again what was written before
+    if (!maps) return; // the network in the page is still computing them
     const [S, C, h, w] = maps.shape, s = S > 1 ? state.slice : 0;
     const [left, top, right, bottom] = state.field, [, tall, wide] = state.spacing;
     const ratio = ((right - left) * wide * h) / ((bottom - top) * tall * w);
     const start = (s * C + channel) * h * w;
-    const map = maps.data.subarray(start, start + h * w), table = state.arrays.cividis.data;
+    const map = maps.data.subarray(start, start + h * w), colours = state.pixelsOf("cividis");
     const picture = smallPicture(this.feature, "feature", w, h, ratio);
-    picture.paint(w, (i) => pixel(...table.subarray(3 * map[i], 3 * map[i] + 3)));
+    picture.paint((i) => colours[map[i]]);
     this.featureBar.set(state.arrays[low].data[channel], state.arrays[high].data[channel]);
-    const where = S > 1 ? `slice ${state.slice + 1}` : "mean over the stack";
-    this.featureName.textContent = `${words}; feature map, ${where}`;
+  }
+
+  /** What the pictures show, in words. */
+  tellFeature() {
+    if (!this.gate || !this.order) return;
+    const { state, ink, featureName } = this, maps = state.arrays[state.level.maps.values];
+    const channel = this.order[this.rank], value = this.array.data[channel];
+    const words = `channel ${channel}, gate ${plain(value)}`;
+    const where = maps?.shape[0] > 1 ? `slice ${state.slice + 1}` : "mean over the stack";
+    tellValue(ink, value, words);
+    write(featureName, `${words}; ${maps ? `feature map, ${where}` : "its feature map is coming …"}`);
   }
 }
 
@@ -211,21 +217,18 @@ export class StackPanel extends GatePanel {
     const was = this.state.gateArray(this.gate, "values", this.state.trained).data[slice - start];
     const line = isMoved(was, value) ? ` (line: ${plain(was)}, as the network chose)` : "";
     const words = `slice ${slice + 1}: bar ${plain(value)}${line}${draws}`;
-    this.value.textContent = words + (windows.length > 1 ? `; window of slices ${start + 1} to ${stop}` : "");
+    write(this.value, words + (windows.length > 1 ? `; window of slices ${start + 1} to ${stop}` : ""));
     tellValue(this.ink, value, words);
   }
 
   drawCovariance() {
     const { state } = this, covariance = state.gateArray(this.gate, "covariance");
     const [n] = covariance.shape, most = covariance.data.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-12);
-    const picture = smallPicture(this.covariance, "covariance", n, n, 1), table = state.arrays.PuOr.data;
-    picture.paint(n, (i) => {
-      const row = shade(covariance.data[i], -most, most);
-      return pixel(...table.subarray(3 * row, 3 * row + 3));
-    });
+    const picture = smallPicture(this.covariance, "covariance", n, n, 1), colours = state.pixelsOf("PuOr");
+    picture.paint((i) => colours[shade(covariance.data[i], -most, most)]);
     this.covarianceBar.set(-most, most);
     const [start, stop] = state.window;
-    this.covarianceName.textContent = `slice by slice, ${start + 1} to ${stop}, from the upper left`;
+    write(this.covarianceName, `slice by slice, ${start + 1} to ${stop}, from the upper left`);
   }
 
   drawBars(g, w, h) {
@@ -277,15 +280,13 @@ export class TablePanel extends GatePanel {
     if (!this.show()) return;
     const { state, array } = this, s = state.slice - state.window[0];
     const { data, shape: [h, w], axes } = tableOf(array, this.axes, s);
-    const [low, high] = limits(array.data), table = state.arrays.cividis.data;
-    smallPicture(this.box, `gate-${this.name}`, w, h, Math.max(h / w, 0.2)).paint(w, (i) => {
-      const row = shade(data[i], low, high);
-      return pixel(...table.subarray(3 * row, 3 * row + 3));
-    });
+    const [low, high] = limits(array.data), colours = state.pixelsOf("cividis");
+    const picture = smallPicture(this.box, `gate-${this.name}`, w, h, Math.max(h / w, 0.2));
+    picture.paint((i) => colours[shade(data[i], low, high)]);
     this.bar.set(low, high);
     const names = [...axes].map((axis) => AXES[axis]), across = names.pop(), down = names.pop();
     const where = `${w} ${across} from left to right${down ? `, ${h} ${down} downwards` : ""}`;
     const range = `between ${plain(low)} and ${plain(high)}`;
-    this.value.textContent = across ? `${where}; ${range}` : `one number for the volume: ${plain(data[0])}`;
+    write(this.value, across ? `${where}; ${range}` : `one number for the volume: ${plain(data[0])}`);
   }
 }

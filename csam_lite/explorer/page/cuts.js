@@ -1,6 +1,6 @@
 // The cuts across the slices through the cross, coronal and sagittal, both equally large for a millimetre.
 
-import { figure, greyPixel, letter, make, onDrag, Picture } from "./canvas.js";
+import { figure, greyPixel, letter, make, onDrag, Picture, write } from "./canvas.js";
 import { drawCross } from "./cross.js";
 import { plane } from "./data.js";
 import { drawOutlines } from "./outline.js";
@@ -37,11 +37,11 @@ export class CutPanel {
   draw() {
     const { state, picture, kind, index } = this, grey = state.greyTable();
     const cut = plane(state.stored, state.volume, kind, index);
-    picture.paint(picture.W, (i) => greyPixel(grey[cut[i]]));
+    picture.paint((i) => greyPixel(grey[cut[i]]));
     picture.ink.redraw();
     const along = this.coronal ? "row" : "column", axial = !state.letters || state.letters.up === "S";
     const name = axial ? kind[0].toUpperCase() + kind.slice(1) : `Cut along a ${along}`;
-    this.name.textContent = `${name}, ${along} ${index + 1}`;
+    write(this.name, `${name}, ${along} ${index + 1}`);
   }
 
   drawInk(g, w, h) {

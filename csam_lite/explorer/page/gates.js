@@ -1,6 +1,6 @@
 // What the panels of all gates share: the heading, and the choice of what replaces the gate.
 
-import { figure, make, Picture } from "./canvas.js";
+import { figure, make, Picture, write } from "./canvas.js";
 
 /** A figure with a heading and, beside it, a control or null. */
 export function panel(name, heading, control, ...children) {
@@ -61,7 +61,7 @@ export class GatePanel {
     this.element.hidden = !this.gate;
     const { levels, level } = this.state;
     const heading = this.element.querySelector("figcaption span");
-    if (levels.length > 1) heading.textContent = `${this.title}, ${level.name}`;
+    if (levels.length > 1) write(heading, `${this.title}, ${level.name}`);
     return !this.element.hidden;
   }
 

@@ -1,6 +1,6 @@
 // Maps over the slice: the uncertainty, and every gate that has the axes H and W.
 
-import { ColourBar, greyPixel, make, Picture } from "./canvas.js";
+import { ColourBar, make, Picture, write } from "./canvas.js";
 import { drawCross } from "./cross.js";
 import { limits, plain, shade } from "./data.js";
 import { GatePanel, panel } from "./gates.js";
@@ -49,11 +49,11 @@ export class UncertaintyPanel {
     const { state } = this;
     if (!state.arrays.uncertainty) return;
     const values = state.mask("uncertainty"), most = state.description.uncertainty * 510;
-    const table = state.arrays.cividis.data;
-    state.paintSlice(this.picture, (grey, i) => state.blend(grey, table, shade(values[i], 0, most)));
+    const rows = Uint8Array.from(values, (value) => shade(value, 0, most));
+    state.paintSlice(this.picture, state.mapTable(), rows);
     this.picture.ink.redraw();
     const highest = values.reduce((a, b) => Math.max(a, b), 0) / 510;
-    this.value.textContent = `highest in this slice: ${plain(highest)}`;
+    write(this.value, `highest in this slice: ${plain(highest)}`);
   }
 }
 
@@ -75,19 +75,25 @@ export class MapPanel extends GatePanel {
 
   draw() {
     if (!this.show()) return;
-    const { state } = this, { shape, data } = state.gateMap(this.gate), table = state.arrays.cividis.data;
-    const [low, high] = limits(this.array.data); // the same colours in all slices
+    const { state } = this;
+    if (this.drawn !== this.array || this.axes.includes("S")) this.prepare();
+    state.paintSlice(this.picture, state.mapTable(), this.rows);
+    this.picture.ink.redraw();
+  }
+
+  /** The row of the table that each pixel has, and the words: the same in all slices, but for a gate with the axis S. */
+  prepare() {
+    const { state, array } = this, { shape, data } = state.gateMap(this.gate);
+    const [low, high] = limits(array.data); // the same colours in all slices
     const places = state.cached(`places ${shape}`, () => Int32Array.from({ length: state.W * state.H },
       (_, i) => state.placeInField(i % state.W, Math.floor(i / state.W), shape)));
-    state.paintSlice(this.picture, (grey, i) => {
-      const place = places[i];
-      return place < 0 ? greyPixel(grey) : state.blend(grey, table, shade(data[place], low, high));
-    });
-    this.picture.ink.redraw();
+    const rows = Uint8Array.from(data, (value) => shade(value, low, high));
+    this.rows = Uint16Array.from(places, (place) => (place < 0 ? 256 : rows[place]));
+    this.drawn = array;
     this.bar.set(low, high);
     const [least, most] = limits(data).map(plain);
     const mean = plain(data.reduce((a, b) => a + b, 0) / data.length);
     const flat = data.every((value) => value === data[0]);
-    this.value.textContent = flat ? `${mean} everywhere` : `between ${least} and ${most}, mean ${mean}`;
+    write(this.value, flat ? `${mean} everywhere` : `between ${least} and ${most}, mean ${mean}`);
   }
 }

@@ -1,7 +1,7 @@
 // All scales at a glance: a row for each CSAM of the network, with its gates as small pictures. A click on a
 // row shows its gates large.
 
-import { Ink, make, pixel } from "./canvas.js";
+import { Ink, make } from "./canvas.js";
 import { limits, mapOf, shade, sorted, tableOf } from "./data.js";
 
 let groups = 0; // for the name of the radio buttons: several explorers may share a page
@@ -13,14 +13,15 @@ export class ScalesPanel {
     const all = levels.flatMap((level) => level.gates);
     const gates = new Map(all.map((gate) => [`${gate.name} ${gate.axes}`, gate])); // each once
     this.columns = [...gates.values()];
-    this.inks = [];
+    [this.inks, this.ofSlice] = [[], []]; // of all pictures, and of those that differ from slice to slice
     const head = (name) => make("span", { className: "head" }, name[0].toUpperCase() + name.slice(1));
     const heads = ["scale", ...this.columns.map(({ name }) => name)].map(head);
     const rows = levels.map((level, i) => this.row(level, i, group));
     const properties = { className: "part scales", role: "radiogroup", "aria-label": "scale of the network" };
     this.element = make("div", properties, ...heads, ...rows);
     this.element.style.setProperty("--gates", this.columns.length);
-    state.on("level slice window answer", () => this.inks.forEach((ink) => ink.redraw()));
+    state.on("window answer", () => this.inks.forEach((ink) => ink.redraw()));
+    state.on("slice", () => this.ofSlice.forEach((ink) => ink.redraw()));
   }
 
   row(level, i, group) {
@@ -33,6 +34,7 @@ export class ScalesPanel {
       const ink = new Ink("small", (g, w, h) => gate && this.draw(g, w, h, gate));
       ink.canvas.setAttribute("aria-hidden", "true"); // the panel of the gate says it in words
       this.inks.push(ink);
+      if (column.axes.includes("S")) this.ofSlice.push(ink);
       return ink.canvas;
     });
     const words = make("span", { textContent: `${name}, ${W} × ${H}` });
@@ -62,16 +64,13 @@ export class ScalesPanel {
 
   /** A gate over the image, or any other as a table: in the same colours at all scales. */
   drawMap(g, w, h, gate, array) {
-    const { state } = this, s = state.slice - state.window[0], table = state.arrays.cividis.data;
+    const { state } = this, s = state.slice - state.window[0], colours = state.pixelsOf("cividis");
     const isMap = gate.axes.endsWith("HW");
     const { data, shape: [rows, columns] } = (isMap ? mapOf : tableOf)(array, gate.axes, s);
     const [low, high] = this.limitsOf(gate);
     const canvas = make("canvas", { width: columns, height: rows }), context = canvas.getContext("2d");
     const image = context.createImageData(columns, rows), words = new Uint32Array(image.data.buffer);
-    words.forEach((_, i) => {
-      const row = 3 * shade(data[i], low, high);
-      words[i] = pixel(table[row], table[row + 1], table[row + 2]);
-    });
+    words.forEach((_, i) => (words[i] = colours[shade(data[i], low, high)]));
     context.putImageData(image, 0, 0);
     const [left, top, right, bottom] = state.field, [, tall, wide] = state.spacing;
     const ratio = isMap ? ((right - left) * wide) / ((bottom - top) * tall) : w / h;

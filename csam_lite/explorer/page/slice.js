@@ -1,6 +1,6 @@
 // The slice: its picture with masks, cross and scale bar, its controls, and the values under the pointer.
 
-import { figure, greyPixel, letter, make, onDrag, Picture, pixel, range, rgb, set, swatch } from "./canvas.js";
+import { figure, letter, make, onDrag, Picture, range, set, swatch, write } from "./canvas.js";
 import { plain, roundLength, wheelSteps } from "./data.js";
 import { drawCross } from "./cross.js";
 import { drawOutlines } from "./outline.js";
@@ -144,19 +144,14 @@ export class SlicePanel {
   }
 
   draw() {
-    const { state } = this, mask = state.shown.prediction && state.slicePrediction;
-    const tables = state.classes.map(({ colour }) => {
-      const [r, g, b] = rgb(colour), a = state.opacity.mask, mix = (c, v) => Math.round(v * (1 - a) + c * a);
-      return Uint32Array.from({ length: 256 }, (_, v) => pixel(mix(r, v), mix(g, v), mix(b, v)));
-    });
-    tables.unshift(Uint32Array.from({ length: 256 }, (_, v) => greyPixel(v)));
-    state.paintSlice(this.picture, mask ? (grey, i) => tables[mask[i]][grey] : (grey) => tables[0][grey]);
+    const { state } = this;
+    state.paintSlice(this.picture, state.maskTable(), state.shown.prediction ? state.slicePrediction : null);
     const text = `${state.slice + 1} of ${state.S}`, { width, centre } = state.contrast;
     this.slider.value = state.slice + 1;
-    this.readout.textContent = text;
+    write(this.readout, text);
     this.picture.element.setAttribute("aria-valuenow", state.slice + 1);
     this.picture.element.setAttribute("aria-valuetext", `slice ${text}`);
-    this.contrast.textContent = `window ${plain(width)}, level ${plain(centre)}`;
+    write(this.contrast, `window ${plain(width)}, level ${plain(centre)}`);
   }
 
   /** Tell the values of a pixel [x, y] from now on; of none: null. */
@@ -168,7 +163,7 @@ export class SlicePanel {
   drawValues() {
     const { state, pointed } = this;
     if (!pointed) {
-      this.values.textContent = "point at a pixel for its values";
+      write(this.values, "point at a pixel for its values");
       return;
     }
     const [x, y] = pointed, i = (state.slice * state.H + y) * state.W + x;
@@ -183,7 +178,7 @@ export class SlicePanel {
       const map = state.gateMap(gate), place = state.placeInField(x, y, map.shape);
       if (place >= 0) parts.push(`${gate.name} gate ${plain(map.data[place])}`);
     }
-    this.values.textContent = parts.join("; ");
+    write(this.values, parts.join("; "));
   }
 
   drawInk(g, w, h) {

@@ -5,7 +5,7 @@
 // maps have a size of their own. Contrast is how intensities become grey (radiologists call its two numbers
 // window and level).
 
-import { greyPixel, pixel } from "./canvas.js";
+import { pixel, rgb } from "./canvas.js";
 import { greys, mapOf, opposite, plane, windowOf } from "./data.js";
 import { valuesOf } from "./other.js";
 
@@ -13,6 +13,18 @@ const FRAME = 12; // milliseconds of drawing in a frame, so that the page never 
 
 const contrastBetween = (dark, bright) => ({ width: bright - dark, centre: (dark + bright) / 2 });
 const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
+
+/** For each colour, null for none, the 256 greys under it, as pixels. */
+function overGreys(colours, opacity) {
+  const table = new Uint32Array(256 * colours.length);
+  colours.forEach((colour, row) => {
+    for (let grey = 0; grey < 256; grey++) {
+      const mix = (i) => (colour ? Math.round(grey * (1 - opacity) + colour[i] * opacity) : grey);
+      table[(row << 8) | grey] = pixel(mix(0), mix(1), mix(2));
+    }
+  });
+  return table;
+}
 
 export class State {
   /** other: the gates of another scan (other.js), if there are any. */
@@ -285,15 +297,30 @@ export class State {
     return column >= 0 && row >= 0 && column < w && row < h ? row * w + column : -1;
   }
 
-  /** A pixel of grey under a row of a colour table. */
-  blend(grey, table, row) {
-    const a = this.opacity.map, mix = (c) => Math.round(grey * (1 - a) + c * a);
-    return pixel(mix(table[3 * row]), mix(table[3 * row + 1]), mix(table[3 * row + 2]));
+  /** A colour table as 256 pixels. */
+  pixelsOf(name) {
+    const { data } = this.arrays[name];
+    const colour = (_, i) => pixel(...data.subarray(3 * i, 3 * i + 3));
+    return this.cached(name, () => Uint32Array.from({ length: 256 }, colour));
   }
 
-  /** Paint this slice in a picture: colour(grey, index) of each pixel. */
-  paintSlice(picture, colour = greyPixel) {
-    const grey = this.greyTable(), image = plane(this.stored, this.volume, "slice", this.slice);
-    picture.paint(this.W, (i) => colour(grey[image[i]], i));
+  /** Rows of 256 grey pixels: of what is no class, and then of each class, with its colour over them. */
+  maskTable() {
+    const { classes, opacity } = this;
+    return this.cached(`mask table ${opacity.mask}`, () =>
+      overGreys([null, ...classes.map(({ colour }) => rgb(colour))], opacity.mask));
+  }
+
+  /** The same for a map: with each of the 256 colours over them, and of what is outside (row 256). */
+  mapTable() {
+    const { arrays: { cividis: { data } }, opacity } = this;
+    const colours = Array.from({ length: 256 }, (_, i) => data.subarray(3 * i, 3 * i + 3));
+    return this.cached(`map table ${opacity.map}`, () => overGreys([...colours, null], opacity.map));
+  }
+
+  /** Paint this slice in a picture, each pixel from the row of `table` that `rows` has for it. */
+  paintSlice(picture, table, rows) {
+    const image = plane(this.stored, this.volume, "slice", this.slice);
+    picture.paintRows(this.W, image, this.greyTable(), table, rows);
   }
 }

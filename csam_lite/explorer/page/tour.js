@@ -1,7 +1,7 @@
 // The guided tour of a saved page: six steps for a visitor who knows nothing. A step waits for the reader's own
 // action, or does it when asked. Every number that it tells is counted in the page, in what the reader sees.
 
-import { make } from "./canvas.js";
+import { make, write } from "./canvas.js";
 import { plain, plane, windowOf } from "./data.js";
 
 const ENOUGH = 5;      // slices that a reader looks at in the first step
@@ -346,9 +346,7 @@ export class Tour {
   /** Write what is true now. Words that stay are not written anew, because a screen reader would say them. */
   look() {
     if (this.at < 0) return;
-    const { step, at, isDone, change, panel } = this, write = (element, text) => {
-      if (element.textContent !== text) element.textContent = text;
-    };
+    const { step, at, isDone, change, panel } = this;
     write(this.title, `${at + 1} of ${STEPS.length}: ${step.title}`);
     const paragraphs = step.tell(this);
     if (paragraphs && this.text.textContent !== paragraphs.join(""))
