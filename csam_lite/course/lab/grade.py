@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from csam_lite.common.errors import InputError, printable
 from csam_lite.common.files import temporary_folder, whole_file
 from csam_lite.common.locks import only_process
+from csam_lite.common.progress import progress_bar
 from csam_lite.common.tables import write_csv
 from csam_lite.course.lab.exercises import (
     CALL,
@@ -114,7 +115,8 @@ def _grade_all(handed_in: dict[str, list[Path]], table: Path, feedback: Path, la
         return grade
 
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        grades = list(pool.map(grade_or_read, handed_in))
+        graded = pool.map(grade_or_read, handed_in)
+        grades = list(progress_bar(graded, total=len(handed_in), desc="grading", unit="student"))
     write_csv(table, rows(grades, labs))
     return grades
 
