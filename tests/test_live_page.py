@@ -171,6 +171,59 @@ def test_every_control_works_as_with_a_kernel(on_a_scan, browser):
         page.keyboard.up("b")
 
 
+def test_keys_bring_a_bar_to_exactly_0_and_exactly_1(on_a_scan, browser):
+    """In steps, whatever number the network chose; held at the end, a key changes nothing more. The masks are those of exactly 0 and 1."""
+    explorer, path = on_a_scan
+    view = explorer.examination
+    S, s = len(view.image), view.busiest_slice
+    chosen = float(gates_of(view.as_trained)["csam.0", "slice"][s])
+    with watched(browser, allowed=("file://",)) as page:
+        shown = opened(page, path)
+        canvas = page.locator('canvas[data-part="gate-slice"]')
+        canvas.focus()
+        for key, end, far in (("ArrowDown", 0, chosen), ("ArrowUp", 1, 1), ("ArrowDown", 0, 1)):
+            values, presses = [], int(np.ceil((far - 0.03) / 0.05))
+            for _ in range(presses + 3):
+                page.keyboard.press(key)
+                values.append(page.evaluate("s => document.querySelector('.csam-explorer').explorer.state.changes['csam.0'].slice[s]", s))
+            assert values[presses:] == [end] * 3 and values[0] not in (0, 1), (key, values)  # no 1e-17, and no last step that is hardly one
+            assert min(min(value, 1 - value) for value in values if value != end) >= 0.03 or values[0] > 0.97, values
+            assert canvas.get_attribute("aria-valuenow") == f"{end}.000"
+            shown.answered()
+            asked = {"csam.0": {"slice": [None] * s + [end] + [None] * (S - s - 1)}}
+            same_mask(shown.array("prediction"), view.answer(replaced_by(asked)).mask, view, expected_probabilities(view, asked))
+        assert (shown.array("prediction")[s] != view.as_trained.mask[s]).any()
+
+
+def test_the_focus_stays_where_it_is_when_all_gates_are_put_back(on_a_scan, browser):
+    """Else the next keys would go to the page around: in JupyterLab b adds a cell."""
+    explorer, path = on_a_scan
+    with watched(browser, allowed=("file://",)) as page:
+        shown = opened(page, path)
+        focus = lambda: page.evaluate("document.activeElement.dataset.part")  # noqa: E731
+        history = lambda: page.evaluate("document.querySelector('.csam-explorer').explorer.state.history.length")  # noqa: E731
+        for part in ("undo", "reset-gates"):
+            page.locator('canvas[data-part="gate-slice"]').press("ArrowDown")
+            assert "1 bar of csam.0 changed" in shown.answered()
+            for _ in range(10):  # to the button as a user of the keyboard comes to it
+                page.keyboard.press("Tab")
+                if focus() == part:
+                    break
+            assert focus() == part
+            page.keyboard.press("Enter")
+            assert "All gates are as the network chose them" in shown.answered()
+            page.wait_for_timeout(100)
+            assert focus() == part and page.locator(f'[data-part="{part}"]').is_disabled()
+            before = history()
+            page.keyboard.press("Space")  # there is nothing to put back, and nothing that could be undone
+            page.keyboard.press("b")
+            assert history() == before and not page.evaluate("document.querySelector('.csam-explorer').explorer.state.isChanged")
+        page.keyboard.press("u")
+        assert "1 bar of csam.0 changed" in shown.answered()
+        page.keyboard.press("Shift+Tab")
+        assert focus() == "before"
+
+
 def test_the_task_is_solved_without_a_kernel(on_a_scan, browser):
     explorer, path = on_a_scan
     with watched(browser, allowed=("file://",)) as page:

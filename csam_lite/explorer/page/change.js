@@ -34,7 +34,7 @@ export class ChangePanel {
     this.reset = button("reset-gates", "reset all gates", "take back all changes");
     this.before = button("before", "before", "while it is held: the prediction before all changes (b)");
     this.undo.addEventListener("click", () => state.undo());
-    this.reset.addEventListener("click", () => state.clearChanges());
+    this.reset.addEventListener("click", () => state.isChanged && state.clearChanges());
     const box = make("input", { type: "checkbox", "data-part": "every-level" });
     box.addEventListener("change", () => (state.everyLevel = box.checked));
     const hidden = state.levels.length < 2;
@@ -56,10 +56,10 @@ export class ChangePanel {
     on(this.before, "pointerdown", (event) => {
       if (event.button !== 0) return;
       this.before.setPointerCapture(event.pointerId);
-      state.setBefore(true);
+      state.setBefore(state.isChanged);
     });
     on(this.before, "pointerup pointercancel lostpointercapture blur", () => state.setBefore(false));
-    on(this.before, "keydown", (event) => isKey(event) && state.setBefore(true));
+    on(this.before, "keydown", (event) => isKey(event) && state.setBefore(state.isChanged));
     on(this.before, "keyup", (event) => isKey(event) && state.setBefore(false));
     on(this.before, "contextmenu", (event) => event.preventDefault()); // a long touch
   }
@@ -96,11 +96,12 @@ export class ChangePanel {
   /** Whether what is seen is the answer to the changes as they are. */
   get isAnswered() { return this.answeredFor === this.state.changes; }
 
+  /** Say which buttons have something to do. They keep the focus: else keys would go to the page around. */
   enable() {
     const { state, undo, reset, before } = this;
-    undo.disabled = !state.history.length;
-    reset.disabled = before.disabled = !state.isChanged;
-    if (!state.isChanged) state.setBefore(false); // a button that is disabled hears of no end
+    for (const [button, can] of [[undo, state.history.length > 0], [reset, state.isChanged], [before, state.isChanged]])
+      button.setAttribute("aria-disabled", String(!can));
+    if (!state.isChanged) state.setBefore(false);
   }
 
   report(milliseconds) {

@@ -359,8 +359,6 @@ export class Tour {
     write(this.next.firstChild, isDone ? (last ? "end" : "next") : this.isShowing ? "showing …" : "show me");
     this.next.setAttribute("aria-disabled", String(Boolean(!isDone && (this.isShowing || step.waits?.(this)))));
     this.point(step.points(this));
-    // the button that put all back is grey now, and the focus would be nowhere
-    if (last && isDone && document.activeElement === document.body) this.title.focus({ preventScroll: true });
     this.leave.hidden = last && isDone;
     this.back.disabled = at === 0;
     // words that need more room than was kept keep it
