@@ -133,6 +133,9 @@ def bars(page, part, count):
     return np.array(found)
 
 
+SEEN_NOW = "!document.querySelector('.csam-explorer').explorer.state.before"  # no longer the prediction before, which stays for a moment
+
+
 def ready(page):
     until(page, "!!document.querySelector('.csam-explorer')?.explorer?.opened", seconds=60)
 
@@ -405,6 +408,7 @@ def test_a_drag_is_undone_as_a_whole_and_before_shows_the_prediction_before(widg
     widget.keyboard.down("b")
     same(pixels(widget, "slice"), slice_picture(view, s, window, view.as_trained.mask))
     widget.keyboard.up("b")
+    until(widget, SEEN_NOW)
     same(pixels(widget, "slice"), slice_picture(view, s, window, changed))
     box = widget.locator('[data-part="before"]').bounding_box()
     widget.mouse.move(box["x"] + 5, box["y"] + 5)
@@ -416,6 +420,7 @@ def test_a_drag_is_undone_as_a_whole_and_before_shows_the_prediction_before(widg
         same(pixels(widget, "slice"), slice_picture(view, s, window, view.as_trained.mask))
     assert widget.evaluate(PLACE) == place
     widget.mouse.up()
+    until(widget, SEEN_NOW)
     same(pixels(widget, "slice"), slice_picture(view, s, window, changed))
 
     widget.locator('[data-part="change-semantic"]').select_option("one")
@@ -453,6 +458,7 @@ def test_values_are_those_of_what_is_seen_and_a_shut_bar_has_a_foot(widget, view
     widget.keyboard.down("b")
     until(widget, f"document.querySelector('[data-part=values]').textContent.includes('{expected(trained, s)}')")
     widget.keyboard.up("b")
+    until(widget, SEEN_NOW)
     widget.mouse.wheel(0, 100)
     turned = s + int(np.sign(widget.evaluate(PLACE)[0] - s))
     assert turned != s and expected(mask, turned) in line.inner_text()
@@ -472,7 +478,8 @@ def test_values_are_those_of_what_is_seen_and_a_shut_bar_has_a_foot(widget, view
       const x = 34 + (s + 0.5) * (canvas.clientWidth - 42) / S, y = canvas.clientHeight - 30 - 1.5;
       return [...canvas.getContext("2d").getImageData(x * sharp, y * sharp, 1, 1).data];
     }""", [s, S])
-    assert mark[0] > mark[2] + 100 and mark[3] == 255  # the colour of the slice that is seen
+    colour = widget.evaluate("document.querySelector('.csam-explorer').explorer.state.colours.mark")
+    assert mark == [*bytes.fromhex(colour[1:]), 255]  # that of the slice that is seen
 
 
 def test_one_change_at_all_scales_and_what_it_did(widget, view):

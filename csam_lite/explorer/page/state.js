@@ -10,6 +10,7 @@ import { greys, mapOf, opposite, plane, windowOf } from "./data.js";
 import { valuesOf } from "./other.js";
 
 const FRAME = 12; // milliseconds of drawing in a frame, so that the page never stands still
+const SEEN = 600; // milliseconds that the prediction before all changes is seen at least, however short the press
 
 const contrastBetween = (dark, bright) => ({ width: bright - dark, centre: (dark + bright) / 2 });
 const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
@@ -211,8 +212,12 @@ export class State {
 
   /** See the prediction with the network's own gates, or the one with the changes. */
   setBefore(on) {
-    if (on === this.before) return;
+    clearTimeout(this.ending);
+    const left = on || !this.isChanged ? 0 : this.beforeUntil - performance.now();
+    if (left > 0) this.ending = setTimeout(() => this.setBefore(false), left);
+    if (left > 0 || on === this.before) return;
     this.before = on;
+    if (on) this.beforeUntil = performance.now() + SEEN;
     this.changed("before");
   }
 

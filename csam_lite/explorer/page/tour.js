@@ -25,7 +25,7 @@ const nth = (i) => ["first", "second", "third", "fourth", "fifth", "sixth"][i] |
 const keys = (text) => (matchMedia("(hover: none)").matches ? "" : text);
 
 /** What the fifth step tells where the bar has this value, and no other is changed. */
-function comparison({ goal: { slice }, state: { S }, gateValue }, value, { before, now }) {
+function comparison({ goal: { slice }, state: { S, classes }, gateValue }, value, { before, now }) {
   const cost = before.dice - now.dice, chosen = two(gateValue);
   const better = cost > 0 ? "worse" : "better";
   const verdict = value <= SHUT
@@ -36,7 +36,8 @@ function comparison({ goal: { slice }, state: { S }, gateValue }, value, { befor
       : `Now its bar is at ${two(value)}. Drag it to 0, or to 1.`;
   return [
     `In slice ${slice + 1} the mask had ${times(before.size, "pixel")} and now has ${now.size.toLocaleString("en")} `
-      + "(dotted: the mask before). Dice is its overlap with the white lines, from 0 (none) to 1 (the same). "
+      + `(dotted: ${classes.length > 1 ? "its parts" : "the mask"} before). Dice is its overlap with the white lines, `
+      + "from 0 (none) to 1 (the same). "
       + `It went from ${two(before.dice)} to ${two(now.dice)}.`,
     `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed${now.elsewhere ? "" : ": the bar weakens its own "
       + "slice alone. The others counted when the network chose its number"}. ${verdict}`];
@@ -63,13 +64,15 @@ const STEPS = [
     points: ({ parts }) => [parts.slice, parts.slider],
   },
   {
-    title: "See the ends",
-    tell: ({ state, state: { description: { tour } }, goal }) => [
+    title: "See an end",
+    tell: ({ state, state: { classes, description: { tour } }, goal, otherEnd }) => [
       "The coloured areas are a mask: they say where a network, a program that has learned from examples, believes "
-        + `the organ to be. ${partsOf(state)} The white lines, the reference, show where it really is.`,
+        + `the organ to be. ${partsOf(state)} The white lines, the reference, show where `
+        + `${classes.length > 1 ? "they really are" : "it really is"}.`,
       `The organ ends between two slices: slice ${goal.slice + 1}${whichOf(state.letters, goal)} still holds it`
         + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. ${tour?.ends || ""}The pictures look `
-        + "alike: that is why the ends are hardest."}`],
+        + "alike: that is why the ends are hardest."}`
+        + (otherEnd ? ` The other end is between slices ${otherEnd.slice + 1} and ${otherEnd.beyond + 1}.` : "")],
     todo: ({ goal: { slice, beyond }, stopped }) => (beyond === null ? `Go to slice ${slice + 1}, and stop there.`
       : !stopped.has(slice) ? `Stop at slice ${slice + 1}, and then at slice ${beyond + 1}.`
         : `Now stop at slice ${beyond + 1}. The white lines go. How much does the picture change?`),
@@ -90,7 +93,7 @@ const STEPS = [
           + `multiplied by ${two(gateValue)}.` : `${levels.length > 1 ? "the" : "The"} page is trying in which slice ${goal.slice + 1} matters most.`)],
     todo: ({ goal: { slice }, isFound, state, away }) => away || (state.isChanged ? "You moved a bar: that comes in the next "
       + "step. Press “show me”, which puts it back." : !isFound ? "One moment: the page shuts one bar after the other …"
-      : state.slice === slice ? `You are in slice ${slice + 1}: its bar is orange. Click it.`
+      : state.slice === slice ? `You are in slice ${slice + 1}: its bar has the colour of the frame. Click it.`
         : `Click the bar over the ${slice + 1}.`) + keys(isFound ? " (Keyboard: Shift+Tab, then left and right.)" : ""),
     isDone: ({ isFound, isChosen, state, away }) => isFound && isChosen && !state.isChanged && !away,
     waits: ({ isFound }) => !isFound,
@@ -106,7 +109,7 @@ const STEPS = [
   {
     title: "Shut one bar",
     tell: ({ goal }) => [
-      `What is that one number worth? Shut the bar of slice ${goal.slice + 1}, and nothing else. The network inside `
+      `What is that number worth? Shut the bar of slice ${goal.slice + 1}, and nothing else. The network inside `
         + "this page then looks at the whole scan again."],
     todo: (tour) => {
       const { goal: { slice }, changed: { value, others }, away } = tour;
@@ -164,8 +167,10 @@ const STEPS = [
       const { all } = tour.count(tour.goal.slice).now, { length } = trained.prediction.data;
       return [`The mask is back: in all ${S} slices, ${all.toLocaleString("en")} of ${times(length, "pixel")} differ from the `
         + "start.",
-      "Go on by yourself: drag other bars, or try the task “Which one bar costs most Dice?”"];
+      "Go on by yourself: drag other bars, or try the task “Which one bar costs most Dice?” Notebook 04 of the course makes "
+        + "such a gate."];
     },
+    done: () => "Done. “end” closes this card. The page goes on working.",
     todo: () => "Press “reset all gates”.",
     isDone: ({ state, change }) => !state.isChanged && change.isAnswered,
     act: ({ state }) => state.clearChanges(),
@@ -351,7 +356,7 @@ export class Tour {
     const paragraphs = step.tell(this);
     if (paragraphs && this.text.textContent !== paragraphs.join(""))
       this.text.replaceChildren(...paragraphs.map((text) => make("p", {}, text)));
-    const last = at === LAST, done = last ? "Done." : step.done?.(this) || "Done. Go on with “next”.";
+    const last = at === LAST, done = step.done?.(this) || "Done. Go on with “next”.";
     const refused = !change.busy && !change.isAnswered && change.status.textContent;
     const broken = at > 1 && (this.engine.broken || refused);
     write(this.todo, broken || (isDone ? done : step.todo(this)));
@@ -380,6 +385,12 @@ export class Tour {
     const held = [...Array(S).keys()].filter(size), [first, last] = [held[0], held.at(-1)];
     return [[first, first - 1], [last, last + 1]].map(([slice, beyond]) =>
       ({ slice, beyond: beyond >= 0 && beyond < S ? beyond : null, level: 0 }));
+  }
+
+  /** The end that the tour does not go to; null where nothing lies beyond it. */
+  get otherEnd() {
+    const isOther = ({ slice, beyond }) => slice !== this.goal.slice && beyond !== null;
+    return this.findEnds().find(isOther) || null;
   }
 
   /** Find the bar at an end of the organ that is worth a look: shut each, at all scales, and measure. */
