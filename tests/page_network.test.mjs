@@ -155,6 +155,21 @@ test("a mask is computed again in those slices that have changed", () => {
   assert.deepEqual([...grid.mask(second, 3, 2, last)].filter((k) => k === 7).length, 8);
 });
 
+test("what is background for certain is not computed, and the mask is the same", () => {
+  let seed = 1;
+  const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647;
+  for (let trial = 0; trial < 60; trial++) {
+    const grid = Grid.ofScan(9, 1, { H: 5 + (trial % 20), W: 40 - trial / 2 | 0, spacing: [3, 0.3 + random(), 0.3 + random()] });
+    const p = new Float32Array(2 * 3 * 81), [y, x, radius] = [9 * random(), 9 * random(), 4 * random()]; // also at the rim, or nowhere
+    for (let s = 0; s < 2; s++) for (let i = 0; i < 81; i++) {
+      const inside = Math.hypot(Math.floor(i / 9) - y, (i % 9) - x) < radius, organ = inside ? random() : 0.1 * random(), first = organ * random();
+      [1 - organ, first, organ - first].forEach((value, k) => (p[(s * 3 + k) * 81 + i] = value));
+    }
+    // as powers of two the same numbers, but none exceeds another by far, so that all is computed
+    assert.deepEqual(grid.mask(p, 2, 3), grid.mask(p.map((value) => value / 2 ** 20), 2, 3));
+  }
+});
+
 test("where memory would be short, a window is computed again", async () => {
   const { runs, parts, facts } = inParts(), network = new Network(ort, parts, { ...facts, slices: { most: 2 } });
   const huge = { byteLength: 1e9 };

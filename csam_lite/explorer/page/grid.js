@@ -136,12 +136,13 @@ export class Grid {
     const out = last ? last.mask.slice() : new Uint8Array(S * H * W);
     const down = weights(h, H).map((weight) => onGrid(weight, top, P));
     const across = weights(w, W).map((weight) => onGrid(weight, left, Q));
-    const rows = [], columns = [];
-    down.forEach(({ inside }, y) => inside > 0 && rows.push(y));
-    across.forEach(({ inside }, x) => inside > 0 && columns.push(x));
-    const wide = columns.length, narrow = new Float32Array(K * P * wide);
+    const narrow = new Float32Array(K * P * W);
     for (let s = 0; s < S; s++) {
       if (last && isSame(probabilities, last.probabilities, s * size, (s + 1) * size)) continue;
+      out.fill(0, s * H * W, (s + 1) * H * W);
+      const [rows, columns] = notBackground(probabilities.subarray(s * size, (s + 1) * size), K, P, Q)
+        .map((ends, i) => touching([down, across][i], ends));
+      const wide = columns.length;
       for (let k = 0, at = 0; k < K; k++)
         for (let y = 0; y < P; y++) {
           const row = ((s * K + k) * P + y) * Q;
@@ -187,6 +188,30 @@ export class Grid {
     }
     return out;
   }
+}
+
+/**
+ * [first, last] row and column of K maps of P x Q that are not background for certain. What lies between two samples
+ * in which it exceeds all others by far is background, too, however it is rounded.
+ */
+function notBackground(maps, K, P, Q) {
+  const size = P * Q, rows = [P, -1], columns = [Q, -1];
+  for (let y = 0, i = 0; y < P; y++)
+    for (let x = 0; x < Q; x++, i++)
+      for (let k = 1; k < K; k++) {
+        if (maps[i] - maps[k * size + i] > 1e-4) continue;
+        if (y < rows[0]) rows[0] = y;
+        rows[1] = y;
+        if (x < columns[0]) columns[0] = x;
+        if (x > columns[1]) columns[1] = x;
+      }
+  return [rows, columns];
+}
+
+/** Which new samples have a share in the old ones from `first` to `last`. */
+function touching(places, [first, last]) {
+  const touches = ({ i, j, inside }) => inside > 0 && Math.max(i, j) >= first && Math.min(i, j) <= last;
+  return places.flatMap((place, n) => (touches(place) ? [n] : []));
 }
 
 /**

@@ -101,7 +101,10 @@ export class Network {
     const tensors = await window.tensors(names), out = {};
     for (const name of names) out[name] = { data: tensors[name].data, shape: [...tensors[name].dims] };
     for (const name of used) out[name].data = out[name].data.slice(); // the window keeps its own
-    if (Number.isNaN(out[output.name].data.reduce((sum, value) => sum + value, 0)))
+    const { data } = out[output.name];
+    let sum = 0;
+    for (let i = 0; i < data.length; i++) sum += data[i];
+    if (Number.isNaN(sum))
       throw new InputError("the network answers with NaN; train it again with a lower --learning-rate");
     return out;
   }
