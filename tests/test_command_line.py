@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import TINY, describe, write_nifti
 
-from csam_lite.cli import main
+from csam_lite.cli import _parser, main
 
 
 def options(**given):
@@ -403,6 +403,37 @@ def test_every_command_has_help(capsys):
             main([command, "--help"])
         text = capsys.readouterr().out
         assert "usage: csam_lite " + command in text and "%%" not in text
+
+
+ROOT = Path(__file__).resolve().parents[1]
+SHOWN = re.compile(r"(?:python -m csam_lite|(?<=`)csam_lite) ((?:[a-z]+ )?[^`\n\"<]*)")
+
+
+def shown_commands():
+    """{command: file} of all commands in the texts and notebooks, without comments and remarks behind them."""
+    found = {}
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("csam_lite/**/*.md"), *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("csam_lite/**/*.toml")]:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        table = [cell for line in text.splitlines() if line.startswith("| `") for cell in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
+        for line in SHOWN.findall(text) + (table if path.parent == ROOT else []):
+            command = re.split(r"#|;|\(|\.\.\.|\s{3,}|, ", line)[0].split()
+            if len(command) > 1 and command[0].islower():  # a word alone is the name of a command
+                found[tuple(command)] = path.name
+    return found
+
+
+def test_every_command_that_a_text_shows_is_understood(capsys):
+    """An older order of arguments stood in notebook 09."""
+    commands = shown_commands()
+    assert len(commands) > 25 and ("predict", "SCAN", "MASK", "--run", "RUN") in commands
+    for command, file in commands.items():
+        try:
+            _parser().parse_args(command)
+        except SystemExit:
+            if "required: --" not in (said := capsys.readouterr().err):  # a text may show one option alone
+                pytest.fail(f"{file}: csam_lite {' '.join(command)}\n{said.splitlines()[-1]}")
 
 
 @pytest.mark.row("reliability 16")
