@@ -19,9 +19,9 @@ from csam_lite.training.run import Run, pretrained
 SEED = 5000  # no network was trained on this phantom
 _INTRO = (
     "An MRI scanner makes pictures of the inside of a body. These, which a program has drawn, "
-    "show a prostate, a gland as large as a walnut."
+    "show a prostate, a gland as large as a walnut: the part with colours."
 )
-_ENDS = "What looks like it there is other tissue. "
+_ENDS = "The round shape there is other tissue. "
 # The bar that costs most Dice at an end of the organ: its slice, the next one outside, its CSAM, from 0. The
 # page can find it, too, but a quick reader would wait. (tests/test_tour.py holds it to the network.)
 _GOAL = {"slice": 4, "beyond": 3, "level": 3}

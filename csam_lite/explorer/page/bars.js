@@ -144,7 +144,7 @@ export class StackPanel extends GatePanel {
       state.setSlice(s);
     });
     on(ink.canvas, "pointermove", (event) => {
-      if (!held || !state.canAsk || (!held.moving && Math.abs(event.clientY - held.y) < 3)) return;
+      if (!held || !this.canLift || (!held.moving && Math.abs(event.clientY - held.y) < 3)) return;
       const height = ink.size[1] - MARGIN.top - MARGIN.bottom;
       this.lift(held.s, 1 - (event.offsetY - MARGIN.top) / height, held.moving);
       held.moving = true;
@@ -153,11 +153,19 @@ export class StackPanel extends GatePanel {
     on(ink.canvas, "keydown", (event) => {
       const step = { ArrowUp: 0.05, ArrowDown: -0.05 }[event.key];
       const aside = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (!aside && !(step && state.canAsk)) return;
+      if (!aside && !(step && this.canLift)) return;
       event.preventDefault();
       if (aside) state.setSlice(state.slice + aside);
       else this.lift(state.slice, toTheEnd(this.heightOf(state.slice) + step));
     });
+  }
+
+  get canLift() { return this.state.canAsk && !this.isLocked; }
+
+  /** Let nobody move a bar, so that a finger scrolls the page there, too; or let everybody. */
+  lock(isLocked) {
+    this.isLocked = isLocked;
+    this.ink.canvas.classList.toggle("locked", isLocked);
   }
 
   /** Set the gate of slice s by hand; goesOn: in the same drag as before. */

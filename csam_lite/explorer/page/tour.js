@@ -6,7 +6,7 @@ import { plain, plane, windowOf } from "./data.js";
 
 const ENOUGH = 5;      // slices that a reader looks at in the first step
 const STOP = 400;      // milliseconds after which a reader has stopped at a slice
-const TWICE = 500;     // milliseconds after a new step in which a second click belongs to the first
+const TWICE = 1000;    // milliseconds after a new step in which a click belongs to the step before
 const SHUT = 0.03;     // a bar that is dragged so low counts as shut
 const OPEN = 0.97;     // and one so high as open
 const FOUND = 0.5;     // Dice from which on the network has found the organ in a slice
@@ -20,7 +20,6 @@ const partsOf = ({ classes, description: { tour } }) => tour?.parts
 const whichOf = (letters, { slice, beyond }) => (letters?.down === "I" && beyond !== null
   ? `, its ${beyond < slice ? "lowest" : "highest"},` : "");
 const two = (value) => (Number.isNaN(value) ? "–" : value.toFixed(2));
-const nth = (i) => ["first", "second", "third", "fourth", "fifth", "sixth"][i] || `number ${i + 1}`;
 // Keys are told where there are some: a telephone has none.
 const keys = (text) => (matchMedia("(hover: none)").matches ? "" : text);
 
@@ -29,18 +28,17 @@ function comparison({ goal: { slice }, state: { S, classes }, gateValue }, value
   const cost = before.dice - now.dice, chosen = two(gateValue);
   const better = cost > 0 ? "worse" : "better";
   const verdict = value <= SHUT
-    ? `So the network needs ${cost >= WORTH ? "" : "little of "}what passes here to find the organ there. `
-      + `This does not show that ${chosen} is the best number.`
-    : value >= OPEN ? `${Math.abs(cost) < ALIKE ? `So here 1 does as well as the ${chosen}`
-      : `So here 1 is ${better} than the ${chosen}`} that the network chose. One slice of one scan makes no rule.`
+    ? (cost >= WORTH ? "So the number matters. It need not be the best one." : "So the number matters little here.")
+    : value >= OPEN ? `With 1 the mask is ${Math.abs(cost) < ALIKE ? "as good here as" : `${better} here than`} with the `
+      + `network's ${chosen}. One slice of one scan makes no rule.`
       : `Now its bar is at ${two(value)}. Drag it to 0, or to 1.`;
   return [
     `In slice ${slice + 1} the mask had ${times(before.size, "pixel")} and now has ${now.size.toLocaleString("en")} `
       + `(dotted: ${classes.length > 1 ? "its parts" : "the mask"} before). Dice is its overlap with the white lines, `
       + "from 0 (none) to 1 (the same). "
       + `It went from ${two(before.dice)} to ${two(now.dice)}.`,
-    `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed${now.elsewhere ? "" : ": the bar weakens its own "
-      + "slice alone. The others counted when the network chose its number"}. ${verdict}`];
+    `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed${now.elsewhere ? "" : ": a bar acts on its own "
+      + `slice. To choose ${chosen}, the network had looked at all slices`}. ${verdict}`];
 }
 
 /**
@@ -76,21 +74,25 @@ const STEPS = [
     todo: ({ goal: { slice, beyond }, stopped }) => (beyond === null ? `Go to slice ${slice + 1}, and stop there.`
       : !stopped.has(slice) ? `Stop at slice ${slice + 1}, and then at slice ${beyond + 1}.`
         : `Now stop at slice ${beyond + 1}. The white lines go. How much does the picture change?`),
+    done: ({ goal: { beyond }, wronglyFound: wrong }) => (beyond === null ? "" : `Done. In slice ${beyond + 1} the network `
+      + `${wrong ? `still marks ${times(wrong, "pixel")}, wrongly` : "stops, as it should"}. Go on with “next”.`),
     isDone: ({ stopped, goal }) => stopped.has(goal.slice) && (goal.beyond === null || stopped.has(goal.beyond)),
     act: (tour) => tour.showEnd(),
-    enter: (tour) => tour.stopped.clear(),
+    enter: (tour) => { tour.state.setSlice(tour.middle); tour.stopped.clear(); },
     points: ({ parts }) => [parts.slice, parts.slider],
   },
   {
     title: "Look at the slice gate",
-    tell: ({ state: { S, levels }, gateValue, goal, isFound }) => [
+    tell: ({ state: { S, levels }, gateValue, valueOf, goal, isFound }) => [
       `The ${S} bars under the picture are a gate. Each bar is a number from 0 (shut) to 1 (open), which multiplies `
         + "what the network has found in its slice.",
       "The network chooses the numbers after a look at all slices: this is “attention across slices”. "
-        + `${levels.length > 1 ? `Of ${levels.length} such gates ` : ""}`
-        + (isFound ? `${levels.length > 1 ? "the" : "The"} bars now show ${levels.length > 1 ? `the ${nth(goal.level)}, ` : ""}${levels[goal.level].name}, `
-          + `because there shutting slice ${goal.slice + 1} harms its mask most. What was found in slice ${goal.slice + 1} is `
-          + `multiplied by ${two(gateValue)}.` : `${levels.length > 1 ? "the" : "The"} page is trying in which slice ${goal.slice + 1} matters most.`)],
+        + `${levels.length > 1 ? `It has such a gate at ${levels.length} places; ` : ""}`
+        + (isFound ? `${levels.length > 1 ? `you see the one named ${levels[goal.level].name}. ` : ""}`
+          + `The bar of slice ${goal.slice + 1} is ${two(gateValue)}: what was found there is multiplied by ${two(gateValue)}.`
+          + (goal.beyond !== null && valueOf(goal.beyond) > gateValue ? " A high bar does not mean “organ here”: slice "
+            + `${goal.beyond + 1}, without it, has ${two(valueOf(goal.beyond))}.` : "")
+          : `${levels.length > 1 ? "the" : "The"} page is trying in which one slice ${goal.slice + 1} matters most.`)],
     todo: ({ goal: { slice }, isFound, state, away }) => away || (state.isChanged ? "You moved a bar: that comes in the next "
       + "step. Press “show me”, which puts it back." : !isFound ? "One moment: the page shuts one bar after the other …"
       : state.slice === slice ? `You are in slice ${slice + 1}: its bar has the colour of the frame. Click it.`
@@ -126,7 +128,7 @@ const STEPS = [
     points: ({ parts }) => [parts.slice, parts.bars],
   },
   {
-    title: "See the mask fail",
+    title: "See what the bar does",
     tell: (tour) => {
       const { goal: { slice }, changed: { value, others }, change } = tour;
       if (others) return [`You changed ${others}. So these numbers would say nothing about the bar of slice ${slice + 1} alone.`];
@@ -216,7 +218,7 @@ export class Tour {
     this.todo = make("p", { className: "todo", role: "status", "aria-live": "polite", "data-part": "tour-todo" });
     this.back = button("back", "p", () => this.go(this.at - 1));
     this.next = button("next", "n", ({ detail }) => {
-      const isSecond = detail > 1 && performance.now() - this.since < TWICE;
+      const isSecond = detail > 0 && !this.isDone && performance.now() - this.since < TWICE; // detail 0: by key
       if (!isSecond) this.forward();
     });
     this.leave = button("leave", "Esc", () => this.stop());
@@ -233,6 +235,7 @@ export class Tour {
   start(takesFocus = true) {
     const { state } = this;
     if (state.isChanged) state.clearChanges();
+    state.setSlice(this.middle);
     this.seen.clear();
     const { tour } = state.description;
     if (tour?.goal && !this.goal) {
@@ -267,6 +270,7 @@ export class Tour {
     this.root.classList.remove("touring");
     this.point([]);
     this.stack.want(null);
+    this.stack.lock(false);
     this.at = -1;
     this.open.focus();
   }
@@ -299,6 +303,7 @@ export class Tour {
     this.root.dataset.step = to + 1;
     this.step.enter?.(this);
     this.stack.want(to > 1 ? this.goal.slice : null);
+    this.stack.lock(to < 2); // before the bars are spoken of
     this.see();
     this.look();
     for (const element of this.step.points(this)) element.scrollIntoView({ block: "nearest" });
@@ -379,10 +384,23 @@ export class Tour {
 
   // What the steps ask and do.
 
+  /** The slices that hold the organ, from the lowest. */
+  get held() {
+    this.holding ??= [...Array(this.state.S).keys()].filter((s) => this.pixels("label", s).some(Boolean));
+    return this.holding;
+  }
+
+  get middle() { return this.held[this.held.length >> 1]; }
+
+  /** How many pixels of the slice beyond the organ the network marks. */
+  get wronglyFound() {
+    const { state: { trained, volume }, goal: { beyond } } = this;
+    return plane(trained.prediction.data, volume, "slice", beyond).filter(Boolean).length;
+  }
+
   /** The last slices that hold the organ at either end, as {slice, beyond: the next slice outside, or null}. */
   findEnds() {
-    const { state } = this, { S } = state, size = (s) => this.pixels("label", s).filter(Boolean).length;
-    const held = [...Array(S).keys()].filter(size), [first, last] = [held[0], held.at(-1)];
+    const { state: { S }, held } = this, [first, last] = [held[0], held.at(-1)];
     return [[first, first - 1], [last, last + 1]].map(([slice, beyond]) =>
       ({ slice, beyond: beyond >= 0 && beyond < S ? beyond : null, level: 0 }));
   }
@@ -451,12 +469,15 @@ export class Tour {
   }
 
   /** The bar of the tour as the network chose it. */
-  get gateValue() {
-    const { state, stack, goal: { slice, level } } = this, window = windowOf(slice, state.windows);
+  get gateValue() { return this.valueOf(this.goal.slice); }
+
+  /** The bar of a slice as the network chose it, in the gate of the tour. */
+  valueOf = (slice) => {
+    const { state, stack, goal: { level } } = this, window = windowOf(slice, state.windows);
     const gate = state.levels[level].gates.find(({ name }) => name === stack.name);
     const values = state.trained[gate.arrays.values[window]];
     return values.data[slice - state.windows[window][0]];
-  }
+  };
 
   chooseLevel() {
     const { state, goal: { level }, root } = this;
