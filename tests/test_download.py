@@ -485,7 +485,7 @@ def test_msd_remap_that_was_stopped_midway_is_finished_by_the_next_run(tmp_path,
 def test_msd_folder_of_another_tool(tmp_path):
     archive = msd_archive(tmp_path / "a.tar")
     with tarfile.open(archive) as opened:
-        opened.extractall(tmp_path, filter="data")
+        opened.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # Python 3.11.4 and newer
     folder = tmp_path / "Task05_Prostate"
     code, out, _ = run("get_msd_prostate.py", "--out", folder, "--one-zone", "drop", "--url", "http://127.0.0.1:1/none")
     assert code == 0 and listed(folder) == ["prostate_07", "prostate_03"]
