@@ -163,6 +163,9 @@ def test_six_steps_by_hand(browser, tour_file, view):
         assert "show me" in shown.button()  # both slices are wanted
         slice_picture.press("ArrowUp")
         shown.until_done()
+        wrong = int((trained[s - 1] > 0).sum())
+        seen = f"still marks {wrong:,} pixel{'s' * (wrong != 1)}, wrongly" if wrong else "stops, as it should"
+        assert shown.todo() == f"Done. In slice {s} the network {seen}. Go on with “next”."
         assert shown.places() == places
         page.keyboard.press("n")  # in the slice that the next step asks for
 
