@@ -19,7 +19,7 @@ from csam_lite.training.run import Run, pretrained
 SEED = 5000  # no network was trained on this phantom
 _INTRO = (
     "An MRI scanner makes pictures of the inside of a body. These, which a program has drawn, "
-    "show a prostate, a gland as large as a walnut: the part with colours."
+    "show a prostate, a gland as large as a walnut, in colours."
 )
 _ENDS = "The round shape there is other tissue. "
 # The bar that costs most Dice at an end of the organ: its slice, the next one outside, its CSAM, from 0. The

@@ -54,7 +54,7 @@ const STEPS = [
       ...(tour ? [tour.intro] : []),
       `A scan is a stack of pictures, called slices: here ${S}`
         + `${unit === "mm" ? `, one every ${plain(spacing[0])} mm` : ""}.`,
-      "You need only what has a frame. “Words”, at the foot of the page, explains the rest."],
+      "You need only what has a frame. “Words”, below, explains the rest."],
     todo: ({ seen }) => `Look at ${ENOUGH} slices (${seen.size} so far): move the slider under the picture`
       + `${keys(", or turn the mouse wheel over it")}.`,
     isDone: ({ seen, state }) => seen.size >= Math.min(ENOUGH, state.S),
@@ -64,10 +64,10 @@ const STEPS = [
   {
     title: "See an end",
     tell: ({ state, state: { classes, description: { tour } }, goal, otherEnd }) => [
-      "The coloured areas are a mask: they say where a network, a program that has learned from examples, believes "
-        + `the organ to be. ${partsOf(state)} The white lines, the reference, show where `
+      "The colours are a mask: they say where a network, a program that learned from examples, believes the organ "
+        + `to be. ${partsOf(state)} The white lines, the reference, show where `
         + `${classes.length > 1 ? "they really are" : "it really is"}.`,
-      `The organ ends between two slices: slice ${goal.slice + 1}${whichOf(state.letters, goal)} still holds it`
+      `The organ ends here: slice ${goal.slice + 1}${whichOf(state.letters, goal)} still holds it`
         + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. ${tour?.ends || ""}The pictures look `
         + "alike: that is why the ends are hardest."}`
         + (otherEnd ? ` The other end is between slices ${otherEnd.slice + 1} and ${otherEnd.beyond + 1}.` : "")],
@@ -89,7 +89,7 @@ const STEPS = [
       "The network chooses the numbers after a look at all slices: this is “attention across slices”. "
         + `${levels.length > 1 ? `It has such a gate at ${levels.length} places; ` : ""}`
         + (isFound ? `${levels.length > 1 ? `you see the one named ${levels[goal.level].name}. ` : ""}`
-          + `The bar of slice ${goal.slice + 1} is ${two(gateValue)}: what was found there is multiplied by ${two(gateValue)}.`
+          + `The bar of slice ${goal.slice + 1} is ${two(gateValue)}.`
           + (goal.beyond !== null && valueOf(goal.beyond) > gateValue ? " A high bar does not mean “organ here”: slice "
             + `${goal.beyond + 1}, without it, has ${two(valueOf(goal.beyond))}.` : "")
           : `${levels.length > 1 ? "the" : "The"} page is trying in which one slice ${goal.slice + 1} matters most.`)],
@@ -111,8 +111,8 @@ const STEPS = [
   {
     title: "Shut one bar",
     tell: ({ goal }) => [
-      `What is that number worth? Shut the bar of slice ${goal.slice + 1}, and nothing else. The network inside `
-        + "this page then looks at the whole scan again."],
+      `What is that number worth? Shut the bar of slice ${goal.slice + 1} alone. The network inside this page then `
+        + "looks at the whole scan again."],
     todo: (tour) => {
       const { goal: { slice }, changed: { value, others }, away } = tour;
       if (away) return away;
@@ -165,12 +165,12 @@ const STEPS = [
     tell: (tour) => {
       const { state: { isChanged, S, trained }, change } = tour;
       if (isChanged || !change.isAnswered) return [
-        "Take your change back. Does the mask return as it was, in every pixel?"];
+        "Take your change back. Does every pixel of the mask return?"];
       const { all } = tour.count(tour.goal.slice).now, { length } = trained.prediction.data;
       return [`The mask is back: in all ${S} slices, ${all.toLocaleString("en")} of ${times(length, "pixel")} differ from the `
         + "start.",
-      "Go on by yourself: drag other bars, or try the task “Which one bar costs most Dice?” Notebook 04 of the course makes "
-        + "such a gate."];
+      "Go on by yourself: drag other bars, or try the task “Which one bar costs most Dice?” Notebook 04 of the "
+        + "CSAM Lite course builds such a gate."];
     },
     done: () => "Done. “end” closes this card. The page goes on working.",
     todo: () => "Press “reset all gates”.",
