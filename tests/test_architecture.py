@@ -1,6 +1,7 @@
 """The house: which room may import which, and that the core stands alone."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -84,3 +85,15 @@ def test_a_misspelt_option_is_an_error_whichever_gates_are_on(build):
 
     with pytest.raises(TypeError, match="unexpected keyword argument 'typo'"):
         eval(build.format("typo"), {"CSAM": CSAM, "UNet": UNet, "UNetPlusPlus": UNetPlusPlus})
+
+
+@pytest.mark.parametrize("command", (["--help"], ["train", "--help"], ["phantom", "PH", "--volumes", "2"], ["check", "PH"]))
+def test_a_command_that_needs_no_network_does_not_wait_for_torch(command, tmp_path):
+    (tmp_path / "run.py").write_text(
+        "import sys\nfrom csam_lite.cli import main\n"
+        "if sys.argv[1] == 'check': main(['phantom', 'PH', '--volumes', '2'])\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print({'torch', 'monai', 'matplotlib'} & set(sys.modules), file=sys.stderr)", encoding="utf-8")
+    done = subprocess.run([sys.executable, "run.py", *command], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                          encoding="utf-8", env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)})
+    assert done.returncode == 0, done.stderr

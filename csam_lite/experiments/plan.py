@@ -32,11 +32,9 @@ import numpy as np
 from csam_lite.common.device import best_device
 from csam_lite.common.errors import InputError
 from csam_lite.data.dataset import find_dataset, split
-from csam_lite.training.build import build_network
 from csam_lite.training.config import Config
 from csam_lite.training.facts import Facts
 from csam_lite.training.run import chosen_dataset
-from csam_lite.training.transfer import config_of
 
 PLANS = Path(__file__).parent / "plans"
 
@@ -137,6 +135,8 @@ def configs(plan: dict) -> Iterator[tuple[str, int, Config]]:
     networks of a seed and fold are trained with the same seed, and no other fold is: each training of a
     network has luck of its own, as the intervals assume.
     """
+    from csam_lite.training.transfer import config_of
+
     for seed in plan["seeds"]:
         for fold in plan["folds"]:
             for network, special in plan["networks"].items():
@@ -158,6 +158,7 @@ def costs(plan: dict, progress: bool = True) -> dict[str, dict[str, float]]:
     step holds beyond weights and data (forward, loss, backward).
     """
     from csam_lite.experiments.timing import peak_memory, race, training_step
+    from csam_lite.training.build import build_network
 
     device, steps = best_device(), {}
     first = {network: config for network, seed, config in reversed(list(configs(plan)))}
