@@ -19,7 +19,7 @@ from csam_lite.core.gates import override_gates, record_gates
 from csam_lite.course.toys import ToyNetwork
 from csam_lite.data.dataset import find_dataset
 from csam_lite.inference import kept
-from csam_lite.inference.export import export, exported_bytes
+from csam_lite.inference.export import export, exported_bytes, onnx_program
 from csam_lite.inference.predict import network_input
 from csam_lite.training.build import build_network
 from csam_lite.training.config import Config
@@ -123,7 +123,7 @@ def test_interventions_change_the_mask(shipped, volumes):
 @pytest.mark.parametrize("options", [
     dict(network="unetpp", uncertain=True), dict(network="unet2d"), dict(network="unet3d"),
     dict(network="self_attention"), dict(neighbours=1, gate_form="normalised"),
-    dict(attention="slice", gate_form="residual"), dict(attention="none")],
+    dict(attention="slice", gate_form="residual"), dict(attention="semantic+positional"), dict(attention="none")],
     ids=lambda options: "-".join(map(str, options.values())))
 def test_every_network_is_exported(options, tmp_path):
     run = untrained(tmp_path / "run", **options)
@@ -177,6 +177,15 @@ def test_what_cannot_be_exported_is_said_in_one_line(tmp_path, capsys, monkeypat
     with pytest.raises(InputError, match=r'needs onnxscript; .*pip install -e "\.\[web\]"'):
         export(run, tmp_path / "network.onnx")
     assert not list(tmp_path.glob("*.onnx")) and not list(tmp_path.glob("*.json"))
+
+
+def test_of_an_export_that_fails_the_cause_is_named(monkeypatch):
+    def blocked(*_, **__):
+        raise ValueError("no such operator\nand more")
+
+    monkeypatch.setattr(torch.export, "export", blocked)
+    with pytest.raises(InputError, match=r"UNet: torch cannot export it as ONNX \(no such operator\); write its forward"):
+        onnx_program(small(), (4, 1, 16, 16))
 
 
 def small(seed=0, **options):

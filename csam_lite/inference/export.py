@@ -195,7 +195,8 @@ def onnx_program(network: nn.Module, shape: tuple[int, int, int, int],
     controls = [make(gate.shape) for gate in gates for make in (torch.ones, torch.zeros)]
     S = shape[0]
     slices = torch.export.Dim("S", min=1, max=S) if any_depth and S > 1 else None
-    free = tuple({gate.axes.index("S"): slices} if "S" in gate.axes else None
+    # {} and not None, because torch takes a tuple of None alone for no description
+    free = tuple({gate.axes.index("S"): slices} if "S" in gate.axes else {}
                  for gate in gates for _ in gate.inputs)
     shapes = ({1: slices}, free) if gates else ({1: slices},)
     normals = [name for gate in gates for name in gate.normal.values()]
@@ -207,7 +208,10 @@ def onnx_program(network: nn.Module, shape: tuple[int, int, int, int],
                 opset_version=OPSET, input_names=["x", *(name for gate in gates for name in gate.inputs)],
                 output_names=outputs, dynamic_shapes=shapes if slices else None)
     except Exception as error:  # of torch's exporter, or of a module that it cannot follow
-        raise InputError(f"{type(network).__name__}: torch cannot export it as ONNX ({first_line(error)}); "
+        cause: BaseException = error  # torch wraps it into pages of advice
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise InputError(f"{type(network).__name__}: torch cannot export it as ONNX ({first_line(cause)}); "
                          "write its forward without steps that depend on values") from error
     return program, _interface(shape, classes, gates)
 
