@@ -492,6 +492,15 @@ def test_no_figure_is_shown_twice(path):
 
 
 @every_notebook
+def test_a_cell_with_a_knob_prints_nothing_above_it(path):
+    """The picture of a knob replaces what its cell has put out, so that a line printed above it is not stored."""
+    for k, cell in enumerate(nbformat.read(path, 4).cells, 1):
+        if cell.cell_type == "code" and (knob := re.search(r"^interact\(", cell.source, re.MULTILINE)):
+            above = cell.source[:knob.start()]
+            assert not re.search(r"^(print|display|\w+ = course\.yours_or_ours)\(", above, re.MULTILINE), f"cell {k}"
+
+
+@every_notebook
 def test_each_exercise_says_what_comes_and_what_is_wanted(path):
     """A stub has a docstring, because its text alone left open what kind of arrays come; the text has a sentence."""
     cells, problems = nbformat.read(path, 4).cells, []
