@@ -33,6 +33,17 @@ test("what lies beyond the network's grid is background", () => {
   assert.deepEqual(grid.field, [-0, 2, 4, 6]);
 });
 
+test("intensities of any unit, and on few pixels, are brought to a deviation of 1", () => {
+  const grid = Grid.ofScan(40, 1, { H: 40, W: 40, spacing: [3, 1, 1] }), deviation = (x) => Math.hypot(...x) / Math.sqrt(x.length);
+  for (const scale of [1e-12, 1, 1e20])
+    for (const few of [3, 1600]) {
+      const image = Float32Array.from({ length: 1600 }, (_, i) => (i < few ? scale * (1 + (i % 7)) : 0));
+      assert.ok(Math.abs(deviation(grid.image([image], 1)) - 1) < 0.01);
+    }
+  const flat = grid.image([new Float32Array(1600).fill(0.1)], 1);
+  assert.ok(flat.every((value) => Math.abs(value) < 1e-6));
+});
+
 test("a grid is found again from its field", () => {
   for (const [P, spacing, H, W, high, wide] of [[96, 0.9382, 320, 256, 0.5, 0.625], [96, 1, 40, 300, 0.7, 0.3], [5, 2, 3, 1, 1, 9]]) {
     const grid = Grid.ofScan(P, spacing, { H, W, spacing: [3, high, wide] });

@@ -140,8 +140,9 @@ def test_what_is_none_of_our_formats_is_refused(name, tmp_path):
 @pytest.mark.filterwarnings("error")
 def test_numbers_beyond_float32_warn_of_nothing(tmp_path):
     image, _ = blob((9, 8, 5), np.random.default_rng(0))
-    assert "360 voxels are NaN or infinite" in refusal(write_nifti(tmp_path / "x.nii.gz", image.astype(np.float64) * 1e300))
-    for slope, refused in ((1e38, True), (-1e38, True), (np.inf, False), (1e30, False)):  # a slope of infinity counts as none
+    for values in (image.astype(np.float64) * 1e300, image * np.float32(1e30), np.where(image > 50, np.float32(3e38), np.float32(-3e38))):
+        assert "360 voxels are NaN, infinite or beyond 1e+30" in refusal(write_nifti(tmp_path / "x.nii.gz", values))
+    for slope, refused in ((1e38, True), (-1e38, True), (np.inf, False), (1e20, False)):  # a slope of infinity counts as none
         nifti = nibabel.Nifti1Image((image * 100).astype(np.int16), np.diag([0.5, 0.5, 3, 1]))
         nibabel.save(nifti, tmp_path / "y.nii")
         content = bytearray((tmp_path / "y.nii").read_bytes())

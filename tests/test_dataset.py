@@ -131,6 +131,21 @@ def test_intensities_do_not_depend_on_scale_offset_or_a_few_hot_pixels(tmp_path)
     assert (grid.image(hot) - x).abs().median() < 0.1
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e20])
+def test_intensities_of_any_unit_are_seen_alike(scale, tmp_path):
+    """A diffusion coefficient in m2/s is of the order of 1e-9."""
+    image, _ = blob((40, 36, 5), np.random.default_rng(0))
+    plain, scaled = (read_scan(write_nifti(tmp_path / f"{i}.nii.gz", a)) for i, a in enumerate((image, image * np.float32(scale))))
+    torch.testing.assert_close(Grid(32, 0.5, 3).image(scaled), Grid(32, 0.5, 3).image(plain), atol=1e-3, rtol=1e-3)
+
+
+def test_what_stands_on_few_voxels_is_seen(tmp_path):
+    image = np.zeros((40, 36, 5), np.float32)
+    image[20, 16:20, 2] = 1, 2, 3, 4  # less than 0.5 % of the voxels
+    x = Grid(40, 0.5, 2).image(read_scan(write_nifti(tmp_path / "x.nii.gz", image)))
+    assert len(x.unique()) == 5 and abs(x.mean()) < 0.01 and x.std() > 0.9
+
+
 def test_real_sets_pass_the_check(shared):
     for folder in sorted((shared / "data").iterdir()):
         if folder.is_dir():

@@ -137,14 +137,14 @@ def test_what_python_refuses_the_page_refuses_in_the_same_words(tmp_path):
     (tmp_path / "more.nii").write_bytes(good.read_bytes() + bytes(2**24 + 2**21))
     nan, same = np.ones((12, 10, 5), np.float32), np.full((12, 10, 5), 7, np.int16)
     nan[3, 4, 1] = np.nan
-    for name, voxels in (("nan.nii", nan), ("constant.nii", same)):
+    for name, voxels in (("nan.nii", nan), ("constant.nii", same), ("beyond.nii", np.where(same > np.arange(5) * 2, 3e38, -3e38))):
         nibabel.save(nibabel.Nifti1Image(voxels, tilted(20)), tmp_path / name)
     colours = np.zeros((12, 10, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     nibabel.save(nibabel.Nifti1Image(colours, tilted(20)), tmp_path / "colours.nii")
     nibabel.save(nibabel.Nifti1Image(nan.astype(np.complex64), tilted(20)), tmp_path / "complex.nii")
     pages = in_node(tmp_path)
     read = {name: compare(tmp_path / name, page) for name, page in pages.items()}
-    assert len(read) == 18 and {name for name in read if read[name]} == {"good.nii", "six.nii"}
+    assert len(read) == 19 and {name for name in read if read[name]} == {"good.nii", "six.nii"}
 
 
 def test_rubbish_is_refused_in_one_line(tmp_path, seed):

@@ -1,8 +1,8 @@
 """From a scan to the network's input and back: all resampling, cropping and intensity choices stand here.
 
 In-plane only: slices keep their thickness and number. An in-plane grid of `pixels` x `pixels` at `spacing` mm
-is centred on the image; intensities are clipped to their 0.5 and 99.5 percentiles and brought to mean 0 and
-standard deviation 1, channel by channel.
+is centred on the image; intensities, of whatever unit, are clipped to their 0.5 and 99.5 percentiles and
+brought to mean 0 and standard deviation 1, channel by channel.
 """
 
 from __future__ import annotations
@@ -52,9 +52,11 @@ class Grid:
         for channel in image.unbind(1):  # (S, pixels, pixels), a view
             seen = channel[:, inside]
             low, high = np.percentile(seen.numpy(), (0.5, 99.5))
+            if low == high:  # what there is to see stands on less than 1 % of the voxels: nothing is clipped
+                low, high = seen.min(), seen.max()
             channel.nan_to_num_(nan=float(low)).clamp_(float(low), float(high))
             seen = seen.clamp(float(low), float(high))
-            channel.sub_(seen.mean()).div_(seen.std().clamp(min=1e-6))
+            channel.sub_(seen.mean()).div_(seen.std() if high > low else 1)
         return image
 
     def label(self, scan: Scan) -> torch.Tensor:

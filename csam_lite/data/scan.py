@@ -26,6 +26,7 @@ PLANES = {
     "S": "axial",
 }  # by the direction in which the slices follow each other
 
+MOST = 1e30  # of an intensity: float32 holds 3e38, and the sum over a volume must fit, too
 
 @dataclass
 class Scan:
@@ -159,15 +160,16 @@ def mask_values(path: str | Path) -> tuple[Geometry, np.ndarray]:
 
 
 def _read_image(path: Path) -> tuple[Geometry, np.ndarray]:
-    """The geometry of an image and its voxels (X, Y, Z, C) float32, all of them finite."""
+    """The geometry of an image and its voxels (X, Y, Z, C) float32, none of them beyond MOST."""
     geometry, voxels = read_nifti(path)
     with np.errstate(over="ignore"):
         voxels = voxels.astype(np.float32, copy=False)
     if voxels.ndim == 3:
         voxels = voxels[..., None]
-    if bad := int(np.size(voxels) - np.isfinite(voxels).sum()):
+    if bad := int(np.size(voxels) - ((voxels >= -MOST) & (voxels <= MOST)).sum()):
         raise InputError(
-            f"{path}: {bad} voxels are NaN or infinite; export the scan again, or replace them by 0"
+            f"{path}: {bad} voxels are NaN, infinite or beyond {MOST:g}; export the scan again, or replace "
+            "them by 0"
         )
     for channel in range(voxels.shape[3]):
         if np.ptp(voxels[..., channel]) == 0:

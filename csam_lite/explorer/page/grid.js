@@ -110,12 +110,14 @@ export class Grid {
           seen.set(small.subarray(start, start + x1 - x0), count);
           count += x1 - x0;
         }
-      const sorted = seen.slice().sort(), low = quantile(sorted, 0.005), high = quantile(sorted, 0.995);
+      const sorted = seen.slice().sort();
+      let low = quantile(sorted, 0.005), high = quantile(sorted, 0.995);
+      if (low === high) [low, high] = [sorted[0], sorted.at(-1)]; // less than 1 % to see: nothing is clipped
       let sum = 0, squares = 0;
       for (let i = 0; i < count; i++) sum += seen[i] = Math.min(Math.max(seen[i], low), high);
       const mean = sum / count;
       for (let i = 0; i < count; i++) squares += (seen[i] - mean) ** 2;
-      const deviation = Math.max(Math.sqrt(squares / (count - 1)), 1e-6);
+      const deviation = high > low ? Math.sqrt(squares / (count - 1)) : 1;
       const outside = (low - mean) / deviation;
       for (let s = 0, i = 0; s < S; s++) {
         const start = (s * C + c) * P * Q;

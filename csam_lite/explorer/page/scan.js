@@ -6,6 +6,7 @@ import { InputError, intensities, maskFile } from "./nifti.js";
 
 // Where the axes S, H and W point, by the world axis nearest to the through-plane axis.
 const DIRECTIONS = ["LIP", "AIL", "SPL"];
+const MOST = 1e30; // of an intensity, as in Python
 const letterAxis = { L: [0, -1], R: [0, 1], P: [1, -1], A: [1, 1], I: [2, -1], S: [2, 1] };
 
 export class Scan {
@@ -32,13 +33,13 @@ export class Scan {
     const { header } = this, { name } = header, values = intensities(header, voxels, channel);
     let bad = 0, least = Infinity, most = -Infinity;
     for (const value of values) {
-      if (!Number.isFinite(value)) bad++;
+      if (!(Math.abs(value) <= MOST)) bad++; // NaN, too
       if (value < least) least = value;
       if (value > most) most = value;
     }
     if (bad)
-      throw new InputError(`${name}: ${bad} voxels are NaN or infinite; export the scan again, `
-        + "or replace them by 0");
+      throw new InputError(`${name}: ${bad} voxels are NaN, infinite or beyond ${MOST.toExponential()}; `
+        + "export the scan again, or replace them by 0");
     if (least === most)
       throw new InputError(`${name}: ${header.channels > 1 ? `channel ${channel} ` : ""}is constant `
         + `(${least} everywhere) and shows nothing; export it again`);
