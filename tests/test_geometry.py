@@ -79,6 +79,7 @@ def assert_opens_at_the_same_place(mask, scan):
 def sheared(amount):
     affine = tilted(20)
     affine[0, 1] += amount
+    affine[:3, :3] *= np.array(SPACING) / voxel_size(affine)
     return affine
 
 
@@ -92,6 +93,7 @@ STATES = {
     "sform only": dict(sform=tilted(20)),
     "neither": dict(),
     "sheared by rounding": dict(qform=tilted(20), sform=sheared(1e-4)),
+    "tilted gantry": dict(sform=sheared(0.25)),
     "rounded to three digits": dict(qform=tilted(20), sform=np.round(tilted(20), 3)),
     "metre": dict(qform=tilted(20, np.array(SPACING) / 1000, (-0.04, 0.025, 0.012)), spacing=np.array(SPACING) / 1000,
                   sform=tilted(20, np.array(SPACING) / 1000, (-0.04, 0.025, 0.012)), unit="meter"),
@@ -248,6 +250,7 @@ def test_of_two_forms_that_contradict_each_other_the_believable_one_is_taken_and
     assert read_scan(save(tmp_path / "good.nii.gz", **STATES["both equal"])).remarks == ()
     assert "left and right are a guess" in read_scan(save(tmp_path / "none.nii.gz")).remarks[0]
     assert "converted to mm" in read_scan(save(tmp_path / "metre.nii.gz", **STATES["metre"])).remarks[0]
+    assert "miss the right angle by up to 18.85 degrees" in read_scan(save(tmp_path / "gantry.nii.gz", **STATES["tilted gantry"])).remarks[0]
 
 
 @pytest.mark.row("files 8", "reliability 14", "reliability 15")
@@ -289,8 +292,23 @@ def test_a_mask_of_another_program_is_recognised_by_any_form_of_the_scan(tmp_pat
 def test_a_mask_that_is_elsewhere_is_refused_with_what_fits_the_fault(tmp_path):
     path = save(tmp_path / "scan.nii.gz", **STATES["different places"])
     moved = save(tmp_path / "moved.nii.gz", qform=tilted(20), sform=tilted(0, origin=(-35, 25, 12)), dtype=np.uint8)
-    with pytest.raises(InputError, match="5.0 mm off the image's.*copy the image's header to it, otherwise resample"):
+    with pytest.raises(InputError, match="5 mm off the image's.*copy the image's header to it, otherwise resample"):
         read_scan(path, moved)
     nibabel.save(nibabel.Nifti1Image(np.ones((12, 10, 5), np.uint8), np.eye(4)), tmp_path / "eye.nii.gz")
     with pytest.raises(InputError, match="gives no position.*copy the image's header to it"):
         read_scan(path, tmp_path / "eye.nii.gz")
+
+
+@pytest.mark.parametrize("size, moved, same", [(0.5, 0.09, True), (0.5, 0.11, False), (0.05, 0.02, True), (0.05, 0.09, False)])
+def test_a_mask_on_the_next_voxel_is_elsewhere_also_where_voxels_are_small(size, moved, same, tmp_path):
+    """As in scans of mice."""
+    affine, mask = np.diag([-size, -size, 10 * size, 1]), np.zeros((12, 10, 5), np.uint8)
+    image = save(tmp_path / "scan.nii.gz", qform=affine, spacing=(size, size, 10 * size))
+    mask[2:6, 2:6, 2] = 1
+    affine[0, 3] += moved
+    label = save(tmp_path / "mask.nii.gz", qform=affine, spacing=(size, size, 10 * size), voxels=mask, dtype=np.uint8)
+    if same:
+        assert read_scan(image, label).label.sum() == 16
+    else:
+        with pytest.raises(InputError, match=f"its grid lies up to {moved} mm off"):
+            read_scan(image, label)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 0.01, 100.0  # mm, the side of a voxel that we believe
 TOLERANCE = 0.03                 # by how much (relative) the sform's voxel size may differ from pixdim
+ROUNDING = 0.1                   # mm by which two grids may lie apart and be one; of small voxels, half
+SHEAR = 1.0                      # degrees by which axes may miss the right angle without a remark
 _MILLIMETRES = {
     1: 1000.0,
     3: 0.001,
@@ -76,6 +78,9 @@ def geometry_of(header: Nifti1Header, path: Path) -> Geometry:
             f"{path}: its header gives voxels of {_product(spacing)} mm, which cannot be right; "
             "correct the voxel size (pixdim, sform) or its unit (xyzt_units), or export it again"
         )
+    if (shear := _shear(forms[0])) > SHEAR:
+        remarks.append(f"Its axes miss the right angle by up to {shear:.4g} degrees, as after a scan with a "
+                       "tilted gantry; distances and volumes are measured as if they did not.")
     return Geometry(header, forms[0], shape, forms, tuple(remarks))
 
 
@@ -113,17 +118,24 @@ def same_place(geometry: Geometry, other: Geometry) -> tuple[bool, float]:
     image).
 
     The shapes must agree. Also returns how far apart the corners lie at most, in mm, for the grids that are
-    believed: up to 0.1 mm is rounding.
+    believed: up to 0.1 mm, but less than half a voxel, is rounding.
     """
     corners = np.array([[x, y, z, 1] for x in (0, other.shape[0]) for y in (0, other.shape[1])
                         for z in (0, other.shape[2])])
     apart = [float(np.abs((geometry.affine - form) @ corners.T).max()) for form in other.forms]
-    return min(apart) <= 0.1, apart[0]
+    return min(apart) <= min(ROUNDING, voxel_size(other.affine).min() / 2), apart[0]
 
 
 def voxel_size(affine: np.ndarray) -> np.ndarray:
     """Length of a step along each voxel axis, (3,), in the affine's unit."""
     return np.sqrt((affine[:3, :3] ** 2).sum(0))
+
+
+def _shear(affine: np.ndarray) -> float:
+    """By how many degrees two voxel axes miss the right angle, at most."""
+    directions = affine[:3, :3] / voxel_size(affine)
+    cosines = (directions.T @ directions)[np.triu_indices(3, 1)]
+    return float(np.degrees(np.arcsin(np.abs(cosines).max().clip(max=1))))
 
 
 def _believed(sform: np.ndarray | None, qform: np.ndarray | None, sizes: np.ndarray, has_sizes: bool,

@@ -213,12 +213,12 @@ def _read_label(path: Path, scan: Scan, labels: Mapping[int, str] | None) -> np.
     same, apart = same_place(geometry, scan.geometry)
     if not same and np.allclose(geometry.affine, np.eye(4)):
         raise InputError(
-            f"{path}: its header gives no position (an identity matrix), so it lies up to {apart:.1f} mm off "
+            f"{path}: its header gives no position (an identity matrix), so it lies up to {apart:.2g} mm off "
             f"the image's ({scan.path}); if it was drawn on these voxels, copy the image's header to it"
         )
     if not same:
         raise InputError(
-            f"{path}: its grid lies up to {apart:.1f} mm off the image's ({scan.path}); if it was drawn on "
+            f"{path}: its grid lies up to {apart:.2g} mm off the image's ({scan.path}); if it was drawn on "
             "these voxels, copy the image's header to it, otherwise resample it onto the image's grid"
         )
     if labels is not None:

@@ -5,6 +5,7 @@ import { InputError, damaged } from "./nifti.js";
 
 const SMALLEST = 0.01, LARGEST = 100; // mm, the side of a voxel that we believe
 const TOLERANCE = 0.03; // by how much (relative) the sform's voxel size may differ from pixdim
+const SHEAR = 1; // degrees by which axes may miss the right angle without a remark
 const KNOWN = new Set([1, 2, 3, 4, 5]); // codes of a form that is given
 const MILLIMETRES = { 1: 1000, 3: 0.001 }; // of one unit, by NIfTI's codes for metre and micron
 
@@ -29,6 +30,10 @@ export function geometryOf(header) {
   if (!spacing.every((size) => size >= SMALLEST && size <= LARGEST))
     throw new InputError(`${name}: its header gives voxels of ${product(spacing)} mm, which cannot be right; `
       + "correct the voxel size (pixdim, sform) or its unit (xyzt_units), or export it again");
+  const shear = shearOf(affine, spacing);
+  if (shear > SHEAR)
+    remarks.push(`Its axes miss the right angle by up to ${general(shear)} degrees, as after a scan with a tilted `
+      + "gantry; distances and volumes are measured as if they did not.");
   return { affine, spacing, remarks };
 }
 
@@ -53,6 +58,14 @@ export function orientationOf(affine) {
 }
 
 const lengthsOf = (affine) => [0, 1, 2].map((c) => Math.hypot(affine[0][c], affine[1][c], affine[2][c]));
+const dot = (affine, b, c) => affine[0][b] * affine[0][c] + affine[1][b] * affine[1][c] + affine[2][b] * affine[2][c];
+
+/** By how many degrees two voxel axes miss the right angle, at most. */
+function shearOf(affine, lengths) {
+  const cosines = [[0, 1], [0, 2], [1, 2]].map(([b, c]) => Math.abs(dot(affine, b, c) / lengths[b] / lengths[c]));
+  return (Math.asin(Math.min(Math.max(...cosines), 1)) * 180) / Math.PI;
+}
+
 const ones = (sizes) => sizes.every((size) => Math.abs(size - 1) < 1e-3);
 const product = (sizes) => sizes.map(general).join(" x ");
 
