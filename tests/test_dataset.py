@@ -10,6 +10,7 @@ from conftest import blob, describe, write_nifti
 from csam_lite.common.errors import InputError
 from csam_lite.data.dataset import Case, find_dataset, patient_of, split
 from csam_lite.data.grid import Grid
+from csam_lite.data.nifti import read_nifti, volumes_in
 from csam_lite.data.scan import read_scan
 from csam_lite.data.survey import survey
 
@@ -378,7 +379,8 @@ def test_a_folder_of_dicom_slices_is_a_volume(tmp_path):
     ('{"training": [{"image": "a.nii.gz", "label": {}}]}', "must be text"), ('{"training": [{"label": "a"}]}', "lacks 'image'"),
     ('{"training": [{"image": "a", "label": "b", "patient": ["a"]}]}', "must be text"), ('{"training": "abc"}', "is not"),
     ('{"training": [{"image": "\\ud800", "label": "b"}]}', "printed"), ('{"training": [{"image": "\\u001b[2J", "label": "b"}]}', "printed"),
-    ('{"training": [{"image": "' + "a" * 300 + '", "label": "b"}]}', "longer than 255"), ("", "is not"), ('{"one_zone": 5}', "is not")])
+    ('{"training": [{"image": "' + "a" * 300 + '", "label": "b"}]}', "longer than 255"), ("", "is not"), ('{"one_zone": 5}', "is not"),
+    ('{"training": ["a.nii.gz"]}', "a case must be"), ('{"training": {"0": {}}}', "a case must be"), ('{"test": [["a"]]}', "a case must be")])
 def test_rubbish_in_dataset_json_is_one_line(decathlon, content, why):
     (decathlon / "dataset.json").write_text(content, encoding="utf-8")
     for labelled in (False, True):
@@ -541,7 +543,8 @@ def test_files_1_train_and_evaluate_say_what_they_believe_of_headers_once_for_ea
 @pytest.mark.parametrize("labels, why", [
     ('["background", "PZ"]', "must give each number a name"), ('{"background": 0, "PZ": 1.5}', "number of 'PZ' is '1.5', and must be"),
     ('{"background": false, "PZ": true}', "must be a whole number"), ('{"background": 0, "PZ": 1, "TZ": 1}', "have the same number 1"),
-    ('{"0": "background", "1": "PZ", "2": "PZ"}', "two values have the name PZ")])
+    ('{"0": "background", "1": "PZ", "2": "PZ"}', "two values have the name PZ"),
+    ('{"0": "background", "1": "PZ", "1": "TZ"}', "'1' stands twice"), ('{"0": "background", "²": "PZ"}', "must be a whole number")])
 def test_labels_that_are_lost_or_alike_are_refused(decathlon, labels, why):
     (decathlon / "dataset.json").write_text(f'{{"labels": {labels}}}', encoding="utf-8")
     with pytest.raises(InputError, match=why):
@@ -647,3 +650,57 @@ def test_a_float_image_among_the_masks_is_refused_in_a_moment(tmp_path):
     with pytest.raises(InputError, match="on 20.* voxels, which are no whole numbers"):
         mask_values(path)
     assert time.process_time() - started < 4
+
+
+def test_masks_that_are_named_otherwise_than_their_images_are_told(tmp_path):
+    folder = plain(tmp_path / "set")
+    for path in list((folder / "labels").iterdir()):
+        path.rename(path.with_name(path.name.replace(".nii", "_seg.nii")))
+    with pytest.raises(InputError, match=r"labels: no mask has the name of an image \(a mask is a_seg.nii.gz, an image a.nii.gz\)"):
+        find_dataset(folder)
+
+
+def test_one_structure_under_two_values_is_no_two_classes(tmp_path):
+    """Half of the masks by a program that writes 1, half by one that writes 255."""
+    values = iter([1, 255, 1, 255])
+    folder = plain(tmp_path / "set", change=lambda mask: ((mask > 0) * next(values)).astype(np.uint8))
+    with pytest.raises(InputError, match=r"each mask holds one value only, and not all the same one, such as 1 \(a.nii.gz\) and 255 "):
+        find_dataset(folder, labelled=True)
+    assert "one value only" in survey(folder, progress=False)[1][0]["problem"]
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "left", "255": "right"}}), encoding="utf-8")
+    assert find_dataset(folder, labelled=True).classes == ("left", "right")
+
+
+def test_a_mask_of_several_volumes_is_told_what_a_mask_is(tmp_path):
+    folder = plain(tmp_path / "set", change=lambda mask: np.stack([mask == 1, mask == 2], -1).astype(np.uint8))
+    assert "holds 2 volumes; a mask is one volume" in survey(folder, progress=False)[1][0]["problem"]
+
+
+def test_check_remarks_on_files_that_are_left_out_and_masks_of_other_images(decathlon):
+    assert row(decathlon, "remark on files") is row(decathlon, "remark on names") is None
+    entries = json.loads((decathlon / "dataset.json").read_text(encoding="utf-8"))["training"]
+    entries[0]["label"], entries[1]["label"] = entries[1]["label"], entries[0]["label"]
+    spoil(decathlon, training=entries[:3])
+    assert row(decathlon, "remark on names").startswith("the mask is named as another image: a (b.nii.gz), b (a.nii.gz); if")
+    assert row(decathlon, "remark on files") == "beside the listed images lie others, which are left out: d.nii.gz"
+
+
+def test_check_remarks_on_voxels_of_an_unusual_size(tmp_path):
+    folder = plain(tmp_path / "set")
+    assert row(folder, "remark on spacing") is None
+    for part in ("images", "labels"):  # centimetres for millimetres
+        volume = read_nifti(folder / part / "c.nii.gz")[1]
+        write_nifti(folder / part / "c.nii.gz", volume, np.diag([0.05, 0.05, 0.3, 1]))
+    assert row(folder, "remark on spacing") == "more than 4 times as coarse or as fine as usual: c; is a unit wrong?"
+
+
+def test_a_file_of_the_system_hides_no_dicom_folder(tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    folder = tmp_path / "images" / "case"
+    folder.mkdir(parents=True)
+    image = sitk.GetImageFromArray(np.arange(30, dtype=np.int16).reshape(5, 6))
+    for key, value in {"0020|000e": "1.2.3", "0008|0060": "MR", "0020|0032": "0\\0\\0", "0020|0037": "1\\0\\0\\0\\1\\0"}.items():
+        image.SetMetaData(key, value)
+    sitk.WriteImage(image, str(folder / "slice.dcm"))
+    (folder / "Thumbs.db").write_bytes(b"x")  # before "slice.dcm" in order
+    assert [path.name for path in volumes_in(tmp_path / "images")] == ["case"]

@@ -269,7 +269,7 @@ def _described(root: Path) -> Dataset:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from error
     try:
-        description = json.loads(content)
+        description = json.loads(content, object_pairs_hook=_once)
         labels = _numbered(description.get("labels", {}), "labels")
         if not all(0 <= value <= 255 for value in labels):
             raise ValueError("labels must be 0 to 255")
@@ -278,7 +278,7 @@ def _described(root: Path) -> Dataset:
         names = description.get("modality") or description.get("channel_names") or {"0": "image"}
         channels = _different(_numbered(names, "channels").values())
         entries = [_entry(root, entry) for entry in description.get("training", [])]
-        entries += [_entry(root, {"image": entry} if isinstance(entry, str) else {"image": entry["image"]})
+        entries += [replace(_entry(root, {"image": entry} if isinstance(entry, str) else entry), label=None)
                     for entry in description.get("test", [])]
         one_zone = description.get("one_zone", {})
         remapped = (
@@ -306,8 +306,19 @@ def _described(root: Path) -> Dataset:
     return Dataset(root, cases, labels, channels, remapped)
 
 
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON. Raises ValueError where a name stands twice in it, of which Python would keep the
+    last."""
+    counts = Counter(name for name, _ in pairs)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise ValueError(f"{twice[0][:40]!a} stands twice in one place")
+    return dict(pairs)
+
+
 def _entry(root: Path, entry: Mapping[str, object]) -> Case:
     """A case from its entry in dataset.json. Raises ValueError or KeyError."""
+    if not isinstance(entry, dict):
+        raise ValueError(f'a case must be {{"image": FILE, "label": FILE}}, not {str(entry)[:40]!a}')
     image, label, patient = entry["image"], entry.get("label"), entry.get("patient")
     place = [
         root / _text(name, "a file name").replace("\\", "/")
@@ -336,6 +347,10 @@ def _plain(root: Path, channels: tuple[str, ...] | None = None, unlabelled_too: 
     label_of = {} if masks is None else {stem_of(path): path for path in volumes_in(masks)}
     cases = _grouped(volumes_in(images), label_of, len(channels or ()))
     named = {case.name for case in cases}
+    if cases and label_of and not named & label_of.keys():
+        mask, image = next(iter(label_of.values())).name, cases[0].image.name
+        raise InputError(f"{masks}: no mask has the name of an image (a mask is {mask}, an image {image}); "
+                         "give each mask the name of its image")
     cases += [
         _case(images / path.name, path) for name, path in label_of.items() if name not in named
     ]  # without image
@@ -376,15 +391,18 @@ def _grouped(images: Sequence[Path], label_of: Mapping[str, Path] | None, channe
 def _label_counts(paths: Iterable[Path]) -> tuple[dict[int, int], tuple[str, ...]]:
     """{value: voxels} over all masks without 0, and what makes it doubtful that they are masks."""
     total, holders = np.zeros(256, np.int64), {}
+    one_each = True  # whether no mask holds two values
     for path in paths:
         try:
             count = np.bincount(mask_values(path)[1].ravel(), minlength=256)
         except InputError:
             continue  # reading its case will say so
         total += count
-        for value in np.flatnonzero(count).tolist():
+        values = (np.flatnonzero(count[1:]) + 1).tolist()
+        for value in values:
             holders.setdefault(value, []).append(path)
-    counts = {value: int(total[value]) for value in sorted(holders) if value}
+        one_each &= len(values) < 2
+    counts = {value: int(total[value]) for value in sorted(holders)}
     doubts = []
     if len(counts) > MOST_LABELS:
         doubts.append(
@@ -400,6 +418,10 @@ def _label_counts(paths: Iterable[Path]) -> tuple[dict[int, int], tuple[str, ...
             for value, voxels in counts.items()
             if voxels < FEWEST_VOXELS
         ]
+        if one_each and len(counts) > 1:
+            examples = " and ".join(f"{value} ({holders[value][0].name})" for value in list(counts)[:2])
+            doubts.append(f"each mask holds one value only, and not all the same one, such as {examples}; "
+                          "write one value in all if it marks the same, or name the labels in dataset.json")
     return counts, tuple(doubts)
 
 
@@ -429,8 +451,8 @@ def _numbered(names: Mapping[str, object], what: str) -> dict[int, str]:
             raise ValueError(
                 f"{what}: regions of nnU-Net, such as {value}, are not supported; give each value one name"
             )
-        number, name = (key, value) if str(key).isdigit() else (value, key)
-        if isinstance(number, bool) or not str(number).isdigit():
+        number, name = (key, value) if str(key).isdecimal() else (value, key)
+        if isinstance(number, bool) or not str(number).isdecimal():
             raise ValueError(f"{what}: the number of {str(name)[:40]!a} is {str(number)[:40]!a}, and must be "
                              "a whole number of 0 or more")
         if int(number) in numbered:

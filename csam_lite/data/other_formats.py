@@ -33,17 +33,16 @@ _COMPRESSED = re.compile(rb"(?im)^(?:CompressedData[ \t]*=[ \t]*True|encoding:[ 
 
 
 def is_dicom_folder(folder: Path) -> bool:
-    """Whether the first file in a folder is a DICOM file (by the mark "DICM" after 128 bytes)."""
+    """Whether a file in a folder is a DICOM file (by the mark "DICM" after 128 bytes)."""
     try:
-        first = next(
-            (path for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] != "."), None
-        )
-        if first is None:
-            return False
-        with open(first, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+        return any(_is_dicom(path) for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
     except OSError:
         return False
+
+
+def _is_dicom(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def with_simpleitk(path: Path) -> Nifti1Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,15 +13,19 @@ import numpy as np
 from csam_lite.common.errors import InputError
 from csam_lite.common.progress import progress_bar
 from csam_lite.data.dataset import Dataset, find_dataset, perhaps_one_patient
+from csam_lite.data.nifti import stem_of, volumes_in
 from csam_lite.data.remarks import LISTED, Remarks, some
 from csam_lite.data.scan import Scan
+
+UNUSUAL = 4  # times the median spacing: a voxel so long, or so short, deserves a remark
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of a scan: its shape (S, C, H, W), spacing, voxels of each class (None without mask), and
-    more."""
+    """What is kept of a scan: its name, shape (S, C, H, W), spacing, voxels of each class (None without
+    mask), and more."""
 
+    name: str
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     voxels: np.ndarray | None
@@ -45,7 +50,7 @@ def survey(folder: str | Path, one_zone: str = "error", progress: bool = True,
     ):
         try:
             if (scan := dataset.read(case, one_zone, empty, remarks)) is not None:
-                seen.append(_seen(scan, len(dataset.labels) + 1))
+                seen.append(_seen(case.name, scan, len(dataset.labels) + 1))
         except InputError as error:
             problems.append({"case": case.name, "problem": str(error)})
     facts = _description(dataset, seen, remarks)
@@ -65,9 +70,10 @@ def _without_absent(dataset: Dataset) -> tuple[Dataset, list[str]]:
     return replace(dataset, cases=cases), sorted(absent)
 
 
-def _seen(scan: Scan, classes: int) -> _Seen:
+def _seen(name: str, scan: Scan, classes: int) -> _Seen:
     voxels = None if scan.label is None else np.bincount(scan.label.ravel(), minlength=classes)
     return _Seen(
+        name,
         scan.image.shape,
         scan.spacing,
         voxels,
@@ -99,6 +105,14 @@ def _description(dataset: Dataset, seen: Sequence[_Seen], remarks: Remarks) -> l
         rows["remark on masks"] = (
             f"of several cases: {some(several_cases)}; if that is a mistake, correct dataset.json"
         )
+    names = {case.name for case in dataset.cases}
+    if others := [f"{case.name} ({case.label.name})" for case in labelled
+                  if case.name != stem_of(case.label) in names]:
+        rows["remark on names"] = (
+            f"the mask is named as another image: {some(others)}; if that is a mistake, correct dataset.json"
+        )
+    if unlisted := _unlisted(dataset):
+        rows["remark on files"] = f"beside the listed images lie others, which are left out: {some(unlisted)}"
     if masks := sum(scan.looks_like_a_mask for scan in seen):
         rows["remark on images"] = f"{masks} images hold few whole numbers only: masks by mistake?"
     for number, line in enumerate(remarks.lines(listed=None), 1):
@@ -118,11 +132,27 @@ def _geometry(dataset: Dataset, seen: Sequence[_Seen]) -> dict[str, str]:
         "anisotropy": f"{_range(scan.spacing[0] / max(scan.spacing[1:]) for scan in seen)} (through-plane : "
                       "in-plane)",
     }
+    lengths = np.array([scan.spacing for scan in seen])
+    times = lengths / np.median(lengths, axis=0)
+    if far := [scan.name for scan, t in zip(seen, times) if t.max() > UNUSUAL or t.min() < 1 / UNUSUAL]:
+        rows["remark on spacing"] = (
+            f"more than {UNUSUAL} times as coarse or as fine as usual: {some(far)}; is a unit wrong?"
+        )
     if len(planes) > 1:
         rows["remark on planes"] = (
             "slices of different planes look different; train on one plane, or know why not"
         )
     return rows
+
+
+def _unlisted(dataset: Dataset) -> list[str]:
+    """The names of volumes in the folders of the images that belong to no case."""
+    files = {file.resolve() for case in dataset.cases for file in case.files}
+    unlisted = []
+    for folder in sorted({case.image.parent for case in dataset.cases}):
+        with suppress(InputError, OSError):  # what is wrong with the folder is told of its cases
+            unlisted += [path.name for path in volumes_in(folder) if path.resolve() not in files]
+    return unlisted
 
 
 def _labels(dataset: Dataset, seen: Sequence[_Seen]) -> dict[str, str]:
