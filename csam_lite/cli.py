@@ -147,8 +147,8 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     rows = evaluate(run, arguments.data, arguments.part, arguments.one_zone, arguments.masks,
                     empty=arguments.empty)
     path = Path(arguments.csv or run.folder / f"{arguments.part}.csv")
-    write_csv(path, rows, decimals=4)
     print(markdown(rows) if arguments.subjects else markdown(summarise(rows)))
+    write_csv(path, rows, decimals=4)  # after the work is on the screen, because this may fail
     classes = ", ".join(run.facts.labels.values())
     print(f"\nMean Dice over {classes}: {mean_dice(rows):.3f}. Every subject: {path}")
 

@@ -22,6 +22,11 @@ def test_any_size_and_depth_and_padding_changes_nothing(network):
     assert [head.out_channels for head in net.heads] == [3]
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_fewest_levels_can_be_built(network):
+    assert network(1, 3, num_slices=4, base_channels=4, levels=network.least_levels)(torch.randn(1, 4, 1, 16, 16)).shape[2] == 3
+
+
 @pytest.mark.parametrize("network, crosses", [(UNet2D, False), (UNet3D, True), (SelfAttentionUNet, True)])
 def test_what_crosses_the_slices(network, crosses):
     net, x = network(1, 3, num_slices=6, base_channels=8, levels=3).eval(), torch.randn(1, 6, 1, 16, 16)

@@ -190,6 +190,8 @@ def test_some_channels_of_a_set(phantoms):
     assert np.array_equal(again.read(again.cases[0]).image, both[:, [0]])
     with pytest.raises(InputError, match="has no channel DWI; it has T2, ADC"):
         dataset.only_channels(("DWI",))
+    with pytest.raises(InputError, match=r"--channels T2\+T2: name each channel once"):
+        dataset.only_channels(("T2", "T2"))
 
 
 def spoil(decathlon, **entries):

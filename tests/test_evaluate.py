@@ -1,12 +1,19 @@
-"""Metrics against cases whose values are known."""
+"""Metrics against cases whose values are known, and the data on which a run is measured."""
 
 import math
+import shutil
+from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
+from conftest import describe, write_nifti
 
+from csam_lite.common.errors import InputError
 from csam_lite.common.tables import write_csv
-from csam_lite.inference.evaluate import reliability_of_classes
+from csam_lite.data.dataset import find_dataset
+from csam_lite.inference.evaluate import evaluate, reliability_of_classes
+from csam_lite.inference.gate_spread import gate_spread
 from csam_lite.metrics.calibration import calibration_error, organ_box, reliability
 from csam_lite.metrics.overlap import mean_dice, measure, measure_slices, summarise, thirds
 
@@ -93,3 +100,36 @@ def test_dice_slice_by_slice_and_its_position():
     assert [row["position"] for row in rows] == [0, 0.25, 0.5, 0.75, 1]
     assert [row["dice"] for row in rows] == pytest.approx([0] + [2 / 3] * 4)
     assert measure_slices(mask, boxes(np.s_[2:3, 5:25, 5:25]), ["organ"])[0]["position"] == 0.5
+
+
+def with_channels(phantoms, folder, order, names):
+    """Two phantoms whose channels stand in this order under these names; without names, in a plain folder."""
+    parts = ("imagesTr", "labelsTr") if names else ("images", "labels")
+    for case in find_dataset(phantoms).cases[:2]:
+        image = nibabel.load(case.image)
+        write_nifti(folder / parts[0] / case.image.name, np.asanyarray(image.dataobj)[..., order], image.affine)
+        (folder / parts[1]).mkdir(exist_ok=True)
+        shutil.copy(case.label, folder / parts[1])
+    if names:
+        describe(folder, [path.name.removesuffix(".nii.gz") for path in sorted((folder / parts[0]).iterdir())], modality=names)
+    return folder
+
+
+def test_channels_are_found_by_their_names_also_in_another_order(run, phantoms, tmp_path, capsys):
+    def dice(folder):
+        return [row["dice"] for row in evaluate(run, folder, "all", progress=False)]
+
+    expected = dice(with_channels(phantoms, tmp_path / "same", [0, 1], {"0": "T2", "1": "ADC"}))
+    swapped = with_channels(phantoms, tmp_path / "swapped", [1, 0], {"0": "ADC", "1": "T2"})
+    more = with_channels(phantoms, tmp_path / "more", [1, 1, 0], {"0": "ADC", "1": "b1000", "2": "T2"})
+    assert dice(swapped) == dice(more) == expected and capsys.readouterr().err == ""
+    assert gate_spread(run, swapped, progress=False) == gate_spread(run, tmp_path / "same", progress=False)
+    dice(with_channels(phantoms, tmp_path / "other", [0, 1], {"0": "T1", "1": "DWI"}))
+    assert "its channels T1, DWI are read as the network's, T2, ADC" in capsys.readouterr().err
+
+
+def test_of_channels_without_names_none_is_chosen(run, phantoms, tmp_path):
+    plain = replace(run, facts=replace(run.facts, channels=["channel 0"], labels={1: "class 1", 2: "class 2"}))
+    folder = with_channels(phantoms, tmp_path, [0, 1], None)
+    with pytest.raises(InputError, match="its scans have 2 channels without names, the network was trained on 1"):
+        evaluate(plain, folder, "all", progress=False)

@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, describe
 from safetensors.torch import load_file, save_file
 
 from csam_lite.cli import main
@@ -23,7 +23,14 @@ from csam_lite.data.dataset import find_dataset
 from csam_lite.data.grid import Grid
 from csam_lite.training import batches as batches_module
 from csam_lite.training.baselines import SelfAttentionUNet
-from csam_lite.training.batches import GlobalBatches, Volumes, collate, prepare, read_scans
+from csam_lite.training.batches import (
+    GlobalBatches,
+    Volumes,
+    collate,
+    prepare,
+    read_scans,
+    read_training_data,
+)
 from csam_lite.training.build import build_network
 from csam_lite.training.config import Config
 from csam_lite.training.run import load_description, load_run
@@ -369,6 +376,30 @@ def test_a_run_of_older_code_goes_on_and_says_so(phantoms, tmp_path, capsys):
     assert "was begun by 0.1.0 (code 01234567) and goes on with" in capsys.readouterr().err
     assert len((tmp_path / "run" / "history.csv").read_text(encoding="utf-8").splitlines()) == 3
     assert load_description(tmp_path / "run")[1].digest
+
+
+@pytest.mark.parametrize("options, says", [
+    (dict(test=1.5), "--test 1.5: must be a fraction of the patients, or a whole number"), (dict(val=2.5), "--val 2.5: must be"),
+    (dict(network="unet2d", levels=2), "--levels 2: must lie between 3 and 12")])
+def test_no_number_is_rounded_and_no_network_is_too_flat_to_build(options, says, phantoms, tmp_path):
+    with pytest.raises(InputError, match=says):
+        config(phantoms, tmp_path / "run", **options)
+
+
+def test_masks_that_the_grid_cuts_or_loses_are_told(phantoms, tmp_path, capsys):
+    read_training_data(config(phantoms, tmp_path), progress=False)
+    assert capsys.readouterr().err == ""
+    read_training_data(config(phantoms, tmp_path, spacing=0.5), progress=False)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"4 cases .*: Of its mask \d+% stands on the network's grid of 32 x 32 pixels of 0.5 mm\.$", line)
+    with pytest.raises(InputError, match="no mask of a training case has a pixel on the network's grid of 32 x 32 pixels of 90 mm"):
+        read_training_data(config(phantoms, tmp_path, spacing=90.0), progress=False)
+
+
+def test_a_class_that_no_training_case_holds_is_told(decathlon, tmp_path, capsys):
+    describe(decathlon, "abcd", labels={"0": "background", "1": "ring", "2": "core", "3": "stone"})
+    read_training_data(config(decathlon, tmp_path, test=1), progress=False)
+    assert "no training case holds stone on the network's grid" in capsys.readouterr().err
 
 
 @pytest.mark.row("reliability 8")

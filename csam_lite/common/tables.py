@@ -34,10 +34,12 @@ def markdown(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
 
 def check_csv_name(path: str | Path | None) -> None:
     """Raises InputError where a name given for a table would replace a file of another kind, such as a scan,
-    or the history of a training. A folder is left to `write_csv`; None is no name.
+    or the history of a training, and for a folder. None is no name.
     """
-    if not path or Path(path).is_dir():
+    if not path:
         return
+    if Path(path).is_dir():
+        raise InputError(f"--csv {path}: is a folder; give the name of a file")
     if Path(path).suffix.lower() != ".csv" or Path(path).name == "history.csv":
         raise InputError(f"--csv {path}: is a table; let the name end in .csv, and not be history.csv, which "
                          "is of the training")

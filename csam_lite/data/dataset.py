@@ -86,12 +86,14 @@ class Dataset:
     def only_channels(self, names: Sequence[str]) -> Dataset:
         """The same cases, of which only the channels with these names are read, in this order.
 
-        Raises InputError for an unknown one.
+        Raises InputError for an unknown one, and for one that is named twice.
         """
         if unknown := [name for name in names if name not in self.channels]:
             raise InputError(
                 f"{self.root}: has no channel {', '.join(unknown)}; it has {', '.join(self.channels)}"
             )
+        if len(set(names)) < len(names):
+            raise InputError(f"--channels {'+'.join(names)}: name each channel once")
         return replace(self, channels=tuple(names), stored_channels=self.stored_channels or self.channels)
 
     def read(self, case: Case, one_zone: str = "error", empty: str = "error",

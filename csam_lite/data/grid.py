@@ -28,6 +28,9 @@ class Grid:
     spacing: float
     num_classes: int
 
+    def __str__(self) -> str:
+        return f"{self.pixels} x {self.pixels} pixels of {self.spacing:.4g} mm"
+
     @classmethod
     def fit(cls, labelled_scans: Iterable[Scan], pixels: int, num_classes: int) -> Grid:
         """Choose the spacing: the median in-plane spacing, or coarser where the masks would not fit.

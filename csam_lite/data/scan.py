@@ -146,8 +146,8 @@ def mask_values(path: str | Path) -> tuple[Geometry, np.ndarray]:
     """
     geometry, voxels = read_nifti(path)
     if voxels.ndim > 3:
-        raise InputError(f"{path}: holds {voxels.shape[3]} volumes; a mask is one volume, in which each label "
-                         "is a number of its own; export it so")
+        raise InputError(f"{path}: holds {voxels.shape[3]} volumes; a mask is one volume, in which each "
+                         "label is a number of its own; export it so")
     if voxels.dtype.kind in "ub" and voxels.dtype.itemsize == 1:
         return geometry, voxels.astype(np.uint8, copy=False)
     whole = voxels if voxels.dtype.kind in "iu" else np.rint(voxels)

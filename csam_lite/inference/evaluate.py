@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +74,7 @@ def segmented(
         raise InputError(
             f"{run.folder}: no patient is in its {part} part; use --part all, or train with --{part} above 0"
         )
-    dataset = _dataset_of(run, data)
+    dataset = dataset_of(run, data)
     wanted = None if part == "all" else set(run.facts.split[part])
     cases = [case for case in dataset.cases if wanted is None or case.name in wanted]
     if not cases or (wanted and len(cases) < len(wanted)):
@@ -117,8 +118,11 @@ def reliability_of_classes(probabilities: np.ndarray, label: np.ndarray) -> list
     return [*tables, reliability(1 - probabilities[:, 0][box], label[box] > 0)]
 
 
-def _dataset_of(run: Run, data: str | Path | None) -> Dataset:
-    """The labelled cases of `data`, or of the run's own folder, with the run's labels and channels."""
+def dataset_of(run: Run, data: str | Path | None) -> Dataset:
+    """The labelled cases of `data`, or of the run's own folder, with the run's labels and channels.
+
+    Raises InputError where there are none, or others.
+    """
     if not data:
         check_data_is_there(run.config, run.folder)
     dataset, labels = find_dataset(data or run.config.data, labelled=True), run.facts.labels
@@ -129,6 +133,23 @@ def _dataset_of(run: Run, data: str | Path | None) -> Dataset:
             f"{dataset.root}: its labels {dataset.labels} are not those of the training {labels}; "
             "unify them first"
         )
-    if dataset.channels != tuple(run.facts.channels) and set(run.facts.channels) < set(dataset.channels):
-        dataset = dataset.only_channels(run.facts.channels)
+    return _with_channels_of(run, dataset)
+
+
+def _with_channels_of(run: Run, dataset: Dataset) -> Dataset:
+    """The data set with the channels that the network reads, in its order.
+
+    Raises InputError where one has to be chosen of several without names. Where the names differ, a line on
+    standard error says what is read as what; another number of channels is left to `network_input`.
+    """
+    trained, found = tuple(run.facts.channels), dataset.channels
+    if set(trained) <= set(found):
+        is_named = run.config.channels or (dataset.root / "dataset.json").is_file()
+        if len(found) > len(trained) and not is_named:
+            raise InputError(f"{dataset.root}: its scans have {len(found)} channels without names, the "
+                             f"network was trained on {len(trained)}; name them in dataset.json")
+        return dataset.only_channels(trained)
+    if len(trained) == len(found):
+        print(f"{dataset.root}: its channels {', '.join(found)} are read as the network's, "
+              f"{', '.join(trained)}", file=sys.stderr)
     return dataset

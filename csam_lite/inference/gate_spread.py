@@ -13,10 +13,10 @@ from csam_lite.core.attention import GATES
 from csam_lite.core.gates import override_gates, record_gates
 from csam_lite.core.masks import centred_slots
 from csam_lite.core.windows import probabilities
-from csam_lite.data.dataset import find_dataset
+from csam_lite.inference.evaluate import dataset_of
 from csam_lite.metrics.overlap import dice
 from csam_lite.training.batches import Sample
-from csam_lite.training.run import Run, check_data_is_there
+from csam_lite.training.run import Run
 
 Key = tuple[str, str]  # name of the CSAM, name of the gate
 
@@ -100,11 +100,7 @@ def _mean_over_volumes(values: Sequence[np.ndarray]) -> np.ndarray:
 
 def _samples(run: Run, data: str | None, volumes: int, progress: bool) -> Iterator[Sample]:
     """The first labelled cases of a folder on the network's grid."""
-    if not data:
-        check_data_is_there(run.config, run.folder)
-    dataset = find_dataset(data or run.config.data, labelled=True)
-    if dataset.channels != tuple(run.facts.channels):
-        dataset = dataset.only_channels(run.facts.channels)
+    dataset = dataset_of(run, data)
     cases = list(islice(dataset.cases, volumes))
     for case in progress_bar(cases, desc="reading", unit="volume", disable=not progress, leave=False):
         if (scan := dataset.read(case, run.config.one_zone, run.config.empty)) is not None:

@@ -112,7 +112,7 @@ class UNet2D(nn.Module):
     (B, S, K, H, W).
     """
 
-    takes_gates, least_levels = False, 2
+    takes_gates, least_levels = False, 3
 
     def __init__(
         self, in_channels: int, num_classes: int, num_slices: int, base_channels: int = 32, levels: int = 5

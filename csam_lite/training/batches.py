@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from csam_lite.common.errors import InputError
 from csam_lite.common.progress import progress_bar
 from csam_lite.data.dataset import Case, Dataset, split
 from csam_lite.data.grid import Grid
+from csam_lite.data.nifti import stem_of
 from csam_lite.data.remarks import Remarks
 from csam_lite.data.scan import Scan
 from csam_lite.training.config import Config
@@ -23,6 +25,7 @@ from csam_lite.training.facts import OF_SCANS, Facts, geometry_of
 from csam_lite.training.run import chosen_dataset
 
 SHARED_MEMORY = Path("/dev/shm")
+LEAST_HELD = 0.9  # of a mask: where the network's grid holds less, a line says so
 LONGEST_WAIT = 600  # seconds for one batch, after which a worker counts as dead
 
 
@@ -92,8 +95,6 @@ def read_training_data(
     remarks = Remarks()
     scans = {part: read_scans(dataset, parts[part], config.one_zone, progress, config.empty, remarks)
              for part in ("train", "val")}
-    if process == 0:
-        remarks.tell(dataset.root)
     if not scans["train"]:
         raise InputError(f"{config.data}: every training case is left out; "
                          "choose --one-zone keep or remap, or --empty keep")
@@ -107,8 +108,17 @@ def read_training_data(
         grid = Grid.fit(scans["train"], config.pixels, num_classes)
     geometry = geometry_of([*scans["train"], *scans["val"]])
     digest = digest_of([*scans["train"], *scans["val"]])  # before resampling, which depends on the threads
-    samples, val_samples = (prepare(scans[part], grid) for part in ("train", "val"))
+    samples, val_samples = (prepare(scans[part], grid, remarks) for part in ("train", "val"))
     counts = sum(torch.bincount(sample.label.flatten(), minlength=num_classes) for sample in samples)
+    lost = [name for name, count in zip(dataset.classes, counts[1:]) if not count]
+    if len(lost) == len(dataset.classes):
+        raise InputError(f"{config.data}: no mask of a training case has a pixel on the network's grid of "
+                         f"{grid}; give another --spacing, or 0, which fits the masks")
+    if process == 0:
+        remarks.tell(dataset.root)
+        if lost:
+            print(f"{dataset.root}: no training case holds {' or '.join(lost)} on the network's grid, so "
+                  "that the network does not learn it", file=sys.stderr)
     facts = Facts(
         channels=list(dataset.channels),
         labels=dataset.labels,
@@ -145,15 +155,20 @@ def read_scans(
         return [scan for case in bar if (scan := dataset.read(case, one_zone, empty, remarks)) is not None]
 
 
-def prepare(scans: list[Scan], grid: Grid) -> list[Sample]:
-    """The samples of labelled scans, on the network's grid.
+def prepare(scans: list[Scan], grid: Grid, remarks: Remarks | None = None) -> list[Sample]:
+    """The samples of labelled scans, on the network's grid. remarks: gathers the masks that it does not hold.
 
     The list of scans is emptied on the way, so that memory holds one copy.
     """
-    samples = []
+    remarks, samples = Remarks() if remarks is None else remarks, []
     while scans:
         scan = scans.pop(0)
         samples.append(Sample(scan.path.name, grid.image(scan), grid.label(scan)))
+        area = (scan.label > 0).sum() * scan.spacing[1] * scan.spacing[2]  # mm2, of all slices
+        held = (samples[-1].label > 0).sum().item() * grid.spacing**2
+        if held < LEAST_HELD * area:
+            remarks.add(stem_of(scan.path),
+                        f"Of its mask {held / area:.0%} stands on the network's grid of {grid}.")
     return samples
 
 

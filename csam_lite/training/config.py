@@ -137,6 +137,11 @@ class Config:
             raise InputError(
                 f"--spacing {self.spacing}: must be 0.01 mm or more, or 0 to be chosen by the masks"
             )
+        for name in ("test", "val"):
+            if (part := getattr(self, name)) > 1 and part != int(part):
+                raise InputError(
+                    f"{_flag(name)} {part}: must be a fraction of the patients, or a whole number of them"
+                )
         if not 0 <= self.gate_start < 1:
             raise InputError(
                 f"--gate-start {self.gate_start}: must lie between 0 and 1, or be 0 for a start at random"
