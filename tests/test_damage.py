@@ -165,6 +165,11 @@ def test_other_formats_are_read_through_simpleitk(tmp_path):
         other = read_scan(tmp_path / f"x{suffix}")
         np.testing.assert_allclose(other.affine, scan.affine, atol=1e-4)
         np.testing.assert_array_equal(other.image, scan.image)
+    volume = sitk.ReadImage(str(tmp_path / "x.nii.gz"))
+    sitk.WriteImage(sitk.JoinSeries([volume]), str(tmp_path / "one.nrrd"))  # a series of one volume
+    np.testing.assert_array_equal(read_scan(tmp_path / "one.nrrd").image, scan.image)
+    sitk.WriteImage(sitk.JoinSeries([volume, volume]), str(tmp_path / "two.mha"))
+    assert refusal(tmp_path / "two.mha") == f"{tmp_path / 'two.mha'}: has 4 dimensions; give a volume with three"
     (tmp_path / "broken.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
     assert "does not say in its first 1048576 bytes where its voxels are" in refusal(tmp_path / "broken.mha")
 

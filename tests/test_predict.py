@@ -1,6 +1,7 @@
 """Masks on the scan's own grid, windows over deep volumes, uncertainty from draws."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -173,3 +174,19 @@ def test_a_voxel_size_that_needs_a_huge_grid_is_named_before_the_grid_is_made(si
     with pytest.raises(InputError, match=f"x.nii.gz: {says} .* correct the voxel size in its header"):
         predict(run, path, tmp_path / "m.nii.gz")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000 and not (tmp_path / "m.nii.gz").exists()
+
+
+@pytest.mark.parametrize("shift, told", [(0, False), (30, True)])
+def test_a_mask_that_ends_where_the_network_reads_no_further_is_said(shift, told, run, tmp_path, capsys):
+    """The network is one that finds what is bright. Its grid holds some 80 mm of an image of 120 mm."""
+    class Bright(torch.nn.Conv2d):
+        num_slices = 5
+
+        def forward(self, x, mask=None):
+            return torch.stack([torch.zeros_like(x[:, :, 0]), 9 * (x[:, :, 0] - 1), torch.full_like(x[:, :, 0], -9)], 2)
+
+    bright, voxels = replace(run, network=Bright(1, 1, 1)), np.zeros((120, 120, 5, 2), np.float32)
+    voxels[40 + shift:80 + shift, 40:80] = 1
+    image = write_nifti(tmp_path / "scan.nii.gz", voxels, np.diag([-1, -1, 3.3, 1]))
+    assert predict(bright, image, tmp_path / "mask.nii.gz").any()
+    assert ("scan.nii.gz: Its mask reaches the edge of what the network reads, 8" in capsys.readouterr().err) == told

@@ -65,13 +65,13 @@ def with_simpleitk(path: Path) -> Nifti1Image:
                 stored = sum(Path(file).stat().st_size for file in files)
                 _check_promise(path, "GDCMImageIO", files[0], len(files), stored * MOST_COMPRESSED)
                 _check_steps(path, files)
-                return as_nifti(SimpleITK.ReadImage(files))
+                return as_nifti(SimpleITK.ReadImage(files), path)
             # SimpleITK by itself knows suffixes in lower case only
             kind = "NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO"
             _check_names(path)
             _check_promise(path, kind, str(path), 1, _most_bytes(path))
             _check_stream(path)
-            return as_nifti(SimpleITK.ReadImage(str(path), imageIO=kind))
+            return as_nifti(SimpleITK.ReadImage(str(path), imageIO=kind), path)
     except (RuntimeError, OSError, ValueError, OverflowError, zlib.error) as error:
         # SimpleITK's message has many lines
         raise InputError(
@@ -207,13 +207,15 @@ def _most_bytes(path: Path) -> int:
     return stored * (MOST_COMPRESSED if _COMPRESSED.search(head) else 1)
 
 
-def as_nifti(volume: Image) -> Nifti1Image:
+def as_nifti(volume: Image, path: Path) -> Nifti1Image:
     """A SimpleITK volume as a NIfTI image of the same values, spacing, origin and directions."""
     import nibabel
     import SimpleITK
 
+    if volume.GetDimension() == 4 and volume.GetSize()[3] == 1:
+        volume = volume[:, :, :, 0]
     if volume.GetDimension() != 3:
-        raise InputError(f"a volume of {volume.GetDimension()} dimensions; give one with three")
+        raise InputError(f"{path}: has {volume.GetDimension()} dimensions; give a volume with three")
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(volume.GetDirection(), (3, 3)) * volume.GetSpacing()
     affine[:3, 3] = volume.GetOrigin()
