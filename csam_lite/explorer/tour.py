@@ -22,6 +22,7 @@ _INTRO = (
     "show a prostate, a gland as large as a walnut, in colours."
 )
 _ENDS = "The round shape there is other tissue. "
+_LAST = "In other stacks of 20 slices these bars are almost the same: the network has learned places. "
 # The bar that costs most Dice at an end of the organ: its slice, the next one outside, its CSAM, from 0. The
 # page can find it, too, but a quick reader would wait. (tests/test_tour.py holds it to the network.)
 _GOAL = {"slice": 4, "beyond": 3, "level": 3}
@@ -36,7 +37,7 @@ def write_tour(path: str | Path, package: str | Path | None = None) -> None:
     """
     check_name(path)
     view = tour_view()
-    words = {"intro": _INTRO, "parts": _PARTS, "ends": _ENDS, "goal": _GOAL}
+    words = {"intro": _INTRO, "parts": _PARTS, "ends": _ENDS, "last": _LAST, "goal": _GOAL}
     write_saved_page(view, path, small_png(plot_examination(view)), package=package, tour=words)
 
 

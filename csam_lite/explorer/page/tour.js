@@ -38,7 +38,7 @@ function comparison({ goal: { slice }, state: { S, classes }, gateValue }, value
       + "from 0 (none) to 1 (the same). "
       + `It went from ${two(before.dice)} to ${two(now.dice)}.`,
     `In the other ${S - 1} slices, ${times(now.elsewhere, "pixel")} changed${now.elsewhere ? "" : ": a bar acts on its own "
-      + `slice. To choose ${chosen}, the network had looked at all slices`}. ${verdict}`];
+      + `slice, though ${chosen} was computed from all`}. ${verdict}`];
 }
 
 /**
@@ -86,7 +86,7 @@ const STEPS = [
     tell: ({ state: { S, levels }, gateValue, valueOf, goal, isFound }) => [
       `The ${S} bars under the picture are a gate. Each bar is a number from 0 (shut) to 1 (open), which multiplies `
         + "what the network has found in its slice.",
-      "The network chooses the numbers after a look at all slices: this is “attention across slices”. "
+      "The network computes the numbers from all slices together: this is “attention across slices”. "
         + `${levels.length > 1 ? `It has such a gate at ${levels.length} places; ` : ""}`
         + (isFound ? `${levels.length > 1 ? `you see the one named ${levels[goal.level].name}. ` : ""}`
           + `The bar of slice ${goal.slice + 1} is ${two(gateValue)}.`
@@ -163,14 +163,14 @@ const STEPS = [
   {
     title: "Put it back",
     tell: (tour) => {
-      const { state: { isChanged, S, trained }, change } = tour;
+      const { state: { isChanged, S, trained, description }, change } = tour;
       if (isChanged || !change.isAnswered) return [
         "Take your change back. Does every pixel of the mask return?"];
       const { all } = tour.count(tour.goal.slice).now, { length } = trained.prediction.data;
       return [`The mask is back: in all ${S} slices, ${all.toLocaleString("en")} of ${times(length, "pixel")} differ from the `
         + "start.",
-      "Go on by yourself: drag other bars, or try the task “Which one bar costs most Dice?” Notebook 04 of the "
-        + "CSAM Lite course builds such a gate."];
+      `${description.tour?.last || ""}Go on: drag other bars, or try the task “Which one bar costs most Dice?” `
+        + "Notebook 04 of the CSAM Lite course builds such a gate."];
     },
     done: () => "Done. “end” closes this card. The page goes on working.",
     todo: () => "Press “reset all gates”.",
