@@ -302,6 +302,8 @@ def test_the_scripts_join_every_file_in_the_order_of_its_imports():
             imported = re.findall(r'from "\./(.+)"', files[name])
             assert set(imported) <= set(names[:position]), name
         assert not re.search(r"^import ", script, re.MULTILINE)
+        declared = re.findall(r"(?m)^(?:export )?(?:async )?(?:const|let|class|function)\*? (\w+)", script)
+        assert len(declared) > 20 and len(set(declared)) == len(declared), [name for name in declared if declared.count(name) > 1]
     exports = [re.findall(r"^export .*", script, re.MULTILINE) for script in scripts.values()]
     assert exports == [["export class Explorer {", "export async function openPage() {", "export default {"], [],
                        ["export function openDropPage() {"]]

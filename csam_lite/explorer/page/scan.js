@@ -6,7 +6,7 @@ import { InputError, intensities, maskFile } from "./nifti.js";
 
 // Where the axes S, H and W point, by the world axis nearest to the through-plane axis.
 const DIRECTIONS = ["LIP", "AIL", "SPL"];
-const MOST = 1e30; // of an intensity, as in Python
+const MOST_INTENSITY = 1e30; // of an intensity, as in Python
 const letterAxis = { L: [0, -1], R: [0, 1], P: [1, -1], A: [1, 1], I: [2, -1], S: [2, 1] };
 
 export class Scan {
@@ -33,12 +33,12 @@ export class Scan {
     const { header } = this, { name } = header, values = intensities(header, voxels, channel);
     let bad = 0, least = Infinity, most = -Infinity;
     for (const value of values) {
-      if (!(Math.abs(value) <= MOST)) bad++; // NaN, too
+      if (!(Math.abs(value) <= MOST_INTENSITY)) bad++; // NaN, too
       if (value < least) least = value;
       if (value > most) most = value;
     }
     if (bad)
-      throw new InputError(`${name}: ${bad} voxels are NaN, infinite or beyond ${MOST.toExponential()}; `
+      throw new InputError(`${name}: ${bad} voxels are NaN, infinite or beyond ${MOST_INTENSITY.toExponential()}; `
         + "export the scan again, or replace them by 0");
     if (least === most)
       throw new InputError(`${name}: ${header.channels > 1 ? `channel ${channel} ` : ""}is constant `
