@@ -92,7 +92,7 @@ def _save(volume: sitk.Image, target: Path) -> None:
     import nibabel
 
     with whole_file(target) as path:
-        nibabel.save(as_nifti(volume), path)
+        nibabel.save(as_nifti(volume, target), path)
 
 
 def main(argv: list[str] | None = None) -> int:

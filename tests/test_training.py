@@ -87,7 +87,7 @@ def test_resume_continues_exactly(phantoms, tmp_path, options, monkeypatch):
         train(replace(broken, seed=5), resume=True, progress=False)
     listed = json.loads((phantoms / "dataset.json").read_text(encoding="utf-8"))
     with monkeypatch.context() as patch, pytest.raises(InputError, match="is not what this run was started on"):
-        patch.setattr(json, "loads", lambda text, _loads=json.loads: fewer(_loads(text), listed))
+        patch.setattr(json, "loads", lambda text, _loads=json.loads, **options: fewer(_loads(text, **options), listed))
         train(broken, resume=True, progress=False)
     train(broken, resume=True, progress=False)
     assert apart(tmp_path / "whole", tmp_path / "broken") == 0

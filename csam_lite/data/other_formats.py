@@ -208,7 +208,10 @@ def _most_bytes(path: Path) -> int:
 
 
 def as_nifti(volume: Image, path: Path) -> Nifti1Image:
-    """A SimpleITK volume as a NIfTI image of the same values, spacing, origin and directions."""
+    """A SimpleITK volume as a NIfTI image of the same values, spacing, origin and directions.
+
+    Raises InputError, which names `path`, for a volume without three dimensions.
+    """
     import nibabel
     import SimpleITK
 
