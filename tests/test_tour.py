@@ -21,7 +21,7 @@ from csam_lite.training.run import pretrained
 
 pytest.importorskip("onnxruntime", reason="no onnxruntime: pip install -e '.[web]'")
 PAGE_MB = 9
-WORDS = 460  # 200 a minute, and 70 seconds for seven actions, make three and a half minutes
+WORDS = 450  # 200 a minute, and 70 seconds for seven actions, make three and a half minutes
 TITLES = ["Go through the slices", "See an end", "Look at the slice gate", "Shut one bar", "See what the bar does", "Put it back"]
 
 

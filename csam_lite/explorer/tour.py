@@ -18,7 +18,7 @@ from csam_lite.training.run import Run, pretrained
 
 SEED = 5000  # no network was trained on this phantom
 _INTRO = (
-    "An MRI scanner makes pictures of the inside of a body. These, which a program has drawn, "
+    "An MRI scanner makes pictures of the inside of a body. These, drawn by a program, "
     "show a prostate, a gland as large as a walnut, in colours."
 )
 _ENDS = "The round shape there is other tissue. "

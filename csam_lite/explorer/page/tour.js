@@ -69,7 +69,7 @@ const STEPS = [
         + `${classes.length > 1 ? "they really are" : "it really is"}.`,
       `The organ ends here: slice ${goal.slice + 1}${whichOf(state.letters, goal)} still holds it`
         + `${goal.beyond === null ? "." : `, slice ${goal.beyond + 1} does not. ${tour?.ends || ""}The pictures look `
-        + "alike: that is why the ends are hardest."}`
+        + "alike: so the ends are hardest."}`
         + (otherEnd ? ` The other end is between slices ${otherEnd.slice + 1} and ${otherEnd.beyond + 1}.` : "")],
     todo: ({ goal: { slice, beyond }, stopped }) => (beyond === null ? `Go to slice ${slice + 1}, and stop there.`
       : !stopped.has(slice) ? `Stop at slice ${slice + 1}, and then at slice ${beyond + 1}.`
@@ -165,11 +165,11 @@ const STEPS = [
     tell: (tour) => {
       const { state: { isChanged, S, trained, description }, change } = tour;
       if (isChanged || !change.isAnswered) return [
-        "Take your change back. Does every pixel of the mask return?"];
+        "Take your change back. Does every pixel return?"];
       const { all } = tour.count(tour.goal.slice).now, { length } = trained.prediction.data;
       return [`The mask is back: in all ${S} slices, ${all.toLocaleString("en")} of ${times(length, "pixel")} differ from the `
         + "start.",
-      `${description.tour?.last || ""}Go on: drag other bars, or try the task “Which one bar costs most Dice?” `
+      `${description.tour?.last || ""}Go on: try the task “Which one bar costs most Dice?” `
         + "Notebook 04 of the CSAM Lite course builds such a gate."];
     },
     done: () => "Done. “end” closes this card. The page goes on working.",
