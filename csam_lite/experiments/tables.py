@@ -19,8 +19,10 @@ HEAD = """# Results
 What was measured, on which machine, and by which command. This page is written from the files in
 [results/](results/) by `python -m csam_lite tables --out csam_lite/experiments/README.md`. Dice is the mean
 over held-out subjects, never pooled over voxels. All networks of a table had the same data, steps and
-augmentation. Differences are paired by patient. In brackets stands a bootstrap 95 % interval over patients;
-p is from Wilcoxon's signed-rank test after Holm's correction.
+augmentation. Differences are paired by patient. In brackets stands a 95 % interval, and each table says over
+what. Over patients and trainings, the interval and p are those of Student's t, because the luck of a training
+is a part of the variance; over patients alone, the interval is a bootstrap, and p is from Wilcoxon's
+signed-rank test. Every p is after Holm's correction.
 
 The public heart and prostate scans are not part of this repository. The convolutions of all networks in a
 comparison start alike: otherwise the luck of the initial weights, see the SD (standard deviation) of seeds,
@@ -43,9 +45,13 @@ def page() -> str:
 
 def section(table: Row) -> str:
     """One table with its title, command, setting and what it shows."""
-    rows = [_with_differences(row, row.pop("differences", table.get("differences")), table.get("metrics", ()))
-            for row in _stored(table["scores"])]
+    stored = _stored(table["scores"])
+    names = [row.pop("differences", table.get("differences")) for row in stored]
+    rows = [_with_differences(row, name, table.get("metrics", ())) for row, name in zip(stored, names)]
     about = f"`{table['command']}`\n\nSetting: {table['setting']}. Made: {table['made']}."
+    over = {_over_what(name) for name in names if name}
+    if over:
+        about += f" Intervals: {' or '.join(sorted(over))}."
     text = " ".join(table["text"].split())
     shown = markdown(rows, list(rows[-1]))
     return f"\n## {table['title']}\n\n{about}\n\n{shown}\n" + (f"\n{text}\n" if text else "")
@@ -62,6 +68,12 @@ def _stored(name: str) -> list[dict]:
     """The rows of a CSV file of scores, as text: figures keep the digits they were stored with."""
     with open(RESULTS / "scores" / f"{name}.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _over_what(name: str) -> str:
+    """What the intervals of a CSV file of differences are taken over."""
+    over_trainings = "trainings" in read_csv(RESULTS / f"{name}.csv")[0]
+    return "over patients and trainings" if over_trainings else "over patients alone"
 
 
 def _p_value(p: float) -> str:
