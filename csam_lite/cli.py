@@ -335,7 +335,7 @@ def run_course(arguments: argparse.Namespace) -> None:
 
     run_course(
         arguments.data, arguments.out, arguments.names, arguments.full, arguments.learner, arguments.write,
-        arguments.timeout,
+        arguments.timeout, arguments.seed,
     )  # fmt: skip
 
 
@@ -681,6 +681,7 @@ def _add_course(command: Command) -> None:
         metavar="S",
         help="seconds a notebook may take (default: 300; 7200 with --full)",
     )
+    _add_whole(course, "--seed", 0, 0, 10**6, "SEED in the notebooks")
     course.add_argument(
         "--copy", metavar="DIR", help="only write the notebooks there, without outputs, to work in"
     )

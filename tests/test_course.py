@@ -69,10 +69,10 @@ def test_a_run_leaves_pages_that_open_offline_and_a_table(tmp_path, capsys):
     notebooks = write_notebook(tmp_path / "nb", "open('made.txt', 'w').write(f'{DATA} {QUICK} {SEED}')",
                                SLIDER.format("print(x)"))
     write_notebook(tmp_path / "nb", "print(open('made.txt').read())", name="01_second")
-    outcomes = run_course(out=tmp_path / "out", notebooks=notebooks, full=True)
+    outcomes = run_course(out=tmp_path / "out", notebooks=notebooks, full=True, seed=7)
     assert {outcome.notebook: outcome.problem for outcome in outcomes} == {"00_tiny": None, "01_second": None}
     second = nbformat.read(tmp_path / "out" / "01_second.ipynb", 4)
-    assert "phantom False 0" in printed(second.cells[-1])
+    assert "phantom False 7" in printed(second.cells[-1])
     page = (tmp_path / "out" / "00_tiny.html").read_text(encoding="utf-8")
     assert "<math" in page and "cost $1" in page
     assert not re.findall(r'(?:src|href|import)\s*=?\s*"https?://[^"]*"', page)
@@ -333,7 +333,8 @@ def test_a_second_run_starts_clean_but_keeps_a_download(tmp_path):
     (dict(names=["7"]), "7: no such notebook; choose from 00_tiny"),
     (dict(names=[""]), "'': no such notebook"), (dict(timeout=float("nan")), "--timeout nan"), (dict(timeout=-1.0), "--timeout -1"),
     (dict(data="nowhere"), "no such folder"),
-    (dict(write=True, learner=True), "--write")])
+    (dict(write=True, learner=True), "--write"),
+    (dict(write=True, seed=1), "--write")])
 def test_arguments_that_cannot_be_used(arguments, message, tmp_path):
     with pytest.raises(InputError, match=message):
         run_course(out=tmp_path / "out", notebooks=write_notebook(tmp_path / "nb", "1"), **arguments)

@@ -62,16 +62,18 @@ def run_course(data: str = "phantom", out: str | Path = "course_run", names: Seq
     data: "phantom", "msd" or a folder of labelled scans. names: numbers or names of notebooks (default: all).
     full: QUICK = False. learner: without the solutions, as a learner first sees them; each exercise must then
     say what to do. write: save each notebook that ran well, with its outputs, in place. timeout: seconds a
-    notebook may take; 0 means 300, or 7200 if `full`. notebooks: their folder, if not that of the repository.
-    more: further parameters of the chosen notebooks, such as {"MY_SCAN": "scan.nii.gz"} of notebook 09.
+    notebook may take; 0 means 300, or 7200 if `full`. seed: SEED in the notebooks. notebooks: their
+    folder, if not that of the repository. more: further parameters of the chosen notebooks, such as
+    {"MY_SCAN": "scan.nii.gz"} of notebook 09.
     On a machine with more work than processors it may take longer, by that much, but at most five times.
     Raises InputError for arguments that cannot be used, where another process runs the course in `out`, and,
     after all have run, if a notebook failed.
     """
     if not 0 <= timeout < math.inf:
         raise InputError(f"--timeout {timeout:g}: must be a number of seconds, or 0 for the usual limit")
-    if write and (data != "phantom" or full or learner):
-        raise InputError("--write: stores what a first reader sees; leave out --data, --full and --learner")
+    if write and (data != "phantom" or full or learner or seed):
+        raise InputError("--write: stores what a first reader sees; leave out --data, --full, --learner and "
+                         "--seed")
     chosen = choose(notebooks or find_notebooks(), names)
     if data not in ("phantom", "msd"):
         data = str(find_dataset(Path(data).resolve(), labelled=True).root)
