@@ -269,7 +269,7 @@ def run_bench(arguments: argparse.Namespace) -> None:
     from csam_lite.common.memory import keep_freed_memory
     from csam_lite.common.tables import markdown
     from csam_lite.experiments.benchmark import bench, growth, slopes
-    from csam_lite.experiments.figures import plot_growth
+    from csam_lite.experiments.figures import plot_time_growth
 
     if arguments.growth and not str(arguments.growth).lower().endswith((".png", ".pdf", ".svg")):
         raise InputError(f"--growth {arguments.growth}: is a picture; let the name end in .png, .pdf or .svg")
@@ -283,7 +283,7 @@ def run_bench(arguments: argparse.Namespace) -> None:
     if arguments.growth:
         rows = growth(repeats=arguments.repeats)
         slope_of_axis = slopes(rows)
-        save_figure(plot_growth(rows, slope_of_axis), arguments.growth)
+        save_figure(plot_time_growth(rows, slope_of_axis), arguments.growth)
         text = ", ".join(f"{axis} {slope:.2f}" for axis, slope in slope_of_axis.items())
         print(f"\n{markdown(rows)}\n\nSlopes: {text}. Picture: {arguments.growth}")
 

@@ -8,7 +8,7 @@ import torch
 from csam_lite import CSAM
 from csam_lite.common.figures import save_figure
 from csam_lite.experiments.benchmark import Published, bench, growth, slopes
-from csam_lite.experiments.figures import plot_growth
+from csam_lite.experiments.figures import plot_time_growth
 from csam_lite.experiments.timing import peak_memory, race
 
 
@@ -60,5 +60,5 @@ def test_growth_and_its_slopes(tmp_path):
     for row in rows:  # as if it grew in proportion
         row["milliseconds"] = row["voxels"] * 1e-3
     assert slopes(rows) == pytest.approx({"slices": 1, "pixels": 1, "channels": 1, "volumes": 1})
-    save_figure(plot_growth(rows, slopes(rows)), tmp_path / "growth.png")
+    save_figure(plot_time_growth(rows, slopes(rows)), tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 5000

@@ -22,7 +22,7 @@ from csam_lite.core.attention import Attention
 from csam_lite.core.gates import override_gates, record_gates
 from csam_lite.data.scan import read_scan
 from csam_lite.explorer.examine import examine
-from csam_lite.explorer.figures import plot_channels, plot_cuts, plot_examination, plot_uncertainty
+from csam_lite.explorer.figures import plot_channel_maps, plot_cuts, plot_examination, plot_uncertainty_map
 from csam_lite.inference.predict import disagreement, segment
 from csam_lite.training.ablations import ResidualCSAM
 
@@ -288,7 +288,7 @@ def test_the_gates_of_another_volume_are_packed_and_asked_for_in_one_row(axes):
 
 def test_plots_of_a_run_without_a_gate_of_the_channels():
     with pytest.raises(InputError, match="csam.0: has no gate of the channels"):
-        plot_channels(examine(network(attention="slice"), X), "csam.0")
+        plot_channel_maps(examine(network(attention="slice"), X), "csam.0")
 
 
 def test_the_scripts_join_every_file_in_the_order_of_its_imports():
@@ -375,7 +375,7 @@ def test_the_cell_carries_a_picture(explorer):
 
 def test_figures(explorer, run):
     view = explorer.examination
-    for figure, axes in ((plot_cuts(view), 3), (plot_uncertainty(view, 4), 2), (plot_channels(view, "csam.0"), 8)):
+    for figure, axes in ((plot_cuts(view), 3), (plot_uncertainty_map(view, 4), 2), (plot_channel_maps(view, "csam.0"), 8)):
         assert len(figure.axes) == axes
     cuts = plot_cuts(view, 7).axes
     S, H, W = view.image[:, 0].shape
@@ -390,7 +390,7 @@ def test_figures(explorer, run):
     bars = next(axis for axis in figure.subfigs[1].axes if axis.get_title().startswith("slice gate, csam.0")).patches
     np.testing.assert_allclose([bar.get_height() for bar in bars], view.as_trained.windows[0].record["csam.0"]["slice"].values[0])
     with pytest.raises(InputError, match="no uncertainty to plot"):
-        plot_uncertainty(examine(network(), X))
+        plot_uncertainty_map(examine(network(), X))
     plt.close("all")
 
 

@@ -110,7 +110,7 @@ def plot_reliability(tables: dict[str, dict[str, np.ndarray]]) -> "Figure":
 
 
 @literal
-def plot_growth(rows: list[dict], slopes: dict[str, float]) -> "Figure":
+def plot_time_growth(rows: list[dict], slopes: dict[str, float]) -> "Figure":
     """Time over number of voxels, both logarithmic, one line for each axis that grew, with its slope: the
     rows of `growth`."""
     import matplotlib.pyplot as plt

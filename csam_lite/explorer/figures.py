@@ -129,7 +129,7 @@ def plot_examination(examination: Examination, s: int | None = None) -> "Figure"
     left, *right = np.atleast_1d(above.subfigures(1, len(widths), width_ratios=widths))
     plot_cuts(view, s, figure=left)
     if right:
-        plot_uncertainty(view, s, figure=right[0])
+        plot_uncertainty_map(view, s, figure=right[0])
     if record:
         read = view.x[window.start:window.stop, 0].numpy()
         read_spacing = (view.field[2] - view.field[0]) * view.spacing[2] / read.shape[2]
@@ -194,7 +194,7 @@ def plot_cuts(examination: Examination, s: int | None = None,
 
 
 @literal
-def plot_uncertainty(examination: Examination, s: int | None = None,
+def plot_uncertainty_map(examination: Examination, s: int | None = None,
                      figure: "Figure | SubFigure | None" = None) -> "Figure | SubFigure":
     """Figure of the uncertainty in slice s (from 0; None: that with most foreground).
 
@@ -224,7 +224,7 @@ def plot_uncertainty(examination: Examination, s: int | None = None,
 
 
 @literal
-def plot_channels(examination: Examination, csam: str, s: int | None = None, most: int = 8) -> "Figure":
+def plot_channel_maps(examination: Examination, csam: str, s: int | None = None, most: int = 8) -> "Figure":
     """Figure of the feature maps that the CSAM named `csam` reads in slice s: the `most` channels whose gates
     are widest open.
 
