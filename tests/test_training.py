@@ -94,6 +94,15 @@ def test_resume_continues_exactly(phantoms, tmp_path, options, monkeypatch):
     assert len((tmp_path / "broken" / "history.csv").read_text(encoding="utf-8").splitlines()) == 4
 
 
+def test_options_of_a_draw_that_does_nothing_are_told(phantoms, tmp_path, capsys):
+    unused = [dict(uncertain=True, attention="semantic"), dict(uncertain=True, network="unet2d"), dict(noise=0.5, max_std=2.0)]
+    flags = ["--uncertain: ", "--uncertain: ", "--noise, --max-std: "]
+    for options, told in zip([*unused, dict(uncertain=True, noise=0.5), dict(attention="none")], [*flags, None, None], strict=True):
+        Trainer.prepare(config(phantoms, tmp_path / "run", **options))
+        said = capsys.readouterr().err
+        assert (f"{told}without effect, because no slice gate of this network is drawn" in said) if told else said == "", options
+
+
 @pytest.mark.parametrize("capability, told", [("AVX2", True), ("AVX512", False), ("SVE256", False)])
 def test_bf16_is_told_to_be_slow_where_the_processor_lacks_it(phantoms, tmp_path, capsys, monkeypatch, capability, told):
     """18.7 s a step against 1.9 s in float32, measured on two cores with AVX2 alone."""

@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from csam_lite.common.locks import only_process
 from csam_lite.common.memory import keep_freed_memory
 from csam_lite.common.progress import note, progress_bar
 from csam_lite.common.tables import finite_mean, write_csv
-from csam_lite.core.windows import probabilities
+from csam_lite.core.windows import drawn_gates, probabilities
 from csam_lite.metrics.overlap import dice
 from csam_lite.training.ablations import scale_draws
 from csam_lite.training.batches import TrainingData, read_training_data
@@ -115,6 +115,8 @@ class Trainer:
         keep_freed_memory()
         torch.manual_seed(config.seed)
         network = build_network(config, data.facts)
+        if progress and not drawn_gates(network):
+            _tell_of_unused_draws(config)
         freeze_cancelled_biases(network)
         if config.prior:
             start_at_prior(network, data.frequencies)
@@ -447,6 +449,17 @@ def _check_unused(out: Path) -> None:
         raise InputError(f"{out}: holds a history.csv of something else; choose another --out")
     if any(out.glob("*.safetensors")) or (out / "resume.pt").exists():
         raise InputError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
+
+
+def _tell_of_unused_draws(config: Config) -> None:
+    """Say which options of a draw are given to a network that draws nothing."""
+    usual = {option.name: option.default for option in fields(Config)}
+    given = [name for name in ("uncertain", "sampling", "noise", "noise_warmup", "max_std")
+             if getattr(config, name) != usual[name]]
+    if given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        print(f"{flags}: without effect, because no slice gate of this network is drawn; that needs "
+              "--uncertain and a slice gate (--attention)", file=sys.stderr)
 
 
 def _check_same_options(config: Config, stored: Config) -> None:
