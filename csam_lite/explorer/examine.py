@@ -5,6 +5,7 @@ An Examination is what `explore` shows in a browser and `plot_examination` on pa
 own grid (a scan keeps the grid of its file), and can ask the network again with some gates replaced.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from csam_lite.core.attention import CSAM
 from csam_lite.core.gates import NamedArray, override_gates, record_gates
 from csam_lite.core.windows import drawn_gates, evaluating, probabilities, spread
 from csam_lite.data.scan import Scan
-from csam_lite.inference.predict import network_input, read_for, restore
+from csam_lite.inference.predict import edge_remarks, network_input, read_for, restore
 from csam_lite.metrics.overlap import dice
 from csam_lite.training.run import Run
 
@@ -202,8 +203,9 @@ def examine(run_or_network: Run | torch.nn.Module, volume: object, label: object
     classes 0..K-1. A Scan has its own. spacing: of a tensor, (through-plane, row, column) in mm; None where
     unknown. classes: names of classes 1..K-1 for a bare network. draws: of the slice gate, for the
     uncertainty. other: another volume of the same kind, whose gates a reader can put in place of this one's;
-    both must fit into the network at once. Raises InputError for what cannot be shown: one line that says
-    what is wrong, where, and what to do.
+    both must fit into the network at once. What makes the mask of a file doubtful is written to standard
+    error. Raises InputError for what cannot be shown: one line that says what is wrong, where, and what to
+    do.
     """
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 0:
         raise InputError(f"draws {draws}: must be a whole number, 0 for no uncertainty")
@@ -260,13 +262,18 @@ def _of_run(run: Run, volume: str | Path | Scan, label: object, draws: int) -> E
     (H, W), (h, w) = scan.image.shape[2:], run.grid.size_of(scan)
     left, _, top, _ = run.grid.margins((h, w))
     P = run.config.pixels
-    return Examination(
+    examination = Examination(
         network=run.network, x=network_input(run, scan), image=scan.image, spacing=scan.spacing, unit="mm",
         directions=scan.directions,
         field=(-left * W / w, -top * H / h, (P - left) * W / w, (P - top) * H / h),
         restore=lambda values, background: restore(run, scan, values, background), label=scan.label,
         channels=tuple(run.facts.channels), classes=tuple(run.facts.labels.values()),
         title=printable(Path(scan.path).name), draws=draws)
+    if scan is not volume:  # a file, of which nobody has been told anything yet
+        cut = edge_remarks(run, scan, examination.as_trained.mask)
+        for remark in (*scan.remarks, *run.facts.remarks_on(scan), *cut):
+            print(f"{scan.path}: {remark}", file=sys.stderr)
+    return examination
 
 
 def _of_tensor(network: torch.nn.Module, volume: object, label: object, spacing: Sequence[float] | None,

@@ -14,8 +14,8 @@ EXPLORER = ("data.js", "canvas.js", "other.js", "state.js", "outline.js", "cross
 # Of the page on which a scan is dropped.
 DROP = (*EXPLORER, "drop.js")
 # Of the worker that runs a network in a page.
-WORKER = ("nifti.js", "geometry.js", "scan.js", "draws.js", "grid.js", "window.js", "network.js",
-          "describe.js", "worker.js")
+WORKER = ("nifti.js", "geometry.js", "scan.js", "draws.js", "grid.js", "remarks.js", "window.js",
+          "network.js", "describe.js", "worker.js")
 
 
 def joined_script(names: Sequence[str]) -> str:

@@ -249,6 +249,7 @@ def description(run: Run) -> dict:
         "channels": run.facts.channels,
         "labels": {str(value): name for value, name in run.facts.labels.items()},
         "pixels": run.config.pixels, "spacing": run.facts.spacing,
+        "planes": run.facts.planes, "through_plane": run.facts.through_plane, "in_plane": run.facts.in_plane,
         "preparation": {
             "grid": "slices as they are; each is resampled (bilinear, antialiased) to `spacing` mm and "
                     "centred in `pixels` x `pixels`, cropped or padded",

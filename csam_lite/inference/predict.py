@@ -45,11 +45,8 @@ def predict(
     for remark in (*scan.remarks, *run.facts.remarks_on(scan)):
         print(f"{image_path}: {remark}", file=sys.stderr)
     mask = segment(run, scan)
-    if _reaches_the_edge(run, scan, mask):
-        field = run.grid.pixels * run.grid.spacing
-        print(f"{image_path}: Its mask reaches the edge of what the network reads, {field:.3g} mm in the "
-              "middle of each slice, and may be cut there; give a scan with the organ in its middle.",
-              file=sys.stderr)
+    for remark in edge_remarks(run, scan, mask):
+        print(f"{image_path}: {remark}", file=sys.stderr)
     arrays = {mask_path: to_values(mask, run.facts.labels)}
     if uncertainty_path:
         arrays[uncertainty_path] = disagreement(run, scan, draws)
@@ -57,13 +54,16 @@ def predict(
     return arrays[mask_path]
 
 
-def _reaches_the_edge(run: Run, scan: Scan, mask: np.ndarray) -> bool:
-    """Whether a mask (S, H, W) ends where the network's grid ends, and the image goes on."""
+def edge_remarks(run: Run, scan: Scan, mask: np.ndarray) -> list[str]:
+    """A whole sentence where a mask (S, H, W) ends where the network's grid ends, and the image goes on."""
     from scipy.ndimage import binary_dilation
 
     P = run.grid.pixels
     outside = run.grid.restore(torch.ones(1, 1, P, P), scan)[0, 0].numpy() < 0.5
-    return bool((mask.any(0) & binary_dilation(outside)).any())
+    if not (mask.any(0) & binary_dilation(outside)).any():
+        return []
+    return [f"Its mask reaches the edge of what the network reads, {P * run.grid.spacing:.3g} mm in the "
+            "middle of each slice, and may be cut there; give a scan with the organ in its middle."]
 
 
 def segment(run: Run, scan: Scan) -> np.ndarray:

@@ -67,15 +67,15 @@ function shearOf(affine, lengths) {
 }
 
 const ones = (sizes) => sizes.every((size) => Math.abs(size - 1) < 1e-3);
-const product = (sizes) => sizes.map(general).join(" x ");
+const product = (sizes) => sizes.map((size) => general(size)).join(" x ");
 
-/** A number with four figures, as Python's "%.4g" writes it. */
-function general(value) {
+/** A number with so many figures, as Python's "%.4g" writes it. */
+export function general(value, digits = 4) {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf";
-  const [figures, power] = value.toExponential(3).split("e").map(Number);
-  if (value !== 0 && (power < -4 || power >= 4))
+  const [figures, power] = value.toExponential(digits - 1).split("e").map(Number);
+  if (value !== 0 && (power < -4 || power >= digits))
     return `${figures}e${power < 0 ? "-" : "+"}${String(Math.abs(power)).padStart(2, "0")}`;
-  return String(Number(value.toPrecision(4)));
+  return String(Number(value.toPrecision(digits)));
 }
 
 /**

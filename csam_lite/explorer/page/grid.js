@@ -170,6 +170,19 @@ export class Grid {
     return out;
   }
 
+  /** Whether a mask (S, H, W) ends where this grid ends, and the image goes on. */
+  isReached(mask, S) {
+    const { P, Q, H, W, h, w, top, left } = this, last = [];
+    const down = weights(h, H).map((weight) => onGrid(weight, top, P).inside);
+    const across = weights(w, W).map((weight) => onGrid(weight, left, Q).inside);
+    const isBeyond = (y, x) => y >= 0 && y < H && x >= 0 && x < W && down[y] * across[x] < 0.5;
+    for (let y = 0; y < H; y++)
+      for (let x = 0; x < W; x++)
+        if (isBeyond(y - 1, x) || isBeyond(y + 1, x) || isBeyond(y, x - 1) || isBeyond(y, x + 1)) last.push(y * W + x);
+    for (let s = 0; s < S; s++) if (last.some((i) => mask[s * H * W + i])) return true;
+    return false;
+  }
+
   /**
    * Of values (S, K, P, Q) of classes, the largest of all classes on the scan's own grid, (S, H, W) float32;
    * 0 beyond the network's grid.

@@ -9,6 +9,7 @@ import { normalNumbers, Spread } from "./draws.js";
 import { Grid } from "./grid.js";
 import { Network } from "./network.js";
 import { InputError, readNifti } from "./nifti.js";
+import { edgeRemarks, geometryRemarks } from "./remarks.js";
 import { Scan } from "./scan.js";
 
 let network = null;   // a promise of the Network
@@ -63,7 +64,8 @@ const jobs = {
     const shows = describe(scan, grid, first, mask, facts, colours, header.name);
     scan.channels = file = null; // the largest arrays, which are not needed from here on
     shown = { scan, grid, x, last: { probabilities: first.probabilities, mask: mask.slice() } };
-    return { ...shows, remarks: scan.remarks };
+    const edge = edgeRemarks(grid, mask, scan.S, facts);
+    return { ...shows, remarks: [...scan.remarks, ...geometryRemarks(scan, facts), ...edge] };
   },
 
   /** What the network answers with these gates replaced (see `Network.answer`): {description, arrays}. */
