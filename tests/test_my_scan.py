@@ -77,7 +77,7 @@ def dicom_series(phantoms, folder):
 
 
 def run_notebook(out, **parameters):
-    """Execute notebook 09 with these parameters; return what it printed, and its mask."""
+    """Execute notebook 09 with these parameters; return what it printed and the text of its tables, and its mask."""
     nbformat = pytest.importorskip("nbformat", reason="the course needs csam-lite[course]")
     pytest.importorskip("papermill", reason="the course needs csam-lite[course]")
     from csam_lite.course.execute import run_course
@@ -87,7 +87,9 @@ def run_notebook(out, **parameters):
     notebook = nbformat.read(next(out.glob("09*.ipynb")), 4)
     masks = list((out / "course_data" / "my_masks").glob("*_mask.nii.gz"))
     assert len(masks) == 1 and list(masks[0].parent.glob("*.html"))
-    return "".join(printed(cell) for cell in notebook.cells if cell.cell_type == "code"), masks[0]
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    tables = [output.data.get("text/plain", "") for cell in cells for output in cell.outputs if output.output_type == "display_data"]
+    return "\n".join([*map(printed, cells), *tables]), masks[0]
 
 
 def assert_on_the_grid(mask, scan):
