@@ -216,4 +216,7 @@ test("the largest of the classes is restored as a mask is", () => {
     const i = (y - 2) * 4 + x - 1, inside = y >= 2 && y < 6 && x >= 1 && x < 5;
     assert.equal(at(y, x), inside ? Math.max(values[i], values[16 + i]) : 0);
   }
+  // where the grid ends inside of a pixel, the pixel has the value of its edge
+  const fine = Grid.ofScan(4, 1.5, { H: 9, W: 12, spacing: [3, 1, 1] }).largest(new Float32Array(16).fill(0.25), 1, 1);
+  assert.deepEqual(new Set(fine), new Set([0, 0.25]));
 });

@@ -13,7 +13,7 @@ from csam_lite import UNet, UNetPlusPlus
 from csam_lite.cli import main
 from csam_lite.common.errors import InputError
 from csam_lite.core.windows import probabilities
-from csam_lite.inference.predict import predict
+from csam_lite.inference.predict import predict, read_for, restore
 from csam_lite.training.run import PRETRAINED, load_run, pretrained
 
 
@@ -26,6 +26,20 @@ def test_a_deep_volume_is_covered_by_windows():
     plain, x = UNet(1, 3, num_slices=6, base_channels=4, levels=3, attention="none").eval(), torch.randn(31, 1, 16, 16)
     with torch.no_grad():  # without attention a window cannot matter
         torch.testing.assert_close(probabilities(plain, x), plain(x[None])[0].softmax(1), atol=1e-5, rtol=1e-4)
+
+
+def test_probabilities_add_up_to_one_where_the_networks_grid_ends(phantoms):
+    """A pixel that lies half outside of it lacked a part, which a map of the entropy showed as a line through healthy tissue."""
+    shipped = pretrained()
+    scan = read_for(shipped, phantoms / "imagesTr" / "prostate_00.nii.gz")
+    scan = replace(scan, image=np.ascontiguousarray(scan.image[:, :, 7:, :-4]))  # so that the edges fall between pixels
+    values = torch.full((len(scan.image), 3, 96, 96), 0.25)
+    values[:, 0] = 0.5
+    p = restore(shipped, scan, values)
+    torch.testing.assert_close(p.sum(1), torch.ones_like(p[:, 0]))
+    spread = restore(shipped, scan, values, background=0.0)
+    for found, expected in ((p[:, 0], [0.5, 1]), (p[:, 1], [0, 0.25]), (spread[:, 0], [0, 0.5])):
+        torch.testing.assert_close(found.mul(1000).round().unique(), torch.tensor(expected) * 1000)
 
 
 def test_the_mask_overlays_a_cropped_oblique_scan_of_any_orientation(run, phantoms, tmp_path):

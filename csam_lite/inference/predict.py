@@ -151,11 +151,13 @@ def network_input(run: Run, scan: Scan) -> torch.Tensor:
 def restore(run: Run, scan: Scan, values: torch.Tensor, background: float = 1.0) -> torch.Tensor:
     """values (S, K, P, P) on the network's grid -> (S, K, H, W) on the scan's own.
 
-    Outside of the network's grid class 0 has the value `background`, and the others 0.
+    Outside of the network's grid class 0 has the value `background`, and the others 0. A pixel that lies half
+    outside has the values of the grid's edge, so that probabilities add up to 1 there, too.
     """
-    restored = run.grid.restore(values, scan)
-    outside = run.grid.restore(torch.ones(1, 1, *values.shape[2:]), scan)[0, 0] < 0.5
-    restored[:, 0, outside] = background
+    inside = run.grid.restore(torch.ones(1, 1, *values.shape[2:]), scan)[0, 0]  # the share of a pixel
+    restored = run.grid.restore(values, scan) / inside.clamp(min=0.5)
+    restored[:, :, inside < 0.5] = 0
+    restored[:, 0, inside < 0.5] = background
     return restored
 
 

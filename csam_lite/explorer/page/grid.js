@@ -192,12 +192,13 @@ export class Grid {
     const down = weights(h, H).map((weight) => onGrid(weight, top, P));
     const across = weights(w, W).map((weight) => onGrid(weight, left, Q));
     for (let plane = 0; plane < S * K; plane++) {
-      const s = Math.floor(plane / K), isBackground = plane % K === 0;
+      const s = Math.floor(plane / K);
       down.forEach((y, row) => across.forEach((x, column) => {
-        if (!y.inside || !x.inside || (isBackground && y.inside * x.inside < 0.5)) return;
+        const inside = y.inside * x.inside;
+        if (inside < 0.5) return;
         const value = (line, i) => values[(plane * P + line) * Q + i];
         const at = (line) => x.a * value(line, x.i) + x.b * value(line, x.j);
-        const place = (s * H + row) * W + column, here = y.a * at(y.i) + y.b * at(y.j);
+        const place = (s * H + row) * W + column, here = (y.a * at(y.i) + y.b * at(y.j)) / inside;
         if (here > out[place]) out[place] = here;
       }));
     }
