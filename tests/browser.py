@@ -54,6 +54,24 @@ def watched(browser, allowed, width=1300, height=1000, **options):
     assert not wrong, wrong
 
 
+def out_of_reach(page):
+    """What stands in the text beyond the right edge of the window, and in no frame that really moves it: `overflow` alone does not tell."""
+    return page.evaluate("""() => {
+      const moves = e => {
+        if (e.scrollWidth <= e.clientWidth || !["auto", "scroll"].includes(getComputedStyle(e).overflowX)) return false;
+        const was = e.scrollLeft;
+        e.scrollLeft = was + 5;
+        const moved = e.scrollLeft !== was;
+        e.scrollLeft = was;
+        return moved;
+      };
+      const framed = e => e && e !== document.body && (moves(e) || framed(e.parentElement));
+      return [...document.querySelectorAll("main .jp-Cell *, article *")]
+        .filter(e => e.getBoundingClientRect().width && e.getBoundingClientRect().right > innerWidth + 1 && !framed(e.parentElement))
+        .map(e => `${e.tagName} ${e.className} ${e.textContent.trim().slice(0, 40)}`);
+    }""")
+
+
 class Shown:
     """A page with an explorer. (Its rules forbid `eval`, and with it playwright's wait_for_function.)"""
 

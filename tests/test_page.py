@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("nbconvert", reason="the pages of the course need csam-lite[course]")
 nbformat = pytest.importorskip("nbformat", reason="the pages of the course need csam-lite[course]")
 
-from browser import chromium, watched  # noqa: E402
+from browser import chromium, out_of_reach, watched  # noqa: E402
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output  # noqa: E402
 
 from csam_lite.course.page import markdown_to_html, write_page  # noqa: E402
@@ -56,11 +56,14 @@ def test_a_picture_that_the_cell_carries_is_drawn():
 
 def test_a_solution_is_folded_and_the_page_loads_nothing(tmp_path):
     cells = [new_markdown_cell("# Tiny $x$"), new_code_cell("shown = 1"),
-             new_code_cell("hidden = 2", metadata={"tags": ["solution"]})]
+             new_code_cell("hidden = 2", metadata={"tags": ["solution"]}),
+             new_code_cell("#@title The fault\nfault = 3", metadata={"jupyter": {"source_hidden": True}})]
     write_page(new_notebook(cells=cells), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     folds = re.findall(r'<details class="solution"><summary>Solution</summary>.*?</details>', page, re.DOTALL)
     assert len(folds) == 1 and "hidden" in folds[0] and "shown" not in folds[0] and "shown" in page
+    (fold,) = re.findall(r'<details class="solution"><summary>The fault</summary>.*?</details>', page, re.DOTALL)
+    assert "fault" in fold and ">fault<" not in page.replace(fold, "")
     assert "<math" in page and not re.findall(r'(?:src|href)="https?://', page)
 
 
@@ -82,7 +85,10 @@ def test_a_narrow_page_cuts_nothing_off(tmp_path):
              new_code_cell("draw()", outputs=[new_output("display_data", {"image/svg+xml": svg})]),
              new_code_cell("plot()", outputs=[new_output("display_data", {"image/png": base64.b64encode(figure.getvalue()).decode()})]),
              new_code_cell("table", outputs=[new_output("display_data", {"text/html": show_table([wide])._repr_html_()})]),
-             new_code_cell("print()", outputs=[new_output("stream", text="one two three four five six seven eight nine ten eleven\n")])]
+             new_code_cell("print()", outputs=[new_output("stream", text="one two three four five six seven eight nine ten eleven\n")]),
+             new_code_cell("wide(" + ", ".join(f"argument_{n}" for n in range(20)) + ")", outputs=[new_output("stream", text="csam.0   0.5   1.0   2.0\n"),
+                           new_output("stream", text="the next of them" + "   0.25" * 20 + "\n")]),
+             new_markdown_cell("```\n" + "level 0 --> level 1 " * 9 + "\n```")]
     write_page(new_notebook(cells=cells), tmp_path / "page.html")
     with chromium() as browser, watched(browser, allowed=("file://",), width=400) as page:
         page.goto((tmp_path / "page.html").as_uri())
@@ -91,13 +97,31 @@ def test_a_narrow_page_cuts_nothing_off(tmp_path):
         assert page.evaluate("document.querySelector('.jp-RenderedSVG img').getBoundingClientRect().right") <= edge
         width, moves = page.evaluate("""(() => { const frame = document.querySelector('.jp-RenderedImage');
             return [frame.querySelector('img').getBoundingClientRect().width, getComputedStyle(frame).overflowX] })()""")
-        assert round(width) == 640 and moves == "auto"
+        assert round(width) == 900 and moves == "auto"
+        assert not out_of_reach(page)
+        heights = page.evaluate("[...document.querySelectorAll('.jp-RenderedText pre')].map((e) => e.getBoundingClientRect().height)")
+        assert len(heights) == 2 and heights[0] / heights[1] == pytest.approx(1, abs=0.3)  # a sentence breaks; two lines of a table stay two
         for formula in ("math[display=block]", "p:has(math[display=inline])"):
             assert page.evaluate(f"getComputedStyle(document.querySelector('.jp-RenderedMarkdown {formula}')).overflowX") == "auto"
         table, frame = page.evaluate("""(() => { const table = document.querySelector('.jp-RenderedHTML table');
             return [table, table.parentElement].map((element) => element.getBoundingClientRect().width) })()""")
         assert table > edge >= frame  # the table is wide, and moves in a frame that is not
         assert page.evaluate("getComputedStyle(document.querySelector('.jp-RenderedText pre')).wordBreak") == "normal"
+
+
+def test_no_letter_of_an_equation_is_cut(tmp_path):
+    """A frame that moves a wide formula sideways cuts what reaches above or below it, as the top of an F."""
+    write_page(new_notebook(cells=[new_markdown_cell("Above\n\n$$F \\gets F \\cdot A$$\n\nbetween\n\n$$(x)^T = \\hat{y}_g$$\n\nbelow")]), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    (tmp_path / "whole.html").write_text(page.replace("</body>", "<style>math { overflow: visible !important }</style></body>"), encoding="utf-8")
+    pictures = []
+    with chromium() as browser:
+        for name in ("page.html", "whole.html"):
+            with watched(browser, allowed=("file://",), width=700) as page:
+                page.goto((tmp_path / name).as_uri())
+                assert page.locator("math[display=block]").count() == 2
+                pictures.append(page.screenshot())
+    assert pictures[0] == pictures[1]
 
 
 def test_a_table_shows_numbers_at_the_right_and_text_as_it_is():

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urldefrag, urlparse
 
 import nbformat
 import pytest
-from browser import ROOT, watched
+from browser import ROOT, out_of_reach, watched
 
 import csam_lite
 from csam_lite.common.errors import InputError
@@ -98,6 +98,7 @@ def test_equations_and_pictures_are_those_of_the_notebook(site, tmp_path, name):
     expected = Links((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert page.names.count("math") == expected.names.count("math") > 5
     assert page.names.count("mi") == expected.names.count("mi") and "$$" not in text
+    assert not re.findall(r"^<math", text, re.M)  # a paragraph that begins with an equation is one paragraph
     pictures = [output for cell in notebook.cells for output in cell.get("outputs", ()) if {"image/png", "image/svg+xml"} & set(output.get("data", {}))]
     assert sum(target.startswith("pictures/") for target in page.targets) == len(pictures) > 0
     assert text.count("<summary>Solution</summary>") == sum("solution" in cell.metadata.get("tags", []) for cell in notebook.cells)
@@ -128,8 +129,10 @@ def test_a_page_fits_its_window_and_asks_nothing_of_others(name, width, scheme, 
         page.wait_for_timeout(500)
         assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
         assert page.evaluate("document.body.dataset.mdColorScheme") == {"light": "default", "dark": "slate"}[scheme]
-        inside = page.evaluate("""[...document.querySelectorAll(".equation, img")].every(e => e.getBoundingClientRect().right <= innerWidth + 1)""")
-        assert inside
+        assert not out_of_reach(page)
+        small = page.evaluate("""[...document.querySelectorAll('img[src^="pictures/"][src$=".png"]')]
+            .filter(e => e.getBoundingClientRect().width < Math.min(e.naturalWidth, 600)).map(e => e.src)""")
+        assert not small  # or the letters in it are too small to read
         for frame in page.frames[1:]:  # the live explorer
             assert frame.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
             if name == "explorer":

@@ -82,6 +82,15 @@ def tagged(cell: NotebookNode, tag: str) -> bool:
     return tag in cell.metadata.get("tags", [])
 
 
+def folded(cell: NotebookNode) -> str:
+    """What stands on the fold of a cell that is not to be seen at once, such as a solution; "" for others."""
+    if tagged(cell, "solution"):
+        return "Solution"
+    title = re.match(r"#\s*@title (.+)", cell.source)
+    hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+    return (title[1] if title else "Folded cell") if hidden else ""
+
+
 def printed(cell: NotebookNode) -> str:
     """What a code cell printed to standard output and standard error."""
     return "".join(output.text for output in cell.get("outputs", ()) if output.output_type == "stream")
@@ -102,7 +111,7 @@ def sources_hash(notebook: NotebookNode) -> str:
 
 def tidy(notebook: NotebookNode) -> None:
     """Remove outputs that say nothing on a page: widgets, which need a kernel, and values such as <function
-    f>.
+    f>. Join what was printed in a row, which a kernel cuts wherever some time passes.
     """
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -114,7 +123,11 @@ def tidy(notebook: NotebookNode) -> None:
             widget = data.pop("application/vnd.jupyter.widget-view+json", None)
             is_result = output.output_type == "execute_result"
             empty = widget or is_result and re.fullmatch(r"<.*>", data.get("text/plain", ""))
-            if not (empty and set(data) <= {"text/plain"}):
+            if empty and set(data) <= {"text/plain"}:
+                continue
+            if kept and output.output_type == "stream" and kept[-1].get("name") == output.name:
+                kept[-1].text += output.text
+            else:
                 kept.append(output)
         cell.outputs = kept
 

@@ -16,7 +16,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from csam_lite.common.files import whole_file
-from csam_lite.course.notebooks import tidy
+from csam_lite.course.notebooks import folded, tidy
 
 TEMPLATE = """\
 {%- extends 'lab/index.html.j2' -%}
@@ -25,18 +25,24 @@ TEMPLATE = """\
 <style>
 .jp-RenderedSVG img { max-width: 100%; } /* drawings shrink, as they do in JupyterLab */
 .jp-RenderedText pre { word-break: normal !important; overflow-wrap: anywhere; } /* break between words */
-math[display=block] { overflow-x: auto; max-width: 100%; }
+/* code, tables of text and drawings of text lose their sense if their lines break */
+.jp-RenderedText pre.columns, .jp-RenderedMarkdown pre, .jp-RenderedMarkdown pre code { white-space: pre; }
+.jp-RenderedText pre.columns, .jp-RenderedMarkdown pre, .jp-InputArea-editor .highlight { overflow-x: auto; }
+.jp-RenderedMarkdown details:has(+ p) { margin-bottom: 1em; } /* where does an open answer end? */
+math { font-family: "Cambria Math", "STIX Two Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
+math[display=block] { overflow-x: auto; max-width: 100%; padding: 0.3em 0; } /* or the tops of letters go */
 @media (max-width: 600px) { /* a figure keeps letters that can be read, and moves sideways in its own frame */
-  .jp-RenderedImage { overflow-x: auto; }
+  .jp-OutputArea-child .jp-RenderedImage { display: block; overflow-x: auto; } /* a table row moves nothing */
+  math[display=block] { font-size: 0.9em; }
   .jp-RenderedMarkdown p { overflow-x: auto; overflow-y: hidden; } /* for a formula in a sentence */
-  .jp-RenderedImage img { max-width: max(100%, 640px); }
+  .jp-RenderedImage img { max-width: none; }
   .jp-RenderedImage::after { content: "\\2194  swipe"; position: sticky; left: 0; font-size: 12px; }
 }
 </style>
 {%- endblock header -%}
 {% block codecell %}
-{%- if 'solution' in cell.metadata.get('tags', []) -%}
-<details class="solution"><summary>Solution</summary>{{ super() }}</details>
+{%- if cell | folded -%}
+<details class="solution"><summary>{{ cell | folded }}</summary>{{ super() }}</details>
 {%- else -%}
 {{ super() }}
 {%- endif -%}
@@ -46,6 +52,8 @@ math[display=block] { overflow-x: auto; max-width: 100%; }
 OTHER_HOSTS = (r'<script\s[^>]*src="https?:[^>]*>\s*</script>',
                r"<script[^>]*>(?:(?!</script>).)*?https://(?:cdnjs|unpkg|cdn\.)(?:(?!</script>).)*</script>")
 
+_TEXT = re.compile(r"(<div class=\"jp-RenderedText [^>]*>\s*)<pre>(.*?)</pre>", re.DOTALL)
+
 
 def write_page(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook as one HTML page that loads nothing. Raises InputError where `path` cannot be
@@ -53,11 +61,22 @@ def write_page(notebook: NotebookNode, path: Path) -> None:
     """
     notebook = copy.deepcopy(notebook)
     tidy(notebook)
-    page, _ = _Exporter(raw_template=TEMPLATE).from_notebook_node(notebook)
+    exporter = _Exporter(raw_template=TEMPLATE)
+    exporter.register_filter("folded", folded)
+    page, _ = exporter.from_notebook_node(notebook)
+    page = _TEXT.sub(lambda found: f'{found[1]}<pre{_columns(found[2])}>{found[2]}</pre>', page)
     for script in OTHER_HOSTS:
         page = re.sub(script, "", page, flags=re.DOTALL)
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8")
+
+
+def _columns(text: str) -> str:
+    """The class of a text output, as HTML, whose lines must not be broken: a table, or code."""
+    lines = text.splitlines()
+    spaced = [line for line in lines if re.search(r"^ {4}|\S {2,}\S", line)]
+    wide = len(lines) > 1 and re.search(r"\S {3,}\S", text)  # one that lines up with the line beside it
+    return ' class="columns"' if len(spaced) > 1 or wide else ""
 
 
 def markdown_to_html(source: str, attachments: dict | None = None) -> str:

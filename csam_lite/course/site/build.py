@@ -31,7 +31,7 @@ _INVITATION = f"""
 
 [Take the guided tour]({_TOUR}){{ .md-button .md-button--primary }}
 
-Three minutes, six steps, nothing to know and nothing to install (9 MB; then it works offline).
+Six steps, about five minutes, nothing to know and nothing to install (9 MB; then it works offline).
 </div>
 """
 _EXPLORER = f"""---
@@ -123,6 +123,7 @@ def write_markdown(docs: Path, root: Path, notebooks: Path) -> None:
         pages[path.stem] = notebook_markdown(notebook, docs, path.stem)
     titles = {name: re.search(r"^# (.+)$", text, re.M)[1] for name, text in pages.items()}
     front = _repository_page(root / "README.md", root, docs, sources).replace(f"{address.site}{_TOUR}", _TOUR)
+    front = re.sub(r"^!\[[^\]]*\]\(explorer\.png\)\n+", "", front, flags=re.M)  # the invitation has it
     pages["index"] = re.sub(r"^(# .+\n)", rf"\1{_INVITATION}", front, count=1, flags=re.M)
     pages["results"] = _repository_page(PACKAGE / "experiments" / "README.md", root, docs, sources)
     pages["reference"] = reference_markdown(sources)

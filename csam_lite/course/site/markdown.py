@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from csam_lite.course.notebooks import tagged, tidy
+from csam_lite.course.notebooks import folded, tidy
 from csam_lite.course.page import mathml
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _BADGE = re.compile(r"!\[([^\]]*)\]\(https?:[^)]*\)")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 _ITEM = r"(?:[-*+]|\d+\.) "
 _LIST = re.compile(rf"(?P<code>^```.*?^```)|^(?!{_ITEM}|[>|\s])[^\n]+\n(?={_ITEM})", re.S | re.M)
-_SOLUTION = '<details class="solution" markdown="1">\n<summary>Solution</summary>\n\n{}\n\n</details>'
+_FOLD = '<details class="solution" markdown="1">\n<summary>{}</summary>\n\n{}\n\n</details>'
 _SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "*_|`"}  # which Markdown would read as its own
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -38,7 +38,7 @@ def notebook_markdown(notebook: NotebookNode, folder: Path, stem: str) -> str:
             for place, output in enumerate(cell.get("outputs", ())):
                 code.append(_output(output, folder / "pictures", f"{stem}_{number}_{place}"))
             text = "\n\n".join(filter(None, code))
-            parts.append(_SOLUTION.format(text) if tagged(cell, "solution") else text)
+            parts.append(_FOLD.format(folded(cell), text) if folded(cell) else text)
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,7 +50,9 @@ def prose(source: str, link: Callable[[str], str]) -> str:
             return part["code"]
         kind = "block" if part["block"] else "inline"
         equation = (mathml(part[kind], kind) or part[0]).translate(_SIGNS)
-        return f'\n<div class="equation">{equation}</div>\n' if kind == "block" else equation
+        # <span>: a paragraph that begins with <math> would end behind it
+        tag = '\n<div class="equation">{}</div>\n' if kind == "block" else "<span>{}</span>"
+        return tag.format(equation)
 
     text = _BADGE.sub(r"\1", _PARTS.sub(replace, source))
     text = re.sub(r"<details>(?=(?:(?!</details>).)*\n\n)", '<details markdown="1">', text, flags=re.S)
