@@ -158,6 +158,7 @@ def test_gates_beside_a_scan_and_bars_of_scores():
     (axis,) = plot_bars({"one": [0.5, 0.7], "two": [2.0, np.nan]}, ["PZ", "TZ"], "volume", line=1).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "two"] and axis.get_xlim()[1] > 2
     assert axis.texts[0].get_text() == "0.50" and list(axis.lines[0].get_xdata()) == [1, 1]
+    assert axis.texts[0].get_bbox_patch().get_facecolor()[:3] == (1, 1, 1) and axis.texts[0].zorder > axis.lines[0].zorder  # the line crosses no number
     plt.close("all")
 
 

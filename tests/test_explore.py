@@ -14,15 +14,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, write_nifti
+from matplotlib.text import Text
 
 from csam_lite import CSAM, UNet, UNetPlusPlus, explore
 from csam_lite.cli import main
 from csam_lite.common.errors import InputError
+from csam_lite.common.figures import SMALL
 from csam_lite.core.attention import Attention
 from csam_lite.core.gates import override_gates, record_gates
 from csam_lite.data.scan import read_scan
 from csam_lite.explorer.examine import examine
 from csam_lite.explorer.figures import plot_channel_maps, plot_cuts, plot_examination, plot_uncertainty_map
+from csam_lite.inference.figures import plot_masks
 from csam_lite.inference.predict import disagreement, segment
 from csam_lite.training.ablations import ResidualCSAM
 
@@ -373,7 +376,7 @@ def test_the_cell_carries_a_picture(explorer):
     assert 10_000 < len(data["image/png"]) < 200_000 and base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
 
 
-def test_figures(explorer, run):
+def test_figures(explorer, run, case):
     view = explorer.examination
     for figure, axes in ((plot_cuts(view), 3), (plot_uncertainty_map(view, 4), 2), (plot_channel_maps(view, "csam.0"), 8)):
         assert len(figure.axes) == axes
@@ -389,6 +392,10 @@ def test_figures(explorer, run):
     assert len(figure.subfigs) == 2
     bars = next(axis for axis in figure.subfigs[1].axes if axis.get_title().startswith("slice gate, csam.0")).patches
     np.testing.assert_allclose([bar.get_height() for bar in bars], view.as_trained.windows[0].record["csam.0"]["slice"].values[0])
+    for figure in (plot_examination(view), plot_masks(read_scan(*case), view.classes, slices=2)):  # letters that can be read on a page
+        figure.draw_without_rendering()
+        sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()]
+        assert len(sizes) > 10 and min(sizes) >= SMALL
     with pytest.raises(InputError, match="no uncertainty to plot"):
         plot_uncertainty_map(examine(network(), X))
     plt.close("all")

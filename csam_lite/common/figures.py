@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; one a class, in order.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
+SMALL = 9  # points of the smallest letters: at the 70 dots an inch of a small PNG as many pixels
 
 
 P = ParamSpec("P")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csam_lite.common.figures import COLOURS
+from csam_lite.common.figures import COLOURS, SMALL
 from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS
 
 if TYPE_CHECKING:
@@ -166,5 +166,5 @@ def plot_uncertainty(maps: Mapping[str, np.ndarray], wrong: np.ndarray, near: np
     axes[-1].set(title="are the errors there?", xlabel="tenth, certain to uncertain",
                  ylabel="wrong voxels (%)")
     axes[-1].set_ylim(0, 1.4 * axes[-1].get_ylim()[1])
-    axes[-1].legend(frameon=False, fontsize=8)
+    axes[-1].legend(frameon=False, fontsize=SMALL)
     return figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csam_lite.common.figures import COLOURS
+from csam_lite.common.figures import COLOURS, SMALL
 from csam_lite.course.drawing import GATE_COLOURS, GATE_MAPS
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def plot_change(image: np.ndarray, reference: np.ndarray, before: np.ndarray, af
         axes[1].plot(range(1, len(mask) + 1), (mask > 0).mean((1, 2)) * 100, style, color=colour, label=name)
     axes[1].set(xlabel="slice", ylabel="mask (% of the slice)", title=title)
     axes[1].xaxis.get_major_locator().set_params(integer=True)
-    axes[1].legend(frameon=False, fontsize=8)
+    axes[1].legend(frameon=False, fontsize=SMALL)
     return figure
 
 
@@ -206,7 +206,8 @@ def plot_bars(values: Mapping[str, Sequence[float]], names: Sequence[str], xlabe
     for k, name in enumerate(names):
         at = np.arange(len(values)) + (k - (len(names) - 1) / 2) * high
         bars = axis.barh(at, table[:, k], high, color=COLOURS[k % len(COLOURS)], label=name)
-        axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+        axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=SMALL,
+                       bbox=dict(facecolor="white", edgecolor="none", pad=0.5))  # over a line, not under it
     if line is not None:
         axis.axvline(line, color="gray", linestyle="--")
     axis.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel,
@@ -308,7 +309,7 @@ def plot_side_views(scans: Mapping[str, Scan], classes: Sequence[str]) -> Figure
         axis.set(title=title, xlabel="mm, back to front", ylim=(-34, 34))
     axes[0].set_ylabel("mm, bottom to top")
     handles = [plt.Line2D([], [], color=colour) for colour in COLOURS[:len(classes)]]
-    axes[0].legend(handles, classes, loc="upper left", fontsize=8)
+    axes[0].legend(handles, classes, loc="upper left", fontsize=SMALL)
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from csam_lite.common.errors import InputError
-from csam_lite.common.figures import COLOURS, literal
+from csam_lite.common.figures import COLOURS, SMALL, literal
 from csam_lite.core.gates import NamedArray
 from csam_lite.explorer.examine import Examination
 
@@ -44,8 +44,8 @@ def plot_gates(record: Mapping[str, Mapping[str, NamedArray]], image: np.ndarray
                 continue
             covariance = gates[name].axes == ("B", "S", "T")
             words = f"{name.replace('_', ' ')}{'' if covariance else ' gate'}"
-            axis.set_title(f"{words}, {csam}, 1/{2**level} size", fontsize=9)
-            axis.tick_params(labelsize=7)
+            axis.set_title(f"{words}, {csam}, 1/{2**level} size", fontsize=10)
+            axis.tick_params(labelsize=SMALL)
             _draw_gate(axis, name, gates, image, spacing, volume, first_slice)
     figure.suptitle(title, fontsize=10)
     return figure
@@ -70,7 +70,7 @@ def _draw_gate(axis: "Axes", name: str, gates: Mapping[str, NamedArray], image: 
         _image(axis, gate, "gate", "mm", "mm", cmap="cividis", alpha=0.6, extent=millimetres)
     elif axes == "C":
         axis.bar(range(len(gate)), np.sort(gate)[::-1], width=1, color=COLOURS[1])
-        axis.set_xlabel("channels, sorted", fontsize=8)
+        axis.set_xlabel("channels, sorted", fontsize=SMALL)
         axis.xaxis.get_major_locator().set_params(integer=True)
     elif axes == "S":
         axis.bar(numbers, gate[:S], color=COLOURS[0])
@@ -79,7 +79,7 @@ def _draw_gate(axis: "Axes", name: str, gates: Mapping[str, NamedArray], image: 
             variance = np.diag(gates[f"{name}_covariance"].values[volume])
             low, high = (_sigmoid(mean + sign * np.sqrt(variance))[:S] for sign in (-1, 1))
             axis.vlines(numbers, low, high, colors="black", linewidths=1)
-        axis.set_xlabel("slice, lowest first", fontsize=8)
+        axis.set_xlabel("slice, lowest first", fontsize=SMALL)
         axis.xaxis.get_major_locator().set_params(integer=True)
     else:
         if len(axes) > 2:  # S and two others
@@ -87,7 +87,7 @@ def _draw_gate(axis: "Axes", name: str, gates: Mapping[str, NamedArray], image: 
         *down, across = [_AXES[letter] for letter in axes] or ["the volume"]
         _image(axis, np.atleast_2d(gate), "gate", across, *down, cmap="cividis", aspect="auto")
     if axes in ("C", "S"):
-        axis.set_ylabel("gate", fontsize=8)
+        axis.set_ylabel("gate", fontsize=SMALL)
         axis.set_ylim(0, 1)
 
 
@@ -97,9 +97,9 @@ _AXES = {"S": "slice", "C": "channel", "H": "row", "W": "column"}
 def _image(axis: "Axes", values: np.ndarray, label: str, across: str, down: str = "", **options) -> None:
     """values (rows, columns) as an image with a colour bar."""
     shown = axis.imshow(values, **options)
-    axis.figure.colorbar(shown, ax=axis, label=label).ax.tick_params(labelsize=7)
-    axis.set_xlabel(across, fontsize=8)
-    axis.set_ylabel(down, fontsize=8)
+    axis.figure.colorbar(shown, ax=axis, label=label).ax.tick_params(labelsize=SMALL)
+    axis.set_xlabel(across, fontsize=SMALL)
+    axis.set_ylabel(down, fontsize=SMALL)
 
 
 def _is_mean_of_draws(name: str, gates: Mapping[str, NamedArray]) -> bool:
@@ -169,9 +169,9 @@ def plot_cuts(examination: Examination, s: int | None = None,
                 if min(mask[where].shape) > 1 and (outline := mask[where] == k).any() and not outline.all():
                     axis.contour(outline, [0.5], extent=extent, origin="upper", colors=colour or class_colour,
                                  linestyles=style, linewidths=1)
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel(view.unit, fontsize=8)
-        axis.tick_params(labelsize=7)
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel(view.unit, fontsize=SMALL)
+        axis.tick_params(labelsize=SMALL)
         if where != np.s_[s]:
             axis.axhspan(s * deep, (s + 1) * deep, fill=False, edgecolor=COLOURS[6], linewidth=1)
     if view.directions:
@@ -181,13 +181,13 @@ def plot_cuts(examination: Examination, s: int | None = None,
             ends = {(0.03, 0.5): opposite[x], (0.97, 0.5): x, (0.5, 0.96): y, (0.5, 0.04): opposite[y]}
             for at, text in ends.items():
                 axis.text(*at, text, color="white", transform=axis.transAxes, ha="center", va="center",
-                          fontsize=8, fontweight="bold")
+                          fontsize=SMALL, fontweight="bold")
     handles = [plt.Line2D([], [], color=colour, label=name)
                for colour, name in zip(cycle(COLOURS), view.classes)]
     if view.label is not None:
         handles.append(plt.Line2D([], [], color="gray", linestyle="dashed", label="reference"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8) or 1, fontsize=8,
-                  frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8) or 1,
+                  fontsize=SMALL, frameon=False)
     _crop_to_field(axes[0], view)
     figure.suptitle(view.title, fontsize=10)
     return figure
@@ -215,11 +215,11 @@ def plot_uncertainty_map(examination: Examination, s: int | None = None,
                         vmax=max(view.uncertainty.max(), 1e-3), extent=extent)
     _crop_to_field(axis, view)
     bar = figure.colorbar(shown, ax=axis, shrink=0.8)
-    bar.set_label("standard deviation of the class probability", fontsize=7)
-    bar.ax.tick_params(labelsize=7)
-    axis.set_title(f"uncertainty, {view.draws} draws, slice {s + 1}", fontsize=9)
-    axis.set_xlabel(view.unit, fontsize=8)
-    axis.tick_params(labelsize=7)
+    bar.set_label("standard deviation of the class probability", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    axis.set_title(f"uncertainty, {view.draws} draws, slice {s + 1}", fontsize=10)
+    axis.set_xlabel(view.unit, fontsize=SMALL)
+    axis.tick_params(labelsize=SMALL)
     return figure
 
 

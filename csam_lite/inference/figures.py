@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csam_lite.common.figures import COLOURS, literal
+from csam_lite.common.figures import COLOURS, SMALL, literal
 from csam_lite.data.scan import Scan
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ def plot_masks(
             for mask, style in styles:
                 if mask is not None and (outline := mask[(s, *box)] == k).any():
                     axis.contour(outline, [0.5], extent=millimetres, origin="upper", **style)
-        axis.set_title(f"slice {s + 1} of {len(scan.image)}", fontsize=8)
-        axis.tick_params(labelsize=7)
+        axis.set_title(f"slice {s + 1} of {len(scan.image)}", fontsize=SMALL)
+        axis.tick_params(labelsize=SMALL)
         axis.label_outer()
     for axis in axes[-1]:
-        axis.set_xlabel("mm", fontsize=8)
+        axis.set_xlabel("mm", fontsize=SMALL)
     for axis in axes[:, 0]:
-        axis.set_ylabel("mm", fontsize=8)
+        axis.set_ylabel("mm", fontsize=SMALL)
     handles = []
     if prediction is not None:
         handles += [
@@ -77,7 +77,7 @@ def plot_masks(
         handles.append(plt.Line2D([], [], color="gray", linestyle="dashed", label="reference"))
     figure.suptitle(title, fontsize=10)
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles) or 1, fontsize=8, frameon=False
+        handles=handles, loc="outside lower center", ncols=len(handles) or 1, fontsize=SMALL, frameon=False
     )
     return figure
 
