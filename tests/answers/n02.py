@@ -83,7 +83,7 @@ def opens_the_higher(answer):
     def mlp(v):
         return W2 @ np.maximum(W1 @ v + b1, 0) + b2
 
-    for high, low, mean in ((2, 1, 0.04), (4, 2, 0.08), (1, 0.5, 0.02), (-1, -2, -2.96)):
+    for high, low, mean in ((2, 1, 0.03), (4, 2, 0.06), (1, 0.5, 0.015), (-1, -2, -2.97)):
         for true in (0, 1):
             highest = np.array([low, high] if true else [high, low])
             gate = 1 / (1 + np.exp(-mlp(highest) - mlp(np.full(2, mean))))
