@@ -188,7 +188,7 @@ def test_keys_bring_a_bar_to_exactly_0_and_exactly_1(on_a_scan, browser):
                 values.append(page.evaluate("s => document.querySelector('.csam-explorer').explorer.state.changes['csam.0'].slice[s]", s))
             assert values[presses:] == [end] * 3 and values[0] not in (0, 1), (key, values)  # no 1e-17, and no last step that is hardly one
             assert min(min(value, 1 - value) for value in values if value != end) >= 0.03 or values[0] > 0.97, values
-            wait(lambda: canvas.get_attribute("aria-valuenow") == f"{end}.000")  # it is drawn with the next frame
+            wait(lambda end=end: canvas.get_attribute("aria-valuenow") == f"{end}.000")  # it is drawn with the next frame
             shown.answered()
             asked = {"csam.0": {"slice": [None] * s + [end] + [None] * (S - s - 1)}}
             same_mask(shown.array("prediction"), view.answer(replaced_by(asked)).mask, view, expected_probabilities(view, asked))

@@ -151,8 +151,10 @@ class UNet3D(nn.Module):
     pixels are as coarse.
 
     forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> logits (B, S, K, H, W). Volumes go through one
-    by one, each at its own depth (a 3D convolution would see padding), extended to the next multiple of its
-    strides by repeating the end slices.
+    by one, each at its own depth (a 3D convolution would see padding), extended by repeating the last slice
+    to the next multiple of its strides, and to three slices at the coarsest level. With two slices there, the
+    gradient of a 3x3x3 convolution in bfloat16 holds whatever was in memory (PyTorch 2.13 on a CPU), so that
+    some trainings ended in NaN.
     """
 
     takes_gates, least_levels = False, 3
@@ -201,6 +203,7 @@ class UNet3D(nn.Module):
         """volume (S, Cin, H, W) -> logits (S, K, H, W)."""
         S, _, H, W = volume.shape
         back, bottom, right = (-size % multiple for size, multiple in zip((S, H, W), self.multiple))
+        back = max(back, 3 * self.multiple[0] - S)
         ends = (0, right, 0, bottom, 0, back)
         extended = F.pad(volume.transpose(0, 1)[None], ends, mode="replicate")  # (1, Cin, S', H', W')
         return self.network(extended)[0, :, :S, :H, :W].transpose(0, 1)
