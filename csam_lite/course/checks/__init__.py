@@ -18,14 +18,17 @@ with `#@title Solution`, or whose name ends with `_solution`, is not the reader'
 nothing is kept.
 """
 
+import copy
 import functools
 import importlib
+import inspect
 import os
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Number
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -54,6 +57,12 @@ class Untouched(Exception):
 class Wrong(Exception):
     """A property does not hold: on what input, what was expected, what was found, and what often causes
     it."""
+
+
+class Changed(Wrong):
+    """An answer wrote into one of its inputs."""
+
+    statement = "The inputs stay as they were"
 
 
 class Check(Protocol):
@@ -109,7 +118,8 @@ def verify(name: str, *properties: Property) -> Verdict:
             print(f"[..] {name}: nothing is returned yet; complete the cell, or add a missing `return`")
             return None
         except Wrong as wrong:
-            print(f"[FAIL] {name}: {_statement(trial)}\n       {wrong}")
+            about = wrong if isinstance(wrong, Changed) else trial
+            print(f"[FAIL] {name}: {_statement(about)}\n       {wrong}")
             return False
         except Exception as error:  # whatever a reader's code can raise: the notebook must go on
             raised = f"your code raised {type(error).__name__}: {error}"
@@ -119,7 +129,7 @@ def verify(name: str, *properties: Property) -> Verdict:
     return True
 
 
-def _statement(trial: Property) -> str:
+def _statement(trial: Property | Changed) -> str:
     """What the property says. `python -OO` removes docstrings, so that there only `states` or the name can
     tell."""
     text = getattr(trial, "statement", None) or trial.__doc__ or trial.__name__.replace("_", " ")
@@ -127,17 +137,59 @@ def _statement(trial: Property) -> str:
 
 
 def answer(function: Answer, *inputs: Any) -> Any:
-    """Return function(*inputs). Raises Untouched where the function or its result is None or Ellipsis.
+    """Return function(*inputs). Raises Untouched where the function or its result is None or Ellipsis, and
+    Changed where the function wrote into a tensor, an array or a list, because the notebook needs it later.
 
     torch.empty gives NaN here, because what lies in the memory by chance may be the right values.
     """
     if function is None or function is Ellipsis:
         raise Untouched
+    before = [_kept(value) for value in inputs]
     with nan_where_empty():
         result = function(*inputs)
     if result is None or result is Ellipsis:
         raise Untouched
+    for place, (kept, given) in enumerate(zip(before, inputs)):
+        _unchanged(kept, given, _input_name(function, place))
     return result
+
+
+def _kept(value: Any) -> Any:
+    """A copy of a tensor, an array or a list; None for what an answer may change, such as a network."""
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    return copy.deepcopy(value) if isinstance(value, (np.ndarray, list)) else None
+
+
+def _unchanged(before: Any, after: Any, name: str) -> None:
+    """Raise Changed unless an input is what it was before; `name` is what the reader calls it."""
+    import numpy as np
+
+    advice = "do not change it in place (*=, +=, x[...] = ..., sort()); compute a new one"
+    if isinstance(before, list) and repr(before) != repr(after):  # NaN is not equal to itself
+        raise Changed(f"{name} looked at afterwards: expected {before!r:.80}, found {after!r:.80}; {advice}")
+    if before is None or isinstance(before, list):
+        return
+    if tuple(before.shape) != tuple(after.shape):
+        shapes = f"expected the shape {tuple(before.shape)}, found {tuple(after.shape)}"
+        raise Changed(f"{name} looked at afterwards: {shapes}; {advice}")
+    old, new = np.asarray(before), np.asarray(after.detach() if hasattr(after, "detach") else after)
+    moved = (old != new) & ~((old != old) & (new != new))  # NaN is not equal to itself
+    if moved.any():
+        at = tuple(int(i) for i in np.argwhere(moved)[0])
+        values = f"at {at} expected {float(old[at]):.4g}, found {float(new[at]):.4g}"
+        raise Changed(f"{name} looked at afterwards: {values}; {advice}")
+
+
+def _input_name(function: Answer, place: int) -> str:
+    """What the reader calls this input of the function."""
+    try:
+        return [*inspect.signature(function).parameters][place]
+    except (TypeError, ValueError, IndexError):
+        return f"input {place + 1}"
 
 
 def seed_of(number: int) -> int:
@@ -190,12 +242,29 @@ def nan_where_empty() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warned_only)
 
 
+def kind_of(result: Any) -> str:
+    """What an answer is, in words: "a Tensor of the shape (2, 3)", "a tuple of 2", "a dict"."""
+    name = "tuple" if isinstance(result, tuple) else type(result).__name__.removeprefix("nd")
+    if hasattr(result, "shape"):
+        return f"a {name} of the shape {tuple(result.shape)}"
+    return f"a {name} of {len(result)}" if isinstance(result, (tuple, list)) else f"a {name}"
+
+
 def parts(result: Any, names: Sequence[str]) -> list:
-    """The parts of an answer that is a tuple or list with one part for each name. Raises Wrong where it is
-    not, and Untouched where a part is still None or Ellipsis."""
-    if not isinstance(result, (tuple, list)) or len(result) != len(names):
-        raise Wrong(f"expected {len(names)} parts, {', '.join(names)}; found {type(result).__name__}")
+    """The parts of an answer that is a tuple or list with one part for each name, or a tensor or an array
+    of them. Raises Wrong where it is not, and Untouched where a part is still None or Ellipsis."""
+    stacked = getattr(result, "ndim", 0) > 1
+    if not (stacked or isinstance(result, (tuple, list))) or len(result) != len(names):
+        raise Wrong(f"expected {len(names)} parts, {', '.join(names)}; found {kind_of(result)}")
     return [answer(lambda part=part: part) for part in result]
+
+
+def as_tensor(result: Any) -> "torch.Tensor":
+    """torch.as_tensor, also for arrays that are read-only or run backwards (`a[::-1]`)."""
+    import numpy as np
+    import torch
+
+    return torch.as_tensor(result.copy() if isinstance(result, np.ndarray) else result)
 
 
 def numbers(result: Any, on: str) -> "torch.Tensor":
@@ -213,9 +282,22 @@ def numbers(result: Any, on: str) -> "torch.Tensor":
             )
         return torch.stack(members)
     try:
-        return torch.as_tensor(result).detach().cpu().double()
+        return as_tensor(result).detach().cpu().double()
     except (TypeError, ValueError, RuntimeError):
+        if isinstance(result, Number) and not isinstance(result, complex):  # a fraction
+            return torch.tensor(float(result), dtype=torch.double)
         raise Wrong(f"on {on}: expected numbers, found {type(result).__name__}") from None
+
+
+def plain_number(result: Any, on: str, expected: float) -> float:
+    """float(result), where an array of one number is refused, because the notebook cannot print it so.
+    Raises Wrong where it is no number, such as a text."""
+    try:
+        if isinstance(result, (str, bytes)) or tuple(getattr(result, "shape", ())):
+            raise TypeError
+        return float(result)
+    except (TypeError, ValueError, RuntimeError):
+        raise Wrong(f"on {on}: expected the number {expected:.4g}, found {kind_of(result)}") from None
 
 
 def number(result: Any, on: str) -> float:
@@ -230,7 +312,7 @@ def same_shape(result: Any, expected: Iterable[int], on: str) -> None:
     """Raise Wrong unless `result` is a tensor of the shape `expected`; `on` says for which input."""
     shape = tuple(getattr(result, "shape", ()))
     if shape != tuple(expected):
-        kind = shape if hasattr(result, "shape") else type(result).__name__
+        kind = shape if hasattr(result, "shape") else kind_of(result)
         raise Wrong(f"on {on}: expected shape {tuple(expected)}, found {kind}")
 
 
@@ -242,7 +324,7 @@ def same_values(
     import torch
 
     same_shape(result, expected.shape, on)
-    values, expected = torch.as_tensor(result).detach().double(), expected.detach().double()
+    values, expected = as_tensor(result).detach().double(), expected.detach().double()
     apart = (values - expected).abs()
     if not bool((apart <= tolerance * (float(expected.abs().max()) or 1.0)).all()):  # NaN fails too
         at = tuple(int(i) for i in torch.unravel_index(apart.nan_to_num(torch.inf).argmax(), apart.shape))
@@ -270,13 +352,16 @@ def same_gradients(
         results = results if isinstance(results, (tuple, list)) else [results]
         wanted = [*leaves, *(parameter for _, parameter in named)]
         losses = [result.square().sum() for result in results]
-        if not all(loss.requires_grad for loss in losses):
-            raise Wrong(f"the output does not depend on {names[0]} for autograd; {CUT}")
+        for place, loss in enumerate(losses, 1):
+            if not loss.requires_grad:
+                which = f"part {place} of the output" if len(losses) > 1 else "the output"
+                raise Wrong(f"{which} does not depend on {names[0]} for autograd; {CUT}")
         gradients.append(
             [torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True) for loss in losses]
         )
     for theirs_, ours_ in zip(*gradients):
-        for name, result, expected in zip([*names, *(name for name, _ in named)], theirs_, ours_):
+        weights = (f"the parameter {name}" for name, _ in named)
+        for name, result, expected in zip([*names, *weights], theirs_, ours_):
             if result is None and expected is not None:
                 raise Wrong(f"no gradient reaches {name}; {CUT}")
             if expected is not None:

@@ -54,7 +54,7 @@ def same_gate_module(
 ) -> Verdict:
     """Verify that function(x, layer) is the attention `ours`, of which `layer` is the MLP or the convolution.
 
-    Tries that x stays as it was, then the shape, the gate, the values and the gradients. `hint` names usual
+    Tries the shape, that x stays as it was, the gate, the values and the gradients. `hint` names usual
     causes of other values.
     """
     x = features()
@@ -83,8 +83,14 @@ def same_gate_module(
     def values() -> None:
         same_values(gated(x.clone()), ours(x), on, hint)
 
+    @states("Also where all features are negative")
+    def negative() -> None:
+        below = x - x.amax() - 0.5
+        same_values(gated(below.clone()), ours(below), f"{on}, all below 0",
+                    "a maximum can be negative: start from no 0, and take no ReLU or abs of it")
+
     @states(f"The gradients are those of csam_lite.{type(ours).__name__}")
     def gradients() -> None:
         same_gradients(gated, ours, x, names=["x"], part=layer)
 
-    return verify(name, leaves_inputs(gated, x=x), shape, gate, values, gradients)
+    return verify(name, shape, leaves_inputs(gated, x=x), gate, values, negative, gradients)
