@@ -17,6 +17,7 @@ CHECKS = [(module, name) for module, answers in ANSWERS.items() for name in answ
 # Mistakes that end in an error of torch or Python; all others must be found by their values.
 RAISES = {"n00.slice_gate: gate on the last axes", "n00.slice_gate: gate on the channels", "n04.slice_gate: raises", "n04.slots: raises",
           "n04.finds_cut: raises", "n08.per_patient: raises",
+          "n06.prior_bias: masks of four axes only",
           "n05.gate_level: four axes in", "n05.plug: csam behind the whole network"}
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -133,6 +134,16 @@ def test_a_failed_property_is_named_also_without_docstrings():
     ("n04", "slice_gate", "gradient of the mean cut", "on the gradient in x"),
     ("n04", "draw", "coin flips", "the noise is standard normal"),
     ("n04", "finds_cut", "the last parameter only", "whose first layer alone is cut"),
+    ("n00", "dice", "written into b", "The inputs stay as they were\n       b looked at afterwards: at .* expected 1, found 0; do not change it in place"),
+    ("n08", "per_patient", "writes into the rows", "The inputs stay as they were\n       rows looked at afterwards"),
+    ("n00", "dice", "a list", "expected the number 1, found a list of 2"),
+    ("n02", "statistics", "a dict", "expected 2 parts, the maximum, the mean; found a dict"),
+    ("n02", "statistics", "stacked on axis 1", r"found a Tensor of the shape \(1, 2, 2\)"),
+    ("n02", "statistics", "the mean detached", "part 2 of the output does not depend on x"),
+    ("n03", "maps", "the maximum never below 0", "a maximum can be negative"),
+    ("n01", "thick_slices", "added up in 16 bits", "too large for int16"),
+    ("n09", "same_grid", "the distance", "expected True, found the number 0; return True or False"),
+    ("n09", "volume_ml", "labels added up", "expected 2.0, found 3.0"),
 ])
 def test_a_message_names_the_mistake(module, name, what, says, capsys):
     getattr(getattr(checks, module), name)(ANSWERS[module].WRONG[name][what])

@@ -66,6 +66,11 @@ WRONG = {
         "mean over slices": lambda a, b: np.mean([2 * (x & y).sum() / max(x.sum() + y.sum(), 1) for x, y in zip(a, b) if (x | y).any()]),
         "sum of booleans": lambda a, b: 2 * (a & b).sum() / (a + b).sum(),
         "a list": lambda a, b: [1.0, 0.0],
+        "0.01 added below": lambda a, b: 2 * (a & b).sum() / (a.sum() + b.sum() + 0.01),
+        "a text": lambda a, b: f"{2 * (a & b).sum() / (a.sum() + b.sum()):.4f}",
+        "counted in 8 bits": lambda a, b: 2 * float((a & b).sum(dtype=np.uint8)) / float(a.sum(dtype=np.uint8) + b.sum(dtype=np.uint8)),
+        "as many columns as rows": lambda a, b: (lambda a, b, h: 2 * (a & b)[:, :, :h].sum() / (a.sum() + b.sum()))(a, b, a.shape[1]),
+        "written into b": lambda a, b: 2 / (a.sum() + b.sum()) * np.logical_and(a, b, out=b).sum(),
     },
 }
 RIGHT = {
@@ -73,6 +78,7 @@ RIGHT = {
         "written out": lambda B, S, C, H, W: {
             "semantic": (B, 1, C, 1, 1), "positional": (B, 1, 1, H, W), "slice": (B, S, 1, 1, 1)},
         "torch.Size": lambda *sizes: {gate: torch.Size(s) for gate, s in shapes()(*sizes).items()},
+        "arrays": lambda *sizes: {gate: np.array(s) for gate, s in shapes()(*sizes).items()},
     },
     "slice_gate": {
         "broadcast": lambda F, gate: F * gate[:, :, None, None, None],

@@ -40,7 +40,20 @@ def silence_s(network, x, s):
 
 
 def mean_loop(fine, factor):
-    return np.stack([sum(fine[start + i] for i in range(factor)) / factor for start in range(0, len(fine) - factor + 1, factor)])
+    return np.stack([sum(fine[start + i].astype(float) for i in range(factor)) / factor for start in range(0, len(fine) - factor + 1, factor)])
+
+
+def adds_to_the_first(fine, factor):
+    whole = fine[:len(fine) // factor * factor]
+    total = whole[::factor]  # a view of fine
+    for i in range(1, factor):
+        total += whole[i::factor]
+    return total / factor
+
+
+def both_in_one_batch(network, x, s):
+    answer = network(torch.cat([x, without_others(x, s)]))[:, s]
+    return (answer[:len(x)] - answer[len(x):]).abs().max()
 
 
 def odd_one_out(shape, mm):
@@ -73,6 +86,9 @@ WRONG = {
         "sorted": lambda affine: np.sort(np.linalg.norm(affine[:3, :3], axis=0)),
         "singular values": lambda affine: np.linalg.svd(affine[:3, :3], compute_uv=False)[::-1],
         "squared": lambda affine: (affine[:3, :3] ** 2).sum(0),
+        "distances of the planes": lambda affine: 1 / np.linalg.norm(np.linalg.inv(affine[:3, :3]), axis=1),
+        "texts": lambda affine: [f"{size:.5f}" for size in np.linalg.norm(affine[:3, :3], axis=0)],
+        "in place": lambda affine: np.sqrt(np.square(affine, out=affine)[:3, :3].sum(0)),
     },
     "slice_axis": {
         "the shortest": lambda shape, mm: int(np.argmin(shape)),
@@ -87,6 +103,7 @@ WRONG = {
         "counted from the end": lambda shape, mm: int(np.argmax(mm)) - 3,
         "the spacing, not the axis": lambda shape, mm: max(mm),
         "a text": lambda shape, mm: "z",
+        "rounded to 0.1 mm": lambda shape, mm: int(np.argmax(np.round(mm, 1))),
     },
     "thick_slices": {
         "planes left out": lambda fine, factor: fine[::factor][:len(fine) // factor],
@@ -98,6 +115,8 @@ WRONG = {
         "columns coarser": lambda fine, factor: fine[:, :, :fine.shape[2] // factor * factor].reshape(*fine.shape[:2], -1, factor).mean(3),
         "an incomplete slice kept": lambda fine, factor: np.stack([fine[i:i + factor].mean(0) for i in range(0, len(fine), factor)]),
         "a running mean": lambda fine, factor: np.stack([fine[i:i + factor].mean(0) for i in range(len(fine) - factor + 1)]),
+        "added up in 16 bits": lambda fine, factor: np.stack([sum(fine[i:i + factor]) for i in range(0, len(fine) - factor + 1, factor)]) / factor,
+        "planes added to the first one": adds_to_the_first,
     },
     "influence": {
         "the whole answer": lambda network, x, s: (network(x) - network(without_others(x, s))).abs().max(),
@@ -111,6 +130,7 @@ WRONG = {
         "in place": in_place,
         "always 0": lambda network, x, s: 0.0,
         "a tensor of changes": lambda network, x, s: (network(x) - network(without_others(x, s)))[:, s].abs(),
+        "a text": lambda network, x, s: f"{(network(x) - network(without_others(x, s)))[:, s].abs().max():.5f}",
     },
 }
 RIGHT = {
@@ -136,6 +156,8 @@ RIGHT = {
         "a loop": by_loop,
         "a mask": lambda network, x, s: float(
             (network(x) - network(x * (torch.arange(x.shape[1]) == s)[:, None, None, None]))[:, s].abs().amax()),
+        "both in one batch": both_in_one_batch,
+        "volume by volume": lambda network, x, s: max(by_loop(network, volume[None], s) for volume in x),
     },
 }
 

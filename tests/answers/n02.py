@@ -103,6 +103,10 @@ WRONG = {
         "detached": lambda x: (x.amax((1, 3, 4)).detach(), x.mean((1, 3, 4)).detach()),
         "one tensor": lambda x: x.amax((1, 3, 4)),
         "axes kept": lambda x: (x.amax((1, 3, 4), keepdim=True), x.mean((1, 3, 4), keepdim=True)),
+        "a dict": lambda x: {"m": x.amax((1, 3, 4)), "a": x.mean((1, 3, 4))},
+        "stacked on axis 1": lambda x: torch.stack([x.amax((1, 3, 4)), x.mean((1, 3, 4))], 1),
+        "the maximum never below 0": lambda x: (x.relu().amax((1, 3, 4)), x.mean((1, 3, 4))),
+        "the mean detached": lambda x: (x.amax((1, 3, 4)), x.mean((1, 3, 4)).detach()),
     },
     "semantic_attention": {
         "the gate alone": lambda x, mlp: attention(torch.ones_like(x), mlp),
@@ -117,6 +121,7 @@ WRONG = {
         "input cut": lambda x, mlp: attention(x.detach(), mlp) + 0 * x,
         "in place": in_place,
         "residual": lambda x, mlp: x + attention(x, mlp),
+        "the maximum never below 0": lambda x, mlp: gated(x, mlp(x.relu().amax((1, 3, 4))) + mlp(x.mean((1, 3, 4)))),
     },
     "by_hand": {
         "gates exchanged": weights(HAND[0], HAND[1], -HAND[2], HAND[3]),
@@ -144,10 +149,12 @@ WRONG = {
         "mask inverted": lambda x, mask: masked(x, ~mask),
         "exchanged": lambda x, mask: masked(x, mask)[::-1],
         "first volume's mask": lambda x, mask: masked(x, mask[:1].expand(len(x), -1)),
+        "from the first to the last real slice": lambda x, mask: masked(x, (mask.cumsum(1) > 0) & (mask.flip(1).cumsum(1) > 0).flip(1)),
     },
 }
 RIGHT = {
-    "statistics": {"two calls": lambda x: (x.amax((1, 3, 4)), x.mean((1, 3, 4))), "loops": loop_statistics},
+    "statistics": {"two calls": lambda x: (x.amax((1, 3, 4)), x.mean((1, 3, 4))), "loops": loop_statistics,
+                   "one tensor (2, B, C)": lambda x: torch.stack([x.amax((1, 3, 4)), x.mean((1, 3, 4))])},
     "semantic_attention": {"function": attention, "loop and einsum": volume_by_volume, "module": Gate()},
     "by_hand": {
         "differences": weights(*HAND),

@@ -93,6 +93,7 @@ WRONG = {
         "the mean of the channels' maxima": lambda x: torch.stack([x.amax((1, 2)), x.amax(2).mean(1)], 1),
         "the sum": lambda x: torch.stack([x.amax((1, 2)), x.sum((1, 2))], 1),
         "one map": lambda x: x.mean((1, 2)),
+        "the maximum never below 0": lambda x: torch.stack([x.relu().amax((1, 2)), x.mean((1, 2))], 1),
     },
     "positional_attention": {
         "the gate alone": lambda x, conv: torch.sigmoid(conv(two_maps(x)))[:, None],
@@ -105,6 +106,7 @@ WRONG = {
         "input cut": lambda x, conv: gated(x, conv(two_maps(x.detach()))),
         "in place": in_place,
         "residual": lambda x, conv: x + attention(x, conv),
+        "the maximum never below 0": lambda x, conv: gated(x, conv(torch.stack([x.relu().amax((1, 2)), x.mean((1, 2))], 1))),
         "maximum of each volume in all": lambda x, conv: gated(x, conv(two_maps(x).amax(0, keepdim=True).expand(len(x), -1, -1, -1))),
     },
     "by_hand": {

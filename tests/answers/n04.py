@@ -46,6 +46,7 @@ GATE_WRONG = {
     "gradient cut": lambda x, mlp: gate_right(x, mlp).detach(),
     "gradient of the mean cut": mean_cut,
     "features cut": lambda x, mlp: gate_right(x.detach(), mlp),
+    "the maximum never below 0": lambda x, mlp: five((mlp(x.relu().amax((2, 3, 4))) + mlp(x.mean((2, 3, 4)))).sigmoid()),
     "shape (B, S)": lambda x, mlp: gate_right(x, mlp).flatten(1),
     "the gated features": lambda x, mlp: x * gate_right(x, mlp),
     "raises": lambda x, mlp: mlp(x),
@@ -75,6 +76,7 @@ def drawn(mean, diag, factor, noise):
 DRAW_WRONG = {
     "coin flips": lambda m, d, f: drawn(m, d, f, lambda shape: torch.randn(shape).sign()),
     "centred uniform noise": lambda m, d, f: drawn(m, d, f, lambda shape: (torch.rand(shape) - 0.5) * 12**0.5),
+    "noise cut off at 2": lambda m, d, f: drawn(m, d, f, lambda shape: torch.randn(shape).clamp(-2, 2)),
     "the first volume for all": lambda m, d, f: draw_right(m[:1].expand_as(m), d, f),
     "half of the factor cut": lambda m, d, f: draw_right(m, d, 0.5 * f + 0.5 * f.detach()),
     "sample() instead of rsample()": lambda m, d, f: torch.distributions.LowRankMultivariateNormal(m, f, d).sample(),
@@ -141,6 +143,10 @@ def some(module, chosen):
 FINDS_WRONG = {
     "the last parameter only": keeps_the_last,
     "weights only": lambda module: some(module, lambda name, names: "weight" in name),
+    "linear layers only": lambda module: step(module) and all(
+        p.grad is not None and bool(p.grad.any()) for m in module.modules() if isinstance(m, nn.Linear) for p in m.parameters()),
+    "parameters of layers only": lambda module: step(module) and all(
+        p.grad is not None and bool(p.grad.any()) for child in module.children() for p in child.parameters()),
     "biases only": lambda module: some(module, lambda name, names: "bias" in name),
     "first and last only": lambda module: some(module, lambda name, names: name in (names[0], names[-1])),
     "always True": lambda module: True,
@@ -189,6 +195,7 @@ SLOTS_WRONG = {
     "one too high": lambda mask, D: shifted(mask, D, 1),
     "at the upper end": lambda mask, D: slots_right(mask, D) + (D - mask.sum(1, keepdim=True) + 1) // 2,
     "upside down": lambda mask, D: D - 1 - slots_right(mask, D),
+    "half a slot": lambda mask, D: slots_right(mask, D) + 0.5 * ((D - mask.sum(1, keepdim=True)) % 2),
     "one volume only": lambda mask, D: slots_right(mask[:1], D)[0],
     "raises": lambda mask, D: mask[D],
 }
@@ -212,6 +219,7 @@ RIGHT = {
         "draw_right": draw_right,
         "draw_by_torch": draw_by_torch,
         "draw_by_cholesky": draw_by_cholesky,
+        "in float64": lambda mean, diag, factor: draw_by_cholesky(mean.double(), diag.double(), factor.double()),
     },
     "finds_cut": {
         "arrives_right": arrives_right,
@@ -222,6 +230,7 @@ RIGHT = {
         "slots_right": slots_right,
         "slots_by_loops": slots_by_loops,
         "slots_as_floats": slots_as_floats,
+        "lists": lambda mask, D: slots_by_loops(mask, D).tolist(),
     },
 }
 

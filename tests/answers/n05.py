@@ -164,6 +164,8 @@ PLUG_WRONG = {
     "the network as it was": lambda network, layer, csam, S: network,
     "a hook, but csam belongs to nobody": hook_only,
     "csam before the layer": before,
+    "the first layer whose name ends like this": lambda network, layer, csam, S: into_network(
+        network, next(name for name, _ in network.named_modules() if name.split(".")[-1] == layer.split(".")[-1]), csam, S),
     "one layer's name in the code": lambda network, layer, csam, S: into_network(network, "middle", csam, S),
     "gradient cut": no_grad,
     "slices taken one by one": lambda network, layer, csam, S: into_network(network, layer, csam, 1),

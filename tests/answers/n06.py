@@ -58,6 +58,10 @@ WRONG_DICE = {
     "no NaN": lambda p, r, k: dice_loops(p, r, k).nan_to_num(0),
     "intersection over union": lambda p, r, k: (lambda d: d / (2 - d))(dice_loops(p, r, k)),
     "factor 2 forgotten": lambda p, r, k: dice_loops(p, r, k) / 2,
+    "as many classes as the masks have": lambda p, r, k: dice_loops(p, r, 1 + int(max(p.max(), r.max()))),
+    "counted in 8 bits": lambda p, r, k: torch.stack(
+        [2 * ((p == c) & (r == c)).flatten(1).sum(1, dtype=torch.uint8)
+         / ((p == c).flatten(1).sum(1, dtype=torch.uint8) + (r == c).flatten(1).sum(1, dtype=torch.uint8)) for c in range(1, k)], 1),
     "mean over classes": lambda p, r, k: dice_loops(p, r, k).nanmean(1),
 }
 
@@ -104,7 +108,22 @@ WRONG_PRIOR = {
     "only zeros are raised": lambda label, k: torch.where(frequencies(label, k) > 0, frequencies(label, k), 1e-4).log(),
     "0.0001 is added": lambda label, k: (frequencies(label, k) + 1e-4).log(),
     "lowest float": lambda label, k: frequencies(label, k).log().nan_to_num(),
+    "masks of four axes only": lambda label, k: torch.stack(
+        [(label == c).float().mean((1, 2, 3)).mean() for c in range(k)]).clamp(min=1e-4).log(),
+    "as many classes as the mask has": lambda label, k: frequencies(label, min(k, 3)).clamp(min=1e-4).log(),
+    "writes into the mask": lambda label, k: frequencies(label.clamp_(0, k - 1), k).clamp(min=1e-4).log() + 0 * label.zero_().sum(),
 }
+
+
+class Counter:
+    """Takes for the number of the process how often it was called."""
+
+    def __init__(self):
+        self.calls = -1
+
+    def __call__(self, batch, process, processes):
+        self.calls += 1
+        return batch[self.calls % processes::processes]
 
 
 WRONG_SHARE = {
@@ -115,6 +134,7 @@ WRONG_SHARE = {
         batch[process:process + 1] if process + 1 < processes else batch[process:]),
     "two processes only": lambda batch, process, processes: batch[process::2],
     "overlapping": lambda batch, process, processes: batch[process:process + len(batch) // processes],
+    "counts its calls": Counter(),
     "takes out of the batch": lambda batch, process, processes: [
         batch.pop(0) for _ in range(len(batch))][process::processes],
 }
@@ -149,6 +169,7 @@ RIGHT = {
         "chunks": lambda batch, process, processes: np.split(np.array(batch), processes)[process],
         "loop": lambda batch, process, processes: tuple(
             volume for number, volume in enumerate(batch) if number % processes == process),
+        "iterator": lambda batch, process, processes: iter(batch[process::processes]),
     },
 }
 

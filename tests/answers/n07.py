@@ -16,6 +16,7 @@ WRONG_ENTROPY = {
     "one minus the largest": lambda p: (1 - p.amax(1)) / (1 - 1 / p.shape[1]),
     "mean": lambda p: torch.special.entr(p).mean(1) / np.log(p.shape[1]),
     "in place": lambda p: -(p.mul_((p + 1e-30).log())).sum(1) / np.log(p.shape[1]),
+    "zeros replaced in place": lambda p: torch.special.entr(p.clamp_(min=1e-12)).sum(1) / np.log(p.shape[1]),
     "K is always 3": lambda p: torch.special.entr(p).sum(1) / np.log(3),
     "zeros in slice 0 alone": lambda p: torch.where(p[:1] > 0, torch.special.entr(p), 0).sum(1) / np.log(p.shape[1]),
     "keeps the axis": lambda p: torch.special.entr(p).sum(1, keepdim=True) / np.log(p.shape[1]),
@@ -38,6 +39,7 @@ WRONG_FLAT = {
     "mean over volumes": lambda gate: gate.mean(0, keepdim=True).expand_as(gate),
     "axis lost": lambda gate: gate.flatten(1).mean(1),
     "last axis only": lambda gate: gate.mean(-1, keepdim=True).expand_as(gate),
+    "last two axes only": lambda gate: gate.mean((-1, -2)[:gate.ndim - 1], keepdim=True).expand_as(gate),
     "median": lambda gate: gate.flatten(1).median(1).values.view(-1, *[1] * (gate.ndim - 1)).expand_as(gate),
     "unchanged": lambda gate: gate,
     "in place": in_place,
@@ -48,11 +50,18 @@ def union(before, after):
     return ((before > 0) | (after > 0)).sum()
 
 
+def writes_into_before(before, after):
+    part = changed(before, after)
+    before[...] = after
+    return part
+
+
 WRONG_CHANGED = {
     "all voxels": lambda b, a: (b != a).mean(),
     "foreground or not": lambda b, a: ((b > 0) != (a > 0)).sum() / max(union(b, a), 1),
     "part of before": lambda b, a: (b != a).sum() / max((b > 0).sum(), 1),
     "count": lambda b, a: (b != a).sum(),
+    "writes after into before": writes_into_before,
     "difference of classes": lambda b, a: np.abs(b.astype(int) - a).sum() / max(union(b, a), 1),
     "part of the larger mask": lambda b, a: (b != a).sum() / max((b > 0).sum(), (a > 0).sum(), 1),
     "part of what both have": lambda b, a: (b != a).sum() / max(((b > 0) & (a > 0)).sum(), 1),
@@ -132,9 +141,16 @@ def of_logits(network, x):
     return parts
 
 
+def mean_of_volumes(network, x):
+    before = mask(network, x)
+    return {key: np.mean([changed(b, a) for b, a in zip(before, mask(network, x, {key: flat_loop}))])
+            for key in keys_of(network, x)}
+
+
 WRONG_EFFECTS = {
     "the mean of all volumes": lambda network, x: effects(network, x, torch.mean),
     "the first volume only": lambda network, x: effects(network, x[:1]),
+    "the mean of the volumes' parts": mean_of_volumes,
     "empty masks are NaN": lambda network, x: {
         key: value or math.nan for key, value in effects(network, x).items()},
     "one instead of the mean": lambda network, x: effects(network, x, 1.0),

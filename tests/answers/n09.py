@@ -53,6 +53,7 @@ WRONG = {
         "from voxel 1": lambda affine, voxel: (affine @ [*(np.array(voxel) + 1), 1])[:3],
         "rounded": lambda affine, voxel: (affine @ [*voxel, 1])[:3].round(),
         "four numbers": lambda affine, voxel: affine @ [*voxel, 1],
+        "in place": lambda affine, voxel: np.add(affine[:3, :3] @ voxel, affine[:3, 3], out=affine[:3, 3]),
     },
     "same_grid": {
         "always": lambda *given: True,
@@ -74,6 +75,7 @@ WRONG = {
         "mean of the corners": lambda s, a, t, b: s == t and np.abs(_corners(s, a) - _corners(s, b)).mean() <= 0.1,
         "as many voxels": lambda s, a, t, b: np.prod(s) == np.prod(t) and _by_corners(s, a, s, b),
         "too tolerant": lambda s, a, t, b: s == t and np.allclose(a, b, atol=0.1),
+        "the distance": lambda s, a, t, b: np.abs(_corners(s, a) - _corners(t, b)).max(),
     },
     "volume_ml": {
         "labels added up": lambda mask, affine: mask.sum() * _sizes(affine).prod() / 1000,
@@ -85,6 +87,8 @@ WRONG = {
         "writes into the mask": lambda mask, affine: np.sign(mask, out=mask).sum() * _sizes(affine).prod() / 1000,
         "one voxel at least": lambda mask, affine: max((mask > 0).sum(), 1) * _sizes(affine).prod() / 1000,
         "label 1 only": lambda mask, affine: (mask == 1).sum() * _sizes(affine).prod() / 1000,
+        "square pixels": lambda mask, affine: (mask > 0).sum() * _sizes(affine)[0] ** 2 * _sizes(affine)[2] / 1000,
+        "labels below 128": lambda mask, affine: (mask.astype(np.int8) > 0).sum() * _sizes(affine).prod() / 1000,
     },
 }
 RIGHT = {

@@ -19,6 +19,7 @@ from csam_lite.course.checks import (
     answer,
     exercise,
     numpy_generator,
+    plain_number,
     same_values,
     states,
     torch_generator,
@@ -139,6 +140,8 @@ def gate_shapes(function: Answer) -> Verdict:
                 shape = shapes[gate]
                 if shape is None or shape is Ellipsis:
                     raise Wrong(f'the shape under "{gate}" is still open; write a tuple of five numbers')
+                if getattr(shape, "ndim", 0) == 1:  # an array or a tensor
+                    shape = shape.tolist()
                 if not isinstance(shape, (tuple, list)):
                     raise Wrong(f'expected a tuple of five numbers under "{gate}", found {shape!r:.80}')
                 wanted = tuple(dict(zip("BSCHW", sizes)).get(letter, 1) for letter in expected)
@@ -192,13 +195,7 @@ def dice(function: Answer) -> Verdict:
     """function(a, b): two boolean masks (S, H, W) -> 2 |a and b| / (|a| + |b|), one number for the volume."""
 
     def gives(a: np.ndarray, b: np.ndarray, expected: float, on: str, hint: str) -> None:
-        result = answer(function, a.copy(), b.copy())
-        try:
-            number = float(result)
-        except (TypeError, ValueError) as error:
-            raise Wrong(
-                f"on {on}: expected the number {expected:.3f}, found {type(result).__name__}"
-            ) from error
+        number = plain_number(answer(function, a.copy(), b.copy()), on, expected)
         if not abs(number - expected) <= 1e-3:  # a small number that avoids a division by zero is allowed
             raise Wrong(f"on {on}: expected {expected:.3f}, found {number:.3f}; {hint}")
 
@@ -214,7 +211,7 @@ def dice(function: Answer) -> Verdict:
     @states("Masks without a common voxel: Dice is 0")
     def apart() -> None:
         gives(small, np.roll(small, 1, 0), 0, "masks in two different slices",
-              "voxels that are background in both masks must not count")
+              "voxels that are background in both masks must not count; no smoothing term such as + 1")
 
     @states("80 voxels and 40 voxels, of which 40 are in both: Dice is 2 * 40 / 120")
     def by_hand() -> None:
@@ -232,11 +229,19 @@ def dice(function: Answer) -> Verdict:
             b,
             2 * 80 / 164,
             "masks with 80 common voxels in slice 1, and 2 voxels each that miss in slice 2",
-            "do not take the mean over slices",
+            "count the voxels of all slices together, and take no mean over slices",
         )
         parts = np.array([0.8, 0.4, 0.1])[:, None, None]  # of the voxels in each slice
-        a, b = numpy_generator(1).random((2, 3, 6, 5)) < parts
-        gives(a, b, 2 * (a & b).sum() / (a.sum() + b.sum()), "two random masks (3, 6, 5)",
-              "count over the whole stack")
+        for shape in ((3, 6, 5), (3, 16, 30)):
+            a, b = numpy_generator(1).random((2, *shape)) < parts
+            gives(a, b, 2 * (a & b).sum() / (a.sum() + b.sum()), f"two random masks {shape}",
+                  "count over the whole stack")
 
-    return verify("dice", same, apart, by_hand, whole_volume)
+    @states("Masks of one voxel count like any other")
+    def one_voxel() -> None:
+        single = np.zeros((2, 3, 3), bool)
+        single[1, 2, 0] = True
+        gives(single, single, 1, "two equal masks of one voxel",
+              "what is added against a division by zero must be tiny, such as 1e-8")
+
+    return verify("dice", same, apart, by_hand, whole_volume, one_voxel)

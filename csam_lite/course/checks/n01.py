@@ -12,7 +12,9 @@ from csam_lite.course.checks import (
     Wrong,
     answer,
     exercise,
+    numbers,
     numpy_generator,
+    plain_number,
     same_values,
     states,
     torch_generator,
@@ -26,8 +28,8 @@ def spacing(function: Answer) -> Verdict:
     voxels on each of the three axes."""
 
     def gives(affine: np.ndarray, expected: Sequence[float], on: str, hint: str) -> None:
-        result = np.array(answer(function, affine.copy()), float)
-        same_values(torch.from_numpy(result), torch.tensor(expected, dtype=torch.double), on, hint)
+        result = numbers(answer(function, affine.copy()), on)
+        same_values(result, torch.tensor(expected, dtype=torch.double), on, hint)
 
     c, s = np.cos(0.4), np.sin(0.4)
     turn = np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
@@ -75,7 +77,13 @@ def spacing(function: Answer) -> Verdict:
         gives(slanting[:, [2, 0, 1, 3]], (3.0, 0.5, 0.7), "tilted slices on the first axis",
               "column j belongs to axis j of the file, whatever its direction in the room")
 
-    return verify("spacing", straight, positive, moved, in_order, tilted, sagittal)
+    @states("The toy of the text: its second column (0, 3, 4) has the length 5")
+    def toy() -> None:
+        affine = np.eye(4)
+        affine[:3, 1] = 0, 3, 4
+        gives(affine, (1, 5, 1), "the toy of the text", "take the length of each column, whatever the others")
+
+    return verify("spacing", straight, positive, moved, in_order, tilted, sagittal, toy)
 
 
 @exercise
@@ -116,6 +124,7 @@ def slice_axis(function: Answer) -> Verdict:
             ((0.9, 0.4, 0.5), 0),
             ((1.2, 1.1, 2.5), 2),
             ((0.2, 1.1, 1.0), 1),
+            ((0.52, 0.52, 0.54), 2),
         ):
             gives((100, 100, 100), mm, expected, "the slices lie farther apart than rows or columns: "
                                                  "which spacing is the largest?")
@@ -137,10 +146,7 @@ def thick_slices(function: Answer) -> Verdict:
     def gives(fine: np.ndarray, factor: int, on: str, hint: str) -> None:
         whole = len(fine) // factor * factor
         expected = torch.from_numpy(fine[:whole].reshape(-1, factor, *fine.shape[1:]).mean(1))
-        result = answer(function, fine.copy(), factor)
-        same_values(
-            torch.as_tensor(result) if isinstance(result, (np.ndarray, list)) else result, expected, on, hint
-        )
+        same_values(numbers(answer(function, fine.copy(), factor), on), expected, on, hint)
 
     @states("Planes of 0, 1, 2, 3 and the factor 2 give slices of 0.5 and 2.5")
     def by_hand() -> None:
@@ -168,6 +174,8 @@ def thick_slices(function: Answer) -> Verdict:
         gives(np.arange(4, dtype=np.int16)[:, None, None] * np.ones((1, 2, 3), np.int16), 2,
               "planes 0, 1, 2, 3 of whole numbers (int16, as in many files), factor 2",
               "an array made with zeros_like(fine) keeps whole numbers only")
+        gives(np.full((9, 2, 3), 4000, np.int16), 9, "planes of 4000 (int16), factor 9",
+              "the sum, 36000, is too large for int16, which ends at 32767; add up fine.astype(float)")
 
     return verify("thick_slices", by_hand, in_plane, neighbours, left_over, whole_numbers)
 
@@ -178,21 +186,19 @@ def influence(function: Answer) -> Verdict:
     slice s when all other slices are set to zero."""
     x = torch.randn(2, 5, 2, 3, 4, generator=torch_generator(0))
 
-    def gives(network: Callable, s: int, on: str, hint: str) -> None:
+    def gives(network: Callable, s: int, on: str, hint: str, x: torch.Tensor = x) -> None:
         alone = torch.zeros_like(x)
         alone[:, s] = x[:, s]
         expected = float((network(x) - network(alone))[:, s].abs().max())
-        given = x.clone()
-        result = answer(function, network, given, s)
-        try:
-            number = float(result)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise Wrong(
-                f"on {on}: expected the number {expected:.4g}, found {type(result).__name__}"
-            ) from error
+        number = plain_number(answer(function, network, x.clone(), s), on, expected)
         if not abs(number - expected) <= 1e-4 * max(1, expected):
             raise Wrong(f"on {on}: expected {expected:.4g}, found {number:.4g}; {hint}")
-        same_values(given, x, f"{on}, x looked at afterwards", "work on x.clone()")
+
+    def filled(b: int) -> torch.Tensor:
+        """x, of which the other volume is 0 except in slice 2, so that no other slice of it can matter."""
+        only = x.clone()
+        only[1 - b, :2], only[1 - b, 3:] = 0, 0
+        return only
 
     @states("A network that works slice by slice: 0")
     def slice_by_slice() -> None:
@@ -239,17 +245,16 @@ def influence(function: Answer) -> Verdict:
     @states("Each volume of the batch counts")
     def volumes() -> None:
         for b in (0, 1):
-            only = (torch.arange(2) == b)[:, None, None, None, None]
-            gives(lambda v, only=only: v + only * v.mean(1, keepdim=True), 2,
-                  f"a network that adds the mean over S in volume {b} alone, slice 2", "compare all volumes")
+            on = f"the network x + mean over S, slice 2, where only volume {b} has other slices"
+            gives(lambda v: v + v.mean(1, keepdim=True), 2, on, "compare all volumes", filled(b))
 
     @states("Each number of the answer counts, also the first and the last")
     def each_number() -> None:
-        for place, name in (((0, 0, 0, 0), "first"), ((1, 1, 2, 3), "last")):
+        for b, place, name in ((0, (0, 0, 0), "first"), (1, (1, 2, 3), "last")):
             def one_number(v: torch.Tensor, place: tuple[int, ...] = place) -> torch.Tensor:
-                b, c, h, w = place
+                c, h, w = place
                 change = torch.zeros_like(v)
-                change[b, :, c, h, w] = v[b].abs().sum()
+                change[:, :, c, h, w] = v.abs().sum((1, 2, 3, 4))[:, None]
                 return v + change
 
             gives(
@@ -257,6 +262,7 @@ def influence(function: Answer) -> Verdict:
                 2,
                 f"a network that adds the sum of the volume to the {name} number of a slice, slice 2",
                 "compare all volumes, channels and pixels",
+                filled(b),
             )
 
     return verify(

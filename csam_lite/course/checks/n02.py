@@ -10,6 +10,7 @@ from csam_lite.course.checks import (
     Wrong,
     answer,
     exercise,
+    numbers,
     parts,
     same_shape,
     same_values,
@@ -45,7 +46,11 @@ def statistics(function: Answer) -> Verdict:
         same_pair(x, f"x of shape {tuple(x.shape)}", "pool over S, H and W and over no other axis")
 
     return verify(
-        "statistics", by_hand, batch, leaves_inputs(function, x=x), passes_gradients(function, ours, x=x)
+        "statistics",
+        by_hand,
+        batch,
+        leaves_inputs(function, x=x),
+        passes_gradients(lambda given: parts(answer(function, given), PAIR), ours, x=x),
     )
 
 
@@ -74,7 +79,7 @@ def by_hand(function: Answer) -> Verdict:
     @states("Four tensors of the shapes (2, 2), (2,), (2, 2), (2,)")
     def shapes() -> None:
         for (name, shape), weight in zip(WEIGHTS.items(), parts(answer(function), tuple(WEIGHTS))):
-            same_shape(torch.as_tensor(weight), shape, name)
+            same_shape(numbers(weight, name), shape, name)
 
     @states("The gate is above 0.9 for the channel with the higher maximum and below 0.1 for the other one")
     def opens() -> None:
@@ -87,7 +92,7 @@ def by_hand(function: Answer) -> Verdict:
         )
         with torch.no_grad():
             for parameter, weight in zip(parameters, answer(function)):
-                parameter.copy_(torch.as_tensor(weight, dtype=torch.float32))
+                parameter.copy_(numbers(weight, "the weights"))
             for high, low, mean in (
                 (2.0, 1.0, 0.03),
                 (4.0, 2.0, 0.06),
@@ -140,6 +145,12 @@ def masked_statistics(function: Answer) -> Verdict:
         same_pair(x, mask, "padded volumes", "zeros in the padding are higher than all real values here",
                   "divide by the number of real slices, not by S")
 
+    @states("A slice may also be missing inside a volume")
+    def inside() -> None:
+        gaps = torch.tensor([[1, 0, 1, 1], [0, 1, 0, 1], [1, 0, 0, 1]]).bool()
+        hint = "ask the mask for each slice; the real slices need not lie side by side"
+        same_pair(x, gaps, "volumes in which a slice is missing", hint, hint)
+
     @states("However negative the values are")
     def far_below() -> None:
         same_pair(x * 1e4, mask, "features near -40000", "only minus infinity is lower than every number", "")
@@ -157,8 +168,11 @@ def masked_statistics(function: Answer) -> Verdict:
         "masked_statistics",
         full,
         padded,
+        inside,
         far_below,
         any_padding,
         leaves_inputs(function, x=x, mask=mask),
-        passes_gradients(lambda given: answer(function, given, mask), lambda given: ours(given, mask), x=x),
+        passes_gradients(
+            lambda given: parts(answer(function, given, mask), PAIR), lambda given: ours(given, mask), x=x
+        ),
     )

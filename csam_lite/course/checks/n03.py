@@ -10,6 +10,7 @@ from csam_lite.course.checks import (
     Wrong,
     answer,
     exercise,
+    numbers,
     parts,
     same_shape,
     same_values,
@@ -41,7 +42,14 @@ def maps(function: Answer) -> Verdict:
         same_values(answer(function, x.clone()), ours(x), f"x of shape {tuple(x.shape)}",
                     "pool over S and C; keep B, H and W")
 
-    return verify("maps", by_hand, batch, leaves_inputs(function, x=x), passes_gradients(function, ours, x=x))
+    @states("Also where all features are negative")
+    def negative() -> None:
+        below = x - x.amax() - 0.5
+        same_values(answer(function, below.clone()), ours(below), f"x of shape {tuple(x.shape)}, all below 0",
+                    "a maximum can be negative: start from no 0, and take no ReLU or abs of it")
+
+    return verify("maps", by_hand, batch, negative, leaves_inputs(function, x=x),
+                  passes_gradients(function, ours, x=x))
 
 
 @exercise
@@ -66,10 +74,8 @@ def by_hand(function: Answer) -> Verdict:
     on discs that jump."""
 
     def tensors() -> list[torch.Tensor]:
-        return [
-            torch.as_tensor(part, dtype=torch.float32)
-            for part in parts(answer(function), ("the weight", "the bias"))
-        ]
+        names = ("the weight", "the bias")
+        return [numbers(part, name) for part, name in zip(parts(answer(function), names), names)]
 
     @states("A weight of the shape (1, 2, 7, 7) and a bias of the shape (1,)")
     def shapes() -> None:

@@ -216,12 +216,13 @@ def plug(plugged: Callable) -> bool | None:
 
 
 class _Layers(nn.Module):
-    """Five layers, of which one is nested and one is an nn.Sequential. The whole is no nn.Sequential, because
-    there `network.csam = csam` would add a layer."""
+    """Six layers. Two are nested and have the same name in their blocks, and one is an nn.Sequential. The
+    whole is no nn.Sequential, because there `network.csam = csam` would add a layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.middle = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.other = nn.ModuleDict({"conv": nn.Conv2d(6, 6, 1)})  # as a layer of another block is called
         self.block = nn.ModuleDict({"conv": nn.Conv2d(6, 6, 3, padding=1)})
         self.pair = nn.Sequential(nn.Conv2d(6, 6, 1), nn.LeakyReLU())
         self.last = nn.Conv2d(6, 2, 1)
@@ -231,6 +232,7 @@ class _Layers(nn.Module):
         layers = {
             "first": self.first,
             "middle": self.middle,
+            "other.conv": self.other["conv"],
             "block.conv": self.block["conv"],
             "pair": self.pair,
             "last": self.last,

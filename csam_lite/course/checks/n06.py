@@ -69,6 +69,11 @@ def dice_per_volume(function: Callable) -> bool | None:
             on,
             "count over the whole stack first",
         )
+        reference = torch.ones(1, 2, 18, 18, dtype=torch.long)
+        predicted = (torch.arange(648) < 300).long().view(reference.shape)
+        on = "648 voxels in the reference, of which 300 are predicted"
+        same_values(dice_of(predicted, reference, 2, on), torch.tensor([[600 / 948]]), on,
+                    "do not count in a small type such as uint8", 1e-3)
 
     @states("Dice is NaN where neither mask has the class")
     def in_neither_mask() -> None:
@@ -82,6 +87,11 @@ def dice_per_volume(function: Callable) -> bool | None:
                 "a smoothing term invents a score there"
             )
         same_values(dice[1:], torch.ones(1, 1), "a class that both masks have everywhere")
+        on = "the same 2 volumes with K = 4, of which no mask has the classes 2 and 3"
+        dice = dice_of(predicted, reference, 4, on)
+        same_shape(dice, (2, 3), on)
+        if not bool(dice[:, 1:].isnan().all()):
+            raise Wrong(f"on {on}: expected NaN for both, found {dice[:, 1:].tolist()}")
 
     @states("Dice is 0 where only one of the two masks has the class")
     def in_one_mask() -> None:
@@ -164,6 +174,15 @@ def prior_bias(function: Callable) -> bool | None:
             1e-3,
         )
 
+    @states("The masks may have any number of axes, and need not have every class")
+    def any_axes() -> None:
+        for shape in ((600,), (20, 30), (3, 10, 20)):
+            label = torch.randint(2, shape, generator=torch_generator(2)) * 2
+            expected = torch.bincount(label.flatten(), minlength=5) / label.numel()
+            biases = _biases(function, label, 5)
+            on = f"a mask {shape} of the classes 0 and 2, with K = 5"
+            _same_biases(biases, expected.tolist(), on)
+
     @states("A class that is absent gets the bias of the frequency 0.0001")
     def absent_class() -> None:
         label = torch.zeros(2, 1, 2, 4, dtype=torch.long)
@@ -185,7 +204,7 @@ def prior_bias(function: Callable) -> bool | None:
             expected = [0.75 - share, share, 0.25]
             _same_biases(_biases(function, label, 3), expected, f"a class of frequency {share:g}")
 
-    return verify("prior_bias", gives_frequencies, counts_in_any_shape, absent_class, rare_class)
+    return verify("prior_bias", gives_frequencies, counts_in_any_shape, any_axes, absent_class, rare_class)
 
 
 @exercise
@@ -197,17 +216,31 @@ def share(function: Callable) -> bool | None:
     @states("All processes together take the batch, each volume once")
     def together() -> None:
         for batch, processes in batches:
-            parts = [list(answer(function, list(batch), process, processes)) for process in range(processes)]
+            parts = [[] for _ in range(processes)]
+            for process in reversed(range(processes)):  # each process asks for itself, in any order
+                parts[process] = list(answer(function, list(batch), process, processes))
             if sorted(sum(parts, [])) != sorted(batch):
                 raise Wrong(
                     f"on the batch {batch} with {processes} processes: expected each volume once, "
                     f"found {parts}"
                 )
 
+    @states("A process that asks again gets the same volumes, because each process asks for itself")
+    def again() -> None:
+        for batch, processes in batches:
+            first, second = (list(answer(function, list(batch), 1, processes)) for _ in range(2))
+            if first != second:
+                raise Wrong(
+                    f"on the batch {batch} with {processes} processes: process 1 got {first}, and then "
+                    f"{second}; chance, or what your function remembers, differs from process to process"
+                )
+
     @states("Every process takes equally many volumes")
     def evenly() -> None:
         for batch, processes in batches:
-            lengths = [len(answer(function, list(batch), process, processes)) for process in range(processes)]
+            lengths = [
+                len(list(answer(function, list(batch), process, processes))) for process in range(processes)
+            ]
             if len(set(lengths)) > 1:
                 raise Wrong(
                     f"on the batch {batch} with {processes} processes: expected "
@@ -227,7 +260,7 @@ def share(function: Callable) -> bool | None:
                 f"found {taken}, and the list is now {batch}"
             )
 
-    return verify("share", together, evenly, alone)
+    return verify("share", together, again, evenly, alone)
 
 
 def _masks(seed: int, volumes: int, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -134,7 +134,10 @@ def bootstrap(function: Callable) -> bool | None:
                     f"means off; is it the quantile {quantile}?"
                 )
         if not np.square(errors).mean() ** 0.5 < 0.12:
-            raise Wrong("on 36 groups of patients: the ends vary by chance; draw 4000 times or more")
+            raise Wrong(
+                "on 36 groups of patients: the ends vary by chance, or a patient is never drawn; draw 4000 "
+                "times or more, and from all patients"
+            )
 
     return verify("bootstrap", no_spread, known_interval, skewed, coverage, quantiles)
 

@@ -260,8 +260,12 @@ def volume_ml(function: Callable) -> bool | None:
             "the diagonal is not enough; use the spacing, or the determinant",
         )
         drawn = (numpy_generator(3).random(mask.shape) < 0.3).astype(np.uint8)
-        volume = answer(function, drawn, _turned(0.4, (0.5, 0.5, 4.0)))
-        _same([volume], [drawn.sum() / 1000], "a random mask of 0.5 x 0.5 x 4 mm, tilted by 0.4 rad")
+        volume = answer(function, drawn, _turned(0.4, (0.5, 0.8, 4.0)))
+        _same([volume], [1.6 * drawn.sum() / 1000], "a random mask of 0.5 x 0.8 x 4 mm, tilted by 0.4 rad",
+              "count each voxel alone, and mind that rows and columns can have unlike spacings")
+        volume = answer(function, 255 * drawn, _turned(0.4, (0.5, 0.8, 4.0)))
+        on = "the same mask with the label 255"
+        _same([volume], [1.6 * drawn.sum() / 1000], on, "count voxels, not labels")
 
     @states("An empty mask has the volume 0, and a full one that of the whole grid")
     def empty() -> None:
@@ -286,10 +290,15 @@ def _same(found: object, expected: Sequence[float], on: str, hint: str = "") -> 
         values = values[:, 0]  # a column
     if values.shape != (len(expected),) or not np.allclose(values, expected, rtol=1e-4, atol=1e-4):
         wanted, found = np.round(expected, 4).tolist(), np.round(values, 4).tolist()
+        if len(wanted) == 1 and values.shape == (1,):
+            (wanted,), (found,) = wanted, found
         raise Wrong(f"on {on}: expected {wanted}, found {found}" + (f"; {hint}" if hint else ""))
 
 
 def _is(function: Callable, given: tuple, expected: bool, on: str, hint: str = "") -> None:
-    said = number(answer(function, *given), on)
-    if said not in (0, 1) or bool(said) != expected:
+    result = answer(function, *given)
+    said = number(result, on)
+    if said not in (0, 1) or isinstance(result, float) and bool(said) != expected:
+        raise Wrong(f"on {on}: expected {expected}, found the number {said:g}; return True or False")
+    if bool(said) != expected:
         raise Wrong(f"on {on}: expected {expected}, found {bool(said)}" + (f"; {hint}" if hint else ""))
