@@ -4,8 +4,10 @@ import importlib
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,6 +68,27 @@ def test_a_wrong_answer_is_rejected_for_its_value(one, answer, request, capsys):
 def test_a_right_answer_is_accepted(one, answer, seed):
     torch.manual_seed(seed)
     assert one(answer) is True
+
+
+def volume_by_volume(network, x, s):
+    influence = ANSWERS["n01"].RIGHT["influence"]["zeros"]
+    return max(influence(network, volume[None], s) for volume in x)
+
+
+def in_float64(mean, diag, factor):
+    return ANSWERS["n04"].RIGHT["draw"]["draw_by_cholesky"](mean.double(), diag.double(), factor.double())
+
+
+@pytest.mark.parametrize("module, name, answer", [
+    ("n00", "dice", lambda a, b: Fraction(2 * int((a & b).sum()), int(a.sum() + b.sum()))),
+    ("n01", "spacing", lambda affine: np.linalg.norm(affine[:3, 2::-1], axis=0)[::-1]),
+    ("n01", "influence", volume_by_volume),
+    ("n03", "by_hand", lambda: [part.tolist() for part in ANSWERS["n03"].RIGHT["by_hand"]["mean at the pixel"]()]),
+    ("n04", "draw", in_float64),
+    ("n06", "one_cycle", lambda done: Fraction(ANSWERS["n06"].RIGHT["one_cycle"]["formula"](done))),
+])
+def test_another_number_type_or_another_loop_is_right_too(module, name, answer, capsys):
+    assert getattr(getattr(checks, module), name)(answer) is True, capsys.readouterr().out
 
 
 def test_right_and_wrong_stay_so_on_the_inputs_of_another_seed(monkeypatch, capsys):

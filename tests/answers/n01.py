@@ -157,7 +157,6 @@ RIGHT = {
         "a mask": lambda network, x, s: float(
             (network(x) - network(x * (torch.arange(x.shape[1]) == s)[:, None, None, None]))[:, s].abs().amax()),
         "both in one batch": both_in_one_batch,
-        "volume by volume": lambda network, x, s: max(by_loop(network, volume[None], s) for volume in x),
     },
 }
 
@@ -192,6 +191,8 @@ EQUIVALENT = {
         "«other».shape[1]": "other has as many slices as x",
         "«x[:1]».shape[1]": "x[:1] has as many slices as x",
         "«x[-1:]».shape[1]": "x[-1:] has as many slices as x",
+        "cat(«[without_others(x, s), x]»)": "the sign of the change does not matter",
+        "return «answer[len(x):] - answer[:len(x)]»": "the sign of the change does not matter",
         "abs(«d»)": "a tensor of one number is a number",
         "«(network(x) - network(x * (torch.arange": "a tensor of one number is a number",
     },

@@ -219,7 +219,6 @@ RIGHT = {
         "draw_right": draw_right,
         "draw_by_torch": draw_by_torch,
         "draw_by_cholesky": draw_by_cholesky,
-        "in float64": lambda mean, diag, factor: draw_by_cholesky(mean.double(), diag.double(), factor.double()),
     },
     "finds_cut": {
         "arrives_right": arrives_right,
@@ -276,6 +275,7 @@ EQUIVALENT = {
         "«zip(module.parameters(), before)»": "torch.equal does not depend on the order",
     },
     "slots": {
+        "lambda mask, D: «slots_by_loops(mask, D)»": "a tensor is as good as lists",
         "detach()": "whole numbers have no gradient",
         ".round()»": "whole numbers stay as they are",
         "«mask[:1]».": "centred_slots takes the places of all volumes from the mask",

@@ -174,6 +174,7 @@ RIGHT = {
 }
 
 EQUIVALENT = {
+    "share": {"lambda batch, process, processes: «batch[process::processes]»": "a list is as good as an iterator"},
     "dice_per_volume": {
         "detach()": "masks have no gradient, and the text asks for none of Dice",
         "«[[dice_of(": "a list of rows is as good as a tensor",
