@@ -104,6 +104,7 @@ WRONG = {
         "the spacing, not the axis": lambda shape, mm: max(mm),
         "a text": lambda shape, mm: "z",
         "rounded to 0.1 mm": lambda shape, mm: int(np.argmax(np.round(mm, 1))),
+        "the axis as a text": lambda shape, mm: str(int(np.argmax(mm))),
     },
     "thick_slices": {
         "planes left out": lambda fine, factor: fine[::factor][:len(fine) // factor],

@@ -122,6 +122,7 @@ WRONG = {
         "in place": in_place,
         "residual": lambda x, mlp: x + attention(x, mlp),
         "the maximum never below 0": lambda x, mlp: gated(x, mlp(x.relu().amax((1, 3, 4))) + mlp(x.mean((1, 3, 4)))),
+        "120 numbers in each channel": lambda x, mlp: gated(x, mlp(x.amax((1, 3, 4))) + mlp(x.sum((1, 3, 4)) / 120)),
     },
     "by_hand": {
         "gates exchanged": weights(HAND[0], HAND[1], -HAND[2], HAND[3]),

@@ -107,6 +107,7 @@ WRONG = {
         "in place": in_place,
         "residual": lambda x, conv: x + attention(x, conv),
         "the maximum never below 0": lambda x, conv: gated(x, conv(torch.stack([x.relu().amax((1, 2)), x.mean((1, 2))], 1))),
+        "12 numbers at each pixel": lambda x, conv: gated(x, conv(torch.stack([x.amax((1, 2)), x.sum((1, 2)) / 12], 1))),
         "maximum of each volume in all": lambda x, conv: gated(x, conv(two_maps(x).amax(0, keepdim=True).expand(len(x), -1, -1, -1))),
     },
     "by_hand": {

@@ -47,6 +47,7 @@ GATE_WRONG = {
     "gradient of the mean cut": mean_cut,
     "features cut": lambda x, mlp: gate_right(x.detach(), mlp),
     "the maximum never below 0": lambda x, mlp: five((mlp(x.relu().amax((2, 3, 4))) + mlp(x.mean((2, 3, 4)))).sigmoid()),
+    "140 numbers in each slice": lambda x, mlp: five((mlp(x.amax((2, 3, 4))) + mlp(x.sum((2, 3, 4)) / 140)).sigmoid()),
     "shape (B, S)": lambda x, mlp: gate_right(x, mlp).flatten(1),
     "the gated features": lambda x, mlp: x * gate_right(x, mlp),
     "raises": lambda x, mlp: mlp(x),

@@ -146,6 +146,23 @@ def into_network(network, layer, csam, S):
     return hook_only(network, layer, csam, S)
 
 
+def two_volumes(network, layer, csam, S):
+    network.csam = csam
+    network.get_submodule(layer).register_forward_hook(lambda module, inputs, y: csam(y.unflatten(0, (2, -1))).flatten(0, 1))
+    return network
+
+
+def as_the_first_time(network, layer, csam, S):
+    network.csam, seen = csam, []
+
+    def hook(module, inputs, y):
+        seen.append(len(y) // S)
+        return csam(y[:seen[0] * S].unflatten(0, (seen[0], S))).flatten(0, 1)
+
+    network.get_submodule(layer).register_forward_hook(hook)
+    return network
+
+
 def before(network, layer, csam, S):
     class Before(Behind):
         def forward(self, x):
@@ -162,6 +179,9 @@ def no_grad(network, layer, csam, S):
 
 PLUG_WRONG = {
     "the network as it was": lambda network, layer, csam, S: network,
+    "as many slices as csam has slots": lambda network, layer, csam, S: into_network(network, layer, csam, csam.slice.num_slices),
+    "always two volumes": two_volumes,
+    "as many volumes as the first time": as_the_first_time,
     "a hook, but csam belongs to nobody": hook_only,
     "csam before the layer": before,
     "the first layer whose name ends like this": lambda network, layer, csam, S: into_network(

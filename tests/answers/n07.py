@@ -141,6 +141,17 @@ def of_logits(network, x):
     return parts
 
 
+def three_gates_by_name(network, x):
+    before, keys = mask(network, x), [(f"csam.{level}", gate) for level in (0, 1) for gate in ("semantic", "positional", "slice")]
+    found = keys_of(network, x)
+    return {key: changed(before, mask(network, x, {key: flat_loop} if key in found else {})) for key in keys}
+
+
+def keeps_what_it_found(network, x, parts={}):  # noqa: B006, a usual trap
+    parts.update(effects(network, x))
+    return parts
+
+
 def mean_of_volumes(network, x):
     before = mask(network, x)
     return {key: np.mean([changed(b, a) for b, a in zip(before, mask(network, x, {key: flat_loop}))])
@@ -160,6 +171,8 @@ WRONG_EFFECTS = {
     "nothing replaced": lambda network, x: effects(network, x, lambda gate: gate),
     "slice gates only": lambda network, x: {
         key: value for key, value in effects(network, x).items() if key[1] == "slice"},
+    "three gates at two scales, by name": three_gates_by_name,
+    "keeps what it found before": keeps_what_it_found,
     "names only": lambda network, x: {gate: value for (_, gate), value in effects(network, x).items()},
     "a list": lambda network, x: list(effects(network, x).values()),
 }

@@ -27,6 +27,16 @@ def features() -> torch.Tensor:
     return x + torch.tensor([0.0, 1.0, -0.5])[:, None, None, None, None]
 
 
+NEGATIVE = (
+    "take the sizes from x.shape; a maximum can be negative: start from no 0, and take no ReLU or abs of it"
+)
+
+
+def below_zero(x: torch.Tensor) -> torch.Tensor:
+    """Some of x (B, S, C, H, W): fewer volumes, slices, rows and columns, and all values negative."""
+    return (x - x.amax() - 0.5)[:2, :3, :, :4, :5]
+
+
 def leaves_inputs(function: Callable, **inputs: torch.Tensor) -> Property:
     """The property that function(*inputs) writes into none of its inputs; the keywords are the reader's
     names."""
@@ -83,11 +93,11 @@ def same_gate_module(
     def values() -> None:
         same_values(gated(x.clone()), ours(x), on, hint)
 
-    @states("Also where all features are negative")
+    @states("Also for a batch of another size, and where all features are negative")
     def negative() -> None:
-        below = x - x.amax() - 0.5
-        same_values(gated(below.clone()), ours(below), f"{on}, all below 0",
-                    "a maximum can be negative: start from no 0, and take no ReLU or abs of it")
+        below = below_zero(x)
+        on = f"x of shape {tuple(below.shape)}, all below 0"
+        same_values(gated(below.clone()), ours(below), on, NEGATIVE)
 
     @states(f"The gradients are those of csam_lite.{type(ours).__name__}")
     def gradients() -> None:

@@ -17,7 +17,13 @@ from csam_lite.course.checks import (
     states,
     verify,
 )
-from csam_lite.course.checks._tensors import features, leaves_inputs, passes_gradients, same_gate_module
+from csam_lite.course.checks._tensors import (
+    below_zero,
+    features,
+    leaves_inputs,
+    passes_gradients,
+    same_gate_module,
+)
 
 PAIR = ("the maximum", "the mean")
 WEIGHTS = {"W1": (2, 2), "b1": (2,), "W2": (2, 2), "b2": (2,)}
@@ -43,7 +49,8 @@ def statistics(function: Answer) -> Verdict:
 
     @states("A batch: each volume has its own statistics")
     def batch() -> None:
-        same_pair(x, f"x of shape {tuple(x.shape)}", "pool over S, H and W and over no other axis")
+        for some in (x, below_zero(x)):
+            same_pair(some, f"x of shape {tuple(some.shape)}", "pool over S, H and W and over no other axis")
 
     return verify(
         "statistics",

@@ -18,7 +18,14 @@ from csam_lite.course.checks import (
     torch_generator,
     verify,
 )
-from csam_lite.course.checks._tensors import features, leaves_inputs, passes_gradients, same_gate_module
+from csam_lite.course.checks._tensors import (
+    NEGATIVE,
+    below_zero,
+    features,
+    leaves_inputs,
+    passes_gradients,
+    same_gate_module,
+)
 from csam_lite.course.toys import one_stays
 
 
@@ -42,11 +49,11 @@ def maps(function: Answer) -> Verdict:
         same_values(answer(function, x.clone()), ours(x), f"x of shape {tuple(x.shape)}",
                     "pool over S and C; keep B, H and W")
 
-    @states("Also where all features are negative")
+    @states("Also for a batch of another size, and where all features are negative")
     def negative() -> None:
-        below = x - x.amax() - 0.5
-        same_values(answer(function, below.clone()), ours(below), f"x of shape {tuple(x.shape)}, all below 0",
-                    "a maximum can be negative: start from no 0, and take no ReLU or abs of it")
+        below = below_zero(x)
+        on = f"x of shape {tuple(below.shape)}, all below 0"
+        same_values(answer(function, below.clone()), ours(below), on, NEGATIVE)
 
     return verify("maps", by_hand, batch, negative, leaves_inputs(function, x=x),
                   passes_gradients(function, ours, x=x))

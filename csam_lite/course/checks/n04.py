@@ -27,7 +27,7 @@ from csam_lite.course.checks import (
     torch_generator,
     verify,
 )
-from csam_lite.course.checks._tensors import leaves_inputs
+from csam_lite.course.checks._tensors import NEGATIVE, below_zero, leaves_inputs
 
 DRAWS = 20000
 
@@ -56,11 +56,11 @@ def slice_gate(gate: Answer) -> Verdict:
             "then comes the sum, then the sigmoid",
         )
 
-    @states("Also where all features are negative")
+    @states("Also for x of another size, and where all features are negative")
     def negative() -> None:
-        below = x - x.amax() - 0.5
-        same_values(theirs(below.clone()), ours.gate_of(below), "random x, all below 0",
-                    "a maximum can be negative: start from no 0, and take no ReLU or abs of it")
+        below, of_three = below_zero(x), _attention(3)
+        same_values(answer(gate, below.clone(), of_three.mlp), of_three.gate_of(below),
+                    f"x of shape {tuple(below.shape)}, all below 0", NEGATIVE)
 
     @states("A volume has the same gate alone and in a batch")
     def alone() -> None:

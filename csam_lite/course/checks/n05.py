@@ -212,7 +212,23 @@ def plug(plugged: Callable) -> bool | None:
             moved = [round(float(value), 4) for value in change]
             raise Wrong(f"slice 1 of volume 0 was changed; the outputs of the 8 slices moved by {moved}")
 
-    return verify("plug in a CSAM", values, any_layer, nested, sequence, learns, crosses)
+    @states("Any number of volumes, and of slices up to those that csam is made for")
+    def other_sizes() -> None:
+        network, csam, x = parts()
+        three = torch.cat([x, x[:1]])  # 3 volumes of 3 slices, csam made for 4
+        hint = "split the first axis by S, and leave the number of volumes open: unflatten(0, (-1, S))"
+        plain, made, _ = parts()
+        result = answer(plugged, plain, "middle", made, 3)
+        for rows in (three, three[:6]):
+            on = f"{len(rows) // 3} volumes of 3 slices, csam made for 4"
+            with torch.no_grad():
+                try:
+                    found = result(rows)
+                except (RuntimeError, ValueError) as error:
+                    raise Wrong(f"on {on}: {error}; {hint}") from error
+                same_values(found, network(rows, "middle", csam, 3), on, hint)
+
+    return verify("plug in a CSAM", values, other_sizes, any_layer, nested, sequence, learns, crosses)
 
 
 class _Layers(nn.Module):
@@ -227,7 +243,9 @@ class _Layers(nn.Module):
         self.pair = nn.Sequential(nn.Conv2d(6, 6, 1), nn.LeakyReLU())
         self.last = nn.Conv2d(6, 2, 1)
 
-    def forward(self, x: torch.Tensor, layer: str = "", csam: CSAM | None = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, layer: str = "", csam: CSAM | None = None, S: int = 4
+    ) -> torch.Tensor:
         """x (B*S, 1, H, W) -> (B*S, 2, H, W); csam gates what the layer of this name returns."""
         layers = {
             "first": self.first,
@@ -240,5 +258,5 @@ class _Layers(nn.Module):
         for name, module in layers.items():
             x = module(x)
             if name == layer:
-                x = csam(x.unflatten(0, (-1, 4))).flatten(0, 1)
+                x = csam(x.unflatten(0, (-1, S))).flatten(0, 1)
         return x

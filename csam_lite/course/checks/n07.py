@@ -48,14 +48,14 @@ def entropy(function: Callable) -> bool | None:
 
     @states("Other probabilities give one number for each voxel")
     def between() -> None:
-        p = _probabilities()
-        on = f"random probabilities {tuple(p.shape)}, some of them 0"
-        same_values(
-            numbers(answer(function, p.clone()), on),
-            torch.special.entr(p).sum(1) / np.log(3),
-            on,
-            "sum over the class axis only",
-        )
+        on = "random probabilities (4, 3, 5, 6), some of them 0"
+        for p in (_probabilities(), _probabilities().flip(0)):
+            same_values(
+                numbers(answer(function, p.clone()), on),
+                torch.special.entr(p).sum(1) / np.log(3),
+                on,
+                "sum over the class axis only",
+            )
 
     untouched = leaves_inputs(lambda p: answer(function, p), p=_probabilities())
     return verify("entropy", ends, between, untouched)
@@ -169,11 +169,18 @@ def effects(function: Callable) -> bool | None:
     @states("One number for each gate of each CSAM")
     def every_gate() -> None:
         network, x, expected = _case(0, 1)
-        if set(parts := parts_of(network, x)) != set(expected):
-            raise Wrong(
-                f"on a U-Net of 2 levels: expected a dict with the keys {sorted(expected)}, found "
-                f"{sorted(parts, key=str)}"
-            )
+        with torch.random.fork_rng():
+            other = UNet(1, 3, num_slices=6, base_channels=4, levels=3, attention="semantic+slice").eval()
+        keys = {(f"csam.{level}", gate) for level in range(3) for gate in ("semantic", "slice")}
+        for on, unet, wanted in (
+            ("a U-Net of 2 levels", network, set(expected)),
+            ("a U-Net of 3 levels without positional gates", other, keys),
+        ):
+            if set(parts := parts_of(unet, x)) != wanted:
+                raise Wrong(
+                    f"on {on}: expected a dict with the keys {sorted(wanted)}, found "
+                    f"{sorted(parts, key=str)}; record_gates knows the keys of each network"
+                )
 
     def compared(seed: int, volumes: int, hint: str, voxels: int | None = None) -> None:
         network, x, expected = _case(seed, volumes, voxels)
