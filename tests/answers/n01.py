@@ -87,6 +87,7 @@ WRONG = {
         "singular values": lambda affine: np.linalg.svd(affine[:3, :3], compute_uv=False)[::-1],
         "squared": lambda affine: (affine[:3, :3] ** 2).sum(0),
         "distances of the planes": lambda affine: 1 / np.linalg.norm(np.linalg.inv(affine[:3, :3]), axis=1),
+        "the two largest numbers of a column": lambda affine: np.sqrt(np.sort(affine[:3, :3] ** 2, axis=0)[1:].sum(0)),
         "texts": lambda affine: [f"{size:.5f}" for size in np.linalg.norm(affine[:3, :3], axis=0)],
         "in place": lambda affine: np.sqrt(np.square(affine, out=affine)[:3, :3].sum(0)),
     },

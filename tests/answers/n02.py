@@ -151,6 +151,7 @@ WRONG = {
         "exchanged": lambda x, mask: masked(x, mask)[::-1],
         "first volume's mask": lambda x, mask: masked(x, mask[:1].expand(len(x), -1)),
         "from the first to the last real slice": lambda x, mask: masked(x, (mask.cumsum(1) > 0) & (mask.flip(1).cumsum(1) > 0).flip(1)),
+        "one slice is too few": lambda x, mask: [torch.where(mask.sum(1, keepdim=True) > 1, part, 0) for part in masked(x, mask)],
     },
 }
 RIGHT = {

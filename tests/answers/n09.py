@@ -53,6 +53,8 @@ WRONG = {
         "from voxel 1": lambda affine, voxel: (affine @ [*(np.array(voxel) + 1), 1])[:3],
         "rounded": lambda affine, voxel: (affine @ [*voxel, 1])[:3].round(),
         "four numbers": lambda affine, voxel: affine @ [*voxel, 1],
+        "tilted about x at most": lambda affine, voxel: (np.where(affine[:3, :3].any(0) & (np.eye(3)[0] == 0), affine[:3, :3], 0) @ voxel
+                                                        + affine[:3, 3] + np.diag([affine[0, 0], 0, 0]) @ voxel),
         "in place": lambda affine, voxel: np.add(affine[:3, :3] @ voxel, affine[:3, 3], out=affine[:3, 3]),
     },
     "same_grid": {

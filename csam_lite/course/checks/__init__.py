@@ -245,9 +245,10 @@ def nan_where_empty() -> Iterator[None]:
 def kind_of(result: Any) -> str:
     """What an answer is, in words: "a Tensor of the shape (2, 3)", "a tuple of 2", "a dict"."""
     name = "tuple" if isinstance(result, tuple) else type(result).__name__.removeprefix("nd")
+    kind = f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
     if hasattr(result, "shape"):
-        return f"a {name} of the shape {tuple(result.shape)}"
-    return f"a {name} of {len(result)}" if isinstance(result, (tuple, list)) else f"a {name}"
+        return f"{kind} of the shape {tuple(result.shape)}"
+    return f"{kind} of {len(result)}" if isinstance(result, (tuple, list)) else kind
 
 
 def parts(result: Any, names: Sequence[str]) -> list:

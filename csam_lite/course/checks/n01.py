@@ -36,7 +36,8 @@ def spacing(function: Answer) -> Verdict:
     slanting, another = np.eye(4), np.eye(4)
     slanting[:3, :3] = turn * (0.5, 0.7, 3.0)
     drawn = numpy_generator(3).uniform(0.3, 5.0, 3).round(2)
-    another[:3, :3] = turn * drawn
+    about_z = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    another[:3, :3] = about_z @ turn * drawn
 
     @states("A straight scan: the spacing stands on the diagonal")
     def straight() -> None:
@@ -69,7 +70,7 @@ def spacing(function: Answer) -> Verdict:
     def tilted() -> None:
         gives(slanting, (0.5, 0.7, 3.0), "slices tilted by 23 degrees",
               "column j is where one step along axis j leads; take its length")
-        gives(another, drawn, f"slices tilted by 23 degrees, of the spacing {drawn.tolist()}",
+        gives(another, drawn, f"slices tilted about two axes, of the spacing {drawn.tolist()}",
               "column j is where one step along axis j leads; take its length")
 
     @states("A tilted scan whose slices lie on the first axis of the file")
@@ -161,8 +162,9 @@ def thick_slices(function: Answer) -> Verdict:
 
     @states("A slice is made of planes that lie next to each other")
     def neighbours() -> None:
-        gives(numpy_generator(1).random((12, 2, 3)), 3, "random numbers (12, 2, 3), factor 3",
-              "reshape to (Z // factor, factor, H, W)")
+        for number in (1, 4):
+            gives(numpy_generator(number).random((12, 2, 3)), 3, "random numbers (12, 2, 3), factor 3",
+                  "reshape to (Z // factor, factor, H, W)")
 
     @states("Planes that fill no whole slice are left out at the end")
     def left_over() -> None:

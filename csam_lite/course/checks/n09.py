@@ -66,6 +66,7 @@ def to_world(function: Callable) -> bool | None:
         generator = numpy_generator(0)
         angle, spacing = generator.uniform(-0.6, 0.6), generator.uniform(0.4, 4, 3)
         affine = _turned(angle, spacing, generator.uniform(-90, 90, 3))
+        affine[:3, :3] = _rotation(2, 0.3) @ affine[:3, :3]  # tilted about two axes
         voxel = tuple(generator.integers(0, 60, 3).tolist())
         _same(answer(function, affine, voxel), (affine @ [*voxel, 1])[:3], f"voxel {voxel} of a random scan")
         affine, voxel = _turned(-0.3, flip=(-1, 1, 1))[:, [2, 0, 1, 3]], (4, 5, 60)
