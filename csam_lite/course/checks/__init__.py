@@ -176,7 +176,7 @@ def _unchanged(before: Any, after: Any, name: str) -> None:
     if tuple(before.shape) != tuple(after.shape):
         shapes = f"expected the shape {tuple(before.shape)}, found {tuple(after.shape)}"
         raise Changed(f"{name} looked at afterwards: {shapes}; {advice}")
-    old, new = np.asarray(before), np.asarray(after.detach() if hasattr(after, "detach") else after)
+    old, new = (np.asarray(x.detach().cpu() if hasattr(x, "detach") else x) for x in (before, after))
     moved = (old != new) & ~((old != old) & (new != new))  # NaN is not equal to itself
     if moved.any():
         at = tuple(int(i) for i in np.argwhere(moved)[0])
