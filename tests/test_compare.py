@@ -238,6 +238,12 @@ def test_every_experiment_that_ships_is_a_plan():
             Config(data="scans", out="runs", **plan["options"] | own)
 
 
+def test_a_folder_of_scans_with_the_name_of_a_plan_is_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "acdc").mkdir()
+    assert read_plan("acdc", data="acdc", out="runs") == read_plan(PLANS / "acdc.toml", data="acdc", out="runs")
+
+
 def test_every_result_that_ships_is_of_a_plan_and_in_its_readme():
     readme = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
     for path in RESULTS.glob("*.csv"):

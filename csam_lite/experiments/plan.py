@@ -49,7 +49,7 @@ def read_plan(
     """
     shipped = {plan.stem: plan for plan in PLANS.glob("*.toml")}
     path = Path(path)
-    if str(path) in shipped and not path.exists():
+    if str(path) in shipped and not path.is_file():  # a folder of scans may well be called acdc
         path = shipped[str(path)]
     try:
         plan = tomllib.loads(path.read_text(encoding="utf-8"))
