@@ -65,6 +65,26 @@ def test_the_text_on_60_hearts_says_what_their_rows_say():
         assert with_interval(next(row for row in before if row["metric"] == "dice")) in text
 
 
+def test_the_text_on_the_3d_network_says_what_its_rows_say():
+    heart = ("RV", "MYO", "LV")
+    rows = [row for row in shipped_patients("acdc5_3d") if row["class"] in heart]
+    csam = [row for row in shipped_patients("acdc5_pair") if row["class"] in heart and row["network"] == "CSAM"]
+    text = " ".join(next(table["text"] for table in tomllib.loads((RESULTS / "tables.toml").read_text(encoding="utf-8"))["table"]
+                         if table.get("scores") == "acdc5_3d").split())
+
+    def ahead(key):
+        means = [{at: np.mean([row["dice"] for row in rows if row["network"] == name and key(row) == at]) for at in map(key, rows)}
+                 for name in ("3D (MONAI)", "plain 2D")]
+        return f"{sum(means[0][at] > means[1][at] for at in means[0])} of {len(means[0])}"
+
+    assert f"{ahead(lambda row: row['patient'])} patients" in text
+    assert f"{ahead(lambda row: (row['seed'], row['fold']))} trainings" in text
+    against = differences_of_patients([row for row in rows if row["network"] != "plain 2D"] + csam, "3D (MONAI)")
+    assert f"CSAM minus 3D is {with_interval(next(row for row in against if row['metric'] == 'dice'))}." in text
+    parameters = {row["network"]: int(row["parameters"]) for row in read_csv(RESULTS / "scores" / "acdc5_3d.csv")}
+    assert f"{parameters['3D (MONAI)'] / parameters['plain 2D']:.1f} times as many parameters" in text
+
+
 def test_a_difference_is_printed_with_its_interval():
     row = read_csv(RESULTS / "acdc.csv")[0]
     assert with_interval(row) == f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
