@@ -409,6 +409,17 @@ def test_the_command(run, case, tmp_path, capsys):
     assert "no such file" in capsys.readouterr().err
 
 
+def test_what_makes_the_mask_of_a_file_doubtful_is_told_once(run, case, tmp_path, capsys):
+    image = nibabel.load(case[0])
+    path = tmp_path / "turned.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj), image.affine[[2, 0, 1, 3]], None), path)
+    examine(run, path, draws=0)
+    said = capsys.readouterr().err
+    assert f"{path}: Its slices are sagittal; the network was trained on axial slices" in said
+    examine(run, read_scan(path), draws=0)  # who has read the scan has its remarks
+    assert capsys.readouterr().err == ""
+
+
 def test_real_scans_open_rightly_oriented(run, shared):
     """The picture's columns run to the patient's left, its rows to the back, its slices upwards: as nibabel's canonical axes say."""
     folder = shared / "data"
