@@ -1,5 +1,9 @@
 """The networks that CSAM is compared with: any size and depth, masks, and what crosses the slices."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -67,3 +71,28 @@ def test_the_3d_network_never_convolves_two_slices(levels):
     for S in range(1, 14):
         assert net(torch.randn(1, S, 1, 32, 32)).shape == (1, S, 2, 32, 32)
     assert min(depths) == 3
+
+
+GRADIENTS = """
+import torch
+from csam_lite.training.baselines import UNet3D
+
+torch.manual_seed(0)
+net, found = UNet3D(1, 2, num_slices=8, base_channels=4, levels=5), {}
+for _ in range(3):
+    for S in (6, 7, 8):
+        x = torch.randn(1, S, 1, 48, 48, generator=torch.Generator().manual_seed(S))
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = net(x)
+        out.float().square().mean().backward()
+        gradient = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+        assert torch.equal(found.setdefault(S, gradient), gradient), (S, gradient.abs().max())
+"""
+
+
+def test_gradients_of_the_3d_network_in_bfloat16_do_not_depend_on_what_the_memory_held():
+    """glibc fills what is allocated with large numbers; other systems ignore the variable."""
+    done = subprocess.run([sys.executable, "-c", GRADIENTS], env=os.environ | {"MALLOC_PERTURB_": "128", "OMP_NUM_THREADS": "1"},
+                          capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr

@@ -153,8 +153,8 @@ class UNet3D(nn.Module):
     forward: x (B, S, Cin, H, W), mask (B, S) bool or None -> logits (B, S, K, H, W). Volumes go through one
     by one, each at its own depth (a 3D convolution would see padding), extended by repeating the last slice
     to the next multiple of its strides, and to three slices at the coarsest level. With two slices there, the
-    gradient of a 3x3x3 convolution in bfloat16 holds whatever was in memory (PyTorch 2.13 on a CPU), so that
-    some trainings ended in NaN.
+    gradient of a 3x3x3 convolution in bfloat16 holds whatever was in memory (PyTorch 2.13 on a CPU, see
+    tests/test_baselines.py), so that some trainings ended in NaN.
     """
 
     takes_gates, least_levels = False, 3

@@ -22,7 +22,7 @@ export function geometryRemarks(scan, { planes = [], through_plane = [], in_plan
   return remarks;
 }
 
-/** Whether the network reads no further than the mask (S, H, W) reaches, while the image goes on. */
+/** A sentence where the mask (S, H, W) ends where the network reads no further, while the image goes on. */
 export function edgeRemarks(grid, mask, S, { pixels, spacing }) {
   if (!grid.isReached(mask, S)) return [];
   return [`Its mask reaches the edge of what the network reads, ${general(pixels * spacing, 3)} mm in the middle of `
