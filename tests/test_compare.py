@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.stats import wilcoxon
 
 from csam_lite import UNet, course
 from csam_lite.common.errors import InputError
+from csam_lite.data.dataset import Case, split
 from csam_lite.experiments.compare import (
     RESULTS,
     compare,
@@ -182,6 +184,9 @@ def test_two_processes_share_the_runs(phantoms, tmp_path):
     ("data='x'\nout='y'\nreference='b'\n[networks.a]", "reference 'b' is none"),
     ("data='x'\nout='y'\nfolds=[0, 1]\n[networks.a]", r"folds = \[0, 1\] needs folds under \[options\]"),
     ("data='x'\nout='y'\nfolds=[5]\n[options]\nfolds=5\n[networks.a]", r"folds = \[5\] needs"),
+    ("data='x'\nout='y'\nnew_folds=true\n[networks.a]", "new_folds needs folds under"), ("data='x'\nout='y'\nnew_folds=1\n[networks.a]", "must be true or"),
+    ("data='x'\nout='y'\nnew_folds=true\n[options]\nfolds=3\n[networks.a]\nsplit_seed=1", "gives split_seed and new_folds"),
+    ("data='x'\nout='y'\nhours=true\n[networks.a]", "hours = True: must be a number"),
     ("data='x'\nout='y'\nseeds=[1, 1]\n[networks.a]", r"seeds = \[1, 1\]: must be a list of different"),
     ("data='x'\nout='y'\nseeds=3\n[networks.a]", "seeds = 3: must be a list"),
     ("data='x'\nout='y'\n[networks.a]\nwidth=3", r"\[networks.a\] has unknown options width"), ("data='x'\nout='y'\n[networks.a]", "no such folder")])
@@ -292,6 +297,17 @@ def test_folds_hold_every_patient_out_once_and_each_training_has_its_own_seed(ph
     assert row["patients"] == 6 and row["trainings"] == 3
     assert row["difference"] == pytest.approx(np.mean(by_hand)) and row["gain"] == pytest.approx(np.mean(np.array(by_hand) > 0))
     assert {"dice PZ", "dice_base TZ", "dice whole gland"} <= {row["metric"] for row in differences}
+
+
+def test_with_new_folds_each_seed_holds_every_heart_out_once_in_folds_of_its_own():
+    cases = [Case(f"c{i}", f"p{i}", Path(f"c{i}"), None) for i in range(60)]
+    tested = {}
+    for _, seed, c in configs(read_plan("acdc5_new_folds", data="scans", out="runs")):
+        held_out = [case.patient for case in split(cases, c.split_seed, c.test, c.val, c.folds, c.fold)[2]]
+        assert tested.setdefault((seed, c.fold), held_out) == held_out  # the same for both networks
+    assert len(tested) == len({tuple(own) for own in tested.values()}) == 20
+    for seed in (3, 4, 5, 6):
+        assert len({patient for fold in range(5) for patient in tested[seed, fold]}) == 60
 
 
 def test_the_five_fold_plan_holds_out_every_heart_with_three_trainings():

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import t, ttest_1samp
 
 from csam_lite.metrics.coverage import SETTINGS, Experiment, coverage, over_both, over_patients
 from csam_lite.metrics.statistics import (
+    _new_folds,
     differences_over_trainings,
     interval_over_trainings,
     paired_differences,
@@ -36,6 +37,26 @@ def test_folds_that_differ_leave_the_t_test_over_folds():
 def test_more_patients_do_not_shrink_the_luck_of_trainings():
     few, many = (np.diff(over_both(*Experiment(count, 5, 3, training=0.02).draw(np.random.default_rng(1))))[0] for count in (60, 6000))
     assert many > 0.5 * few and np.diff(over_patients(*Experiment(6000, 5, 3, training=0.02).draw(np.random.default_rng(1))))[0] < 0.3 * many
+
+
+def test_new_folds_that_differ_leave_the_spread_of_trainings_within_a_seed():
+    luck = np.array([[0.01, 0.03, 0.02], [0.04, -0.01, 0.0]])  # of three folds in each of two seeds
+    folds = np.array([[0, 2], [0, 0], [1, 1], [1, 0], [2, 1], [2, 2]])
+    estimate = interval_over_trainings(luck[[0, 1], folds], folds)
+    half = t.ppf(0.975, 4) * math.sqrt(luck.var(1, ddof=1).mean() / 6)
+    assert estimate[:3] == pytest.approx((luck.mean(), luck.mean() - half, luck.mean() + half))
+
+
+@pytest.mark.parametrize("experiment", [
+    Experiment(60, 5, 3, training=0.03, new_folds=True), Experiment(59, 5, 4, training=0.02, new_folds=True),
+    Experiment(9, 3, 2, patient=0.05, rest=0.001, training=0.05, new_folds=True)])
+def test_the_variance_of_new_folds_is_that_of_repeated_experiments(experiment):
+    random, means, variances = np.random.default_rng(2), [], []
+    for _ in range(4000):
+        d, folds = experiment.draw(random)
+        means.append(d.mean())
+        variances.append(sum(part for part, _ in _new_folds(d, folds)))
+    assert np.mean(variances) == pytest.approx(np.var(means), rel=0.08)
 
 
 def test_too_little_to_know():
@@ -89,3 +110,14 @@ def test_with_one_training_and_no_missing_value_the_difference_is_that_of_paired
     new, old = differences_over_trainings(both, "plain")[0], paired_differences(both, "plain")[0]
     assert new["difference"] == pytest.approx(old["difference"])
     assert (new["low"], new["high"]) == pytest.approx((old["low"], old["high"]), abs=0.002)
+
+
+def test_patients_are_paired_within_the_fold_that_each_seed_gave_them():
+    fold, gain = {0: [0, 0, 1, 1], 1: [1, 0, 1, 0]}, {(0, 0): 0.1, (0, 1): 0.2, (1, 0): 0.3, (1, 1): 0.4}
+    table = {name: [{"patient": f"p{i}", "class": "LV", "seed": seed, "fold": fold[seed][i],
+                     "dice": 0.5 + i / 10 + (name == "other") * gain[seed, fold[seed][i]]} for seed in (1, 0) for i in range(4)]
+             for name in ("plain", "other")}
+    row, = differences_over_trainings(table, "plain")
+    luck = interval_over_trainings(np.array([[0.1, 0.4], [0.1, 0.3], [0.2, 0.4], [0.2, 0.3]]), np.array([[0, 1], [0, 0], [1, 1], [1, 0]]))
+    assert (row["patients"], row["trainings"], row["gain"]) == (4, 4, 1)
+    assert (row["difference"], row["low"], row["high"], row["p"]) == pytest.approx(luck)

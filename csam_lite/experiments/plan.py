@@ -4,6 +4,7 @@
     out = "runs/gates"         # folder for all runs, tables and pictures
     seeds = [0, 1, 2]          # initial weights, order, augmentation; the held-out patients stay the same
     folds = [0, 1, 2, 3, 4]    # with options.folds = 5: every patient is held out once
+    new_folds = false          # true: the folds differ from seed to seed (repeated cross-validation)
     reference = "plain"        # the network that the others are compared with
     hours = 3.0                # in place of options.epochs: as many as fit by steps timed here
 
@@ -65,16 +66,18 @@ def read_plan(
     if lacking := {"data", "out", "networks"} - set(plan):
         options = " (--data, --out)" if lacking & {"data", "out"} else ""
         raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; add it{options}")
-    if unknown := set(plan) - {"data", "out", "networks", "seeds", "folds", "reference", "options", "hours"}:
-        raise InputError(f"{path}: has unknown entries {', '.join(sorted(unknown))}; "
-                         "options of `train` belong under [options]")
-    plan = {
+    defaults = {
         "seeds": [0],
         "folds": [0],
+        "new_folds": False,
         "reference": next(iter(plan["networks"])),
         "options": {},
         "hours": None,
-    } | plan
+    }
+    if unknown := set(plan) - {"data", "out", "networks", *defaults}:
+        raise InputError(f"{path}: has unknown entries {', '.join(sorted(unknown))}; "
+                         "options of `train` belong under [options]")
+    plan = defaults | plan
     if plan["reference"] not in plan["networks"]:
         raise InputError(f"{path}: reference {plan['reference']!r} is none of the networks "
                          f"{', '.join(plan['networks'])}; correct it")
@@ -98,6 +101,10 @@ def read_plan(
     if plan["folds"] != [0] and max(plan["folds"]) >= number_of_folds:
         raise InputError(f"{path}: folds = {plan['folds']} needs folds under [options], the number of folds; "
                          "folds are numbered from 0")
+    if plan["new_folds"] and not number_of_folds:
+        raise InputError(f"{path}: new_folds needs folds under [options], the number of folds")
+    if plan["new_folds"] and any("split_seed" in options for options in sections.values()):
+        raise InputError(f"{path}: gives split_seed and new_folds, which sets it; leave one of them out")
     if hours is not None:
         plan["options"].pop("epochs", None)
     if plan["hours"] is not None and "epochs" in plan["options"]:
@@ -111,9 +118,10 @@ def _check_kinds(path: Path, plan: dict) -> None:
     """Raises InputError for an entry of a plan that holds another kind of value than it should."""
     for name, kind, what in (("data", str, "text"), ("out", str, "text"), ("reference", str, "text"),
                              ("hours", (int, float), "a number"), ("options", dict, "a table, [options]"),
+                             ("new_folds", bool, "true or false"),
                              ("networks", dict, "tables, such as [networks.CSAM]")):
         value = plan.get(name)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool)):
             raise InputError(f"{path}: {name} = {value!r}: must be {what}")
     for name, special in plan.get("networks", {}).items():
         if not isinstance(special, dict) or not name.isprintable() or len(name.encode()) > 100:
@@ -133,7 +141,7 @@ def configs(plan: dict) -> Iterator[tuple[str, int, Config]]:
 
     Seeds are outermost, so that an experiment that is cut short has whole comparisons of the first seeds. All
     networks of a seed and fold are trained with the same seed, and no other fold is: each training of a
-    network has luck of its own, as the intervals assume.
+    network has luck of its own, as the intervals assume. With `new_folds`, the seed is the split_seed, too.
     """
     from csam_lite.training.transfer import config_of
 
@@ -142,6 +150,8 @@ def configs(plan: dict) -> Iterator[tuple[str, int, Config]]:
             for network, special in plan["networks"].items():
                 out = Path(plan["out"]) / f"{_folder_name(network)}-seed{seed}-fold{fold}"
                 place = {"data": plan["data"], "out": str(out), "seed": seed + 100 * fold, "fold": fold}
+                if plan["new_folds"]:
+                    place["split_seed"] = seed
                 yield network, seed, config_of(**place | plan["options"] | special)
 
 

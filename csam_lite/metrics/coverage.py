@@ -22,13 +22,19 @@ class Experiment:
     rest: float = 0.02  # of one patient between trainings
     training: float = 0.0  # luck of a training: it moves all patients of the training at once
     fold: float = 0.0  # luck of the patients left for training: it moves all patients of the fold, every time
+    new_folds: bool = False  # folds drawn anew for each training of a patient
 
     def draw(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Differences (P, T) whose true mean is zero, and the fold (P,) of each patient."""
+        """Differences (P, T) whose true mean is zero, and the fold of each patient: (P,), or (P, T) where
+        folds are drawn anew."""
         P, T = self.patients, self.trainings
         folds: np.ndarray = np.arange(P) % self.folds
-        luck = random.normal(0, self.training, (self.folds, T)) + random.normal(0, self.fold, (self.folds, 1))
         patients = random.normal(0, self.patient, (P, 1)) + random.normal(0, self.rest, (P, T))
+        if self.new_folds:
+            folds = random.permuted(np.tile(folds[:, None], T), axis=0)
+            luck = random.normal(0, np.hypot(self.training, self.fold), (self.folds, T))
+            return patients + np.take_along_axis(luck, folds, 0), folds
+        luck = random.normal(0, self.training, (self.folds, T)) + random.normal(0, self.fold, (self.folds, 1))
         return patients + luck[folds], folds
 
 
@@ -37,6 +43,8 @@ SETTINGS = {
     "5 folds, 3 seeds, luck of trainings": Experiment(60, 5, 3, training=0.008),
     "5 folds, 3 seeds, luck of folds": Experiment(60, 5, 3, fold=0.008),
     "5 folds, 3 seeds, both": Experiment(60, 5, 3, training=0.008, fold=0.008),
+    "5 new folds for each of 3 seeds, no luck": Experiment(60, 5, 3, new_folds=True),
+    "5 new folds for each of 3 seeds, both": Experiment(60, 5, 3, training=0.008, fold=0.008, new_folds=True),
     "5 folds, 1 seed, both": Experiment(60, 5, 1, training=0.008, fold=0.008),
     "1 split, 3 seeds, luck of trainings": Experiment(12, 1, 3, training=0.008),
     "1 split, 2 seeds, luck of trainings": Experiment(12, 1, 2, training=0.008),

@@ -120,18 +120,34 @@ def differences_over_trainings(rows: dict[str, list[dict]], reference: str) -> l
 
 
 def interval_over_trainings(d: np.ndarray, folds: np.ndarray) -> Estimate:
-    """The mean of differences d (P, T): P patients, each held out by the T trainings of its fold; folds (P,)
-    numbers the folds from 0.
+    """The mean of differences d (P, T): P patients, each held out by T trainings. folds, numbered from 0, is
+    (P,) where a patient's fold is the same every time, and (P, T) where it is drawn anew each time.
 
     A random effects model: d[p, t] = mean + fold[f] + training[f, t] + patient[p] + rest[p, t]. The luck of a
     training moves all patients of a fold at once, and so does the luck of which patients a fold left for
-    training; neither shrinks with more patients. The variances are estimated by the method of moments
+    training; neither shrinks with more patients. With folds drawn anew, fold and training are one and the
+    same luck, of which there are T times as many draws. The variances are estimated by the method of moments
     (negative ones count as 0), and the interval is that of Student's t with degrees of freedom after
     Satterthwaite (Biometrics Bulletin 2, 1946). `coverage` measures how often it holds the truth. With one
-    training a fold, or one fold, the luck that cannot be seen there is not in the interval.
+    training a fold, or one fold, the luck that cannot be seen there is not in the interval. The sets of
+    patients that folds leave for training overlap; the model takes their luck as independent.
     """
     from scipy.stats import t as student
 
+    P = len(d)
+    mean, parts = float(d.mean()), (_same_folds if folds.ndim == 1 else _new_folds)(d, folds)
+    variance = sum(part for part, _ in parts)
+    if P < 2:
+        return Estimate(mean, math.nan, math.nan, math.nan)
+    if variance <= 0:  # all differences alike
+        return Estimate(mean, mean, mean, 0.0 if mean else 1.0)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts if part)
+    half = float(student.ppf(0.975, freedom) * variance**0.5)
+    return Estimate(mean, mean - half, mean + half, float(2 * student.sf(abs(mean) / variance**0.5, freedom)))
+
+
+def _same_folds(d: np.ndarray, folds: np.ndarray) -> list[tuple[float, int]]:
+    """Parts of the variance of the mean, each with its degrees of freedom, where folds (P,) stay the same."""
     P, T = d.shape
     counts = np.bincount(folds)
     F, harmonic, weight = len(counts), len(counts) / (1 / counts).sum(), ((counts / P) ** 2).sum()
@@ -142,15 +158,24 @@ def interval_over_trainings(d: np.ndarray, folds: np.ndarray) -> Estimate:
     rest = _share(((d - patient[:, None] - cell[folds] + fold[folds][:, None]) ** 2).sum(), (P - F) * (T - 1))
     training = max(0.0, _share(((cell - fold[:, None]) ** 2).sum(), F * (T - 1)) - rest / harmonic)
     between = max(0.0, _share(((fold - fold.mean()) ** 2).sum(), F - 1) - training / T - within / harmonic)
-    parts = [(within / P, P - F), (training * weight / T, F * (T - 1)), (between * weight, F - 1)]
-    mean, variance = float(patient.mean()), sum(part for part, _ in parts)
-    if P < 2:
-        return Estimate(mean, math.nan, math.nan, math.nan)
-    if variance <= 0:  # all differences alike
-        return Estimate(mean, mean, mean, 0.0 if mean else 1.0)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts if part)
-    half = float(student.ppf(0.975, freedom) * variance**0.5)
-    return Estimate(mean, mean - half, mean + half, float(2 * student.sf(abs(mean) / variance**0.5, freedom)))
+    return [(within / P, P - F), (training * weight / T, F * (T - 1)), (between * weight, F - 1)]
+
+
+def _new_folds(d: np.ndarray, folds: np.ndarray) -> list[tuple[float, int]]:
+    """The same where folds (P, T) are drawn anew each time: each set of patients left by a fold is used for
+    one training."""
+    P, T = d.shape
+    place, training = np.unique(folds + np.arange(T) * P, return_inverse=True)  # a number for each training
+    training, time, N = training.reshape(P, T), place // P, len(place)
+    counts = np.bincount(training.ravel())
+    cell = np.bincount(training.ravel(), d.ravel()) / counts  # (N,): one training each
+    of_time = np.bincount(time, cell) / np.bincount(time)
+    weight = ((counts / d.size) ** 2).sum()  # 1 / N with folds of equal size
+    rest = _share(((d - cell[training]) ** 2).sum(), P * T - N)  # of patients, and of them between trainings
+    luck = max(0.0, _share(((cell - of_time[time]) ** 2).sum(), N - T) - rest * (1 / counts).mean())
+    patient = _share(((d.mean(1) - d.mean()) ** 2).sum(), P - 1)  # holds a share of the luck, too
+    within = max(0.0, patient - luck * (1 / T - weight) * P / (P - 1)) if P > 1 else 0.0
+    return [(within / P, P - 1), (luck * weight, N - T)]
 
 
 def _share(squares: float, degrees: int) -> float:
@@ -170,12 +195,14 @@ def _volume_means(rows: list[dict], metrics: list[str]) -> dict[tuple, dict]:
 
 
 def _paired(means: dict, base: dict, metric: str, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Differences (P, T), mean over `classes`, of the patients that have a finite one in each training of
-    their fold, and folds (P,)."""
+    """Differences (P, T), mean over `classes`, of the patients that have a finite one in each training that
+    held them out, and folds as `interval_over_trainings` takes them."""
     seeds = sorted({seed for _, _, seed, _ in base})
+    fold_of = {(patient, seed): fold for patient, fold, seed, _ in base}
     d, folds = [], []
-    for patient, fold in dict.fromkeys((patient, fold) for patient, fold, _, _ in base):
-        keys = [[(patient, fold, seed, label) for label in classes] for seed in seeds]
+    for patient in dict.fromkeys(patient for patient, _ in fold_of):
+        own_folds = [fold_of.get((patient, seed), -1) for seed in seeds]
+        keys = [[(patient, fold, seed, label) for label in classes] for fold, seed in zip(own_folds, seeds)]
         own = [
             finite_mean(
                 means[key][metric] - base[key][metric] for key in trained if key in means and key in base
@@ -184,8 +211,10 @@ def _paired(means: dict, base: dict, metric: str, classes: list[str]) -> tuple[n
         ]
         if np.isfinite(own).all():
             d.append(own)
-            folds.append(fold)
-    return np.array(d), np.unique(folds, return_inverse=True)[1]
+            folds.append(own_folds)
+    numbers = np.unique(folds, return_inverse=True)[1].reshape(np.shape(folds))
+    same = len(d) > 0 and (numbers == numbers[:, :1]).all()
+    return np.array(d), numbers[:, 0] if same else numbers
 
 
 def _difference_row(network: str, reference: str, metric: str, d: np.ndarray, folds: np.ndarray) -> dict:
