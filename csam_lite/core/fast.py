@@ -42,7 +42,7 @@ from .masks import max_over, mean_over, on_features
 
 CHANNELS = (2,)
 VOLUME = (1, 3, 4)
-IN_CACHE = 2**18  # numbers that stay in a processor's cache from one operation to the next
+IN_CACHE = 2**19  # numbers that stay in a processor's cache from one operation to the next
 
 
 class Gate(Protocol):
