@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from csam_lite.cli import main
 from csam_lite.common.tables import read_csv
@@ -65,24 +66,52 @@ def test_the_text_on_60_hearts_says_what_their_rows_say():
         assert with_interval(next(row for row in before if row["metric"] == "dice")) in text
 
 
-def test_the_text_on_the_3d_network_says_what_its_rows_say():
-    heart = ("RV", "MYO", "LV")
-    rows = [row for row in shipped_patients("acdc5_3d") if row["class"] in heart]
-    csam = [row for row in shipped_patients("acdc5_pair") if row["class"] in heart and row["network"] == "CSAM"]
-    text = " ".join(next(table["text"] for table in tomllib.loads((RESULTS / "tables.toml").read_text(encoding="utf-8"))["table"]
-                         if table.get("scores") == "acdc5_3d").split())
+HEART = ("RV", "MYO", "LV")
 
-    def ahead(key):
-        means = [{at: np.mean([row["dice"] for row in rows if row["network"] == name and key(row) == at]) for at in map(key, rows)}
-                 for name in ("3D (MONAI)", "plain 2D")]
+
+def text_and_lead(name, network):
+    """The text of a table, and a function: of how many patients, or trainings, `network` leads before the plain one."""
+    rows = [row for row in shipped_patients(name) if row["class"] in HEART]
+    text = " ".join(next(table["text"] for table in tomllib.loads((RESULTS / "tables.toml").read_text(encoding="utf-8"))["table"]
+                         if table.get("scores") == name).split())
+
+    def ahead(*keys):
+        means = [{at: np.mean([row["dice"] for row in rows if row["network"] == one and [row[key] for key in keys] == [*at]])
+                  for at in {tuple(row[key] for key in keys) for row in rows}} for one in (network, "plain 2D")]
         return f"{sum(means[0][at] > means[1][at] for at in means[0])} of {len(means[0])}"
 
-    assert f"{ahead(lambda row: row['patient'])} patients" in text
-    assert f"{ahead(lambda row: (row['seed'], row['fold']))} trainings" in text
+    return text, ahead, rows
+
+
+def test_the_text_on_the_3d_network_says_what_its_rows_say():
+    text, ahead, rows = text_and_lead("acdc5_3d", "3D (MONAI)")
+    csam = [row for row in shipped_patients("acdc5_pair") if row["class"] in HEART and row["network"] == "CSAM"]
+    assert f"{ahead('patient')} patients" in text and f"{ahead('seed', 'fold')} trainings" in text
     against = differences_of_patients([row for row in rows if row["network"] != "plain 2D"] + csam, "3D (MONAI)")
     assert f"CSAM minus 3D is {with_interval(next(row for row in against if row['metric'] == 'dice'))}." in text
     parameters = {row["network"]: int(row["parameters"]) for row in read_csv(RESULTS / "scores" / "acdc5_3d.csv")}
     assert f"{parameters['3D (MONAI)'] / parameters['plain 2D']:.1f} times as many parameters" in text
+
+
+def test_the_text_on_neighbours_says_what_its_rows_say():
+    text, ahead, _ = text_and_lead("acdc5_neighbours", "3 slices as channels")
+    assert f"{ahead('patient')} patients gain" in text and f"{ahead('seed', 'fold')} trainings" in text
+    dice = next(row for row in read_csv(RESULTS / "acdc5_neighbours.csv") if row["metric"] == "dice")
+    assert dice["high"] < 0 and "lies below zero" in text
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (RESULTS / "scores").glob("acdc5_*.csv")])
+def test_stored_scores_are_those_of_the_stored_rows(name):
+    rows = [row for row in shipped_patients(name) if row["class"] in HEART]
+    for score in read_csv(RESULTS / "scores" / f"{name}.csv"):
+        own = [row for row in rows if row["network"] == score["network"]]
+        for label in HEART:
+            assert score[label] == pytest.approx(np.mean([row["dice"] for row in own if row["class"] == label]), abs=6e-4)
+        by_seed = [np.mean([row["dice"] for row in own if row["seed"] == seed]) for seed in {row["seed"] for row in own}]
+        assert score["mean Dice"] == pytest.approx(np.mean(by_seed), abs=6e-4)
+        assert score["SD of seeds"] == pytest.approx(np.std(by_seed, ddof=1), abs=6e-4)
+        assert score["HD95 mm"] == pytest.approx(np.nanmean([row["hd95_mm"] for row in own]), abs=0.06)
+        assert score["ECE"] == pytest.approx(np.nanmean([row["ece"] for row in own]), abs=6e-4)
 
 
 def test_a_difference_is_printed_with_its_interval():
