@@ -231,6 +231,7 @@ def plot_channel_maps(examination: Examination, csam: str, s: int | None = None,
     Raises InputError for a CSAM without a gate of the channels.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     view = examination
     s = view.busiest_slice if s is None else s
@@ -240,14 +241,15 @@ def plot_channel_maps(examination: Examination, csam: str, s: int | None = None,
         raise InputError(f"{csam}: has no gate of the channels, so there is no order of channels to plot; "
                          "choose another CSAM")
     maps, order = view.feature_maps[csam].values, np.argsort(-gate, kind="stable")[:most]
-    figure, axes = plt.subplots(1, len(order), figsize=(1.7 * len(order), 2.4), squeeze=False,
+    figure, axes = plt.subplots(1, len(order), figsize=(2 * len(order), 2.7), squeeze=False,
                                 layout="constrained")
     for axis, channel in zip(axes.flat, order):
         picture = axis.imshow(maps[s if len(maps) > 1 else 0, channel], cmap="cividis",
                               vmin=maps[:, channel].min(), vmax=maps[:, channel].max())
-        axis.set_title(f"channel {channel}\ngate {gate[channel]:.2f}", fontsize=8)
+        axis.set_title(f"channel {channel}\ngate {gate[channel]:.2f}", fontsize=SMALL)
         axis.axis("off")
-        figure.colorbar(picture, ax=axis, orientation="horizontal").ax.tick_params(labelsize=6)
+        bar = figure.colorbar(picture, ax=axis, orientation="horizontal", ticks=MaxNLocator(3))
+        bar.ax.tick_params(labelsize=SMALL)
     return figure
 
 
