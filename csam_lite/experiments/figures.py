@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csam_lite.common.figures import COLOURS, literal
+from csam_lite.common.figures import COLOURS, SMALL, literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,9 +33,9 @@ def plot_differences(differences: list[dict], reference: str, metrics: list[str]
             for row in (row for row in differences if row["network"] == network and row["metric"] == metric):
                 axis.plot([row["low"], row["high"]], [y, y], color=COLOURS[5], linewidth=2)
                 axis.plot(row["difference"], y, "o", color=COLOURS[4])
-        axis.set_title(metric.replace("_", ", "), fontsize=9)
-        axis.set_xlabel(f"difference from {reference}\n(dot: mean, line: 95 % interval)", fontsize=8)
-        axis.tick_params(labelsize=8)
+        axis.set_title(metric.replace("_", ", "), fontsize=10)
+        axis.set_xlabel(f"difference from {reference}\n(dot: mean, line: 95 % interval)", fontsize=SMALL)
+        axis.tick_params(labelsize=SMALL)
         axis.locator_params(axis="x", nbins=5)
     axes[0, 0].set_yticks(range(len(networks)), networks)
     axes[0, 0].set_ylim(len(networks) - 0.5, -0.5)  # no network lies on the frame
@@ -61,16 +61,16 @@ def plot_stack(slices: dict[str, list[dict]], bins: int = 8) -> "Figure":
             bin_of = np.minimum((position * bins).astype(int), bins - 1)
             means = [dice[bin_of == i].mean() if (bin_of == i).any() else np.nan for i in range(bins)]
             axis.plot(middles, means, style, color=colour, marker=".", label=network)
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel("position in the stack (0 lower end, 1 upper end)", fontsize=8)
-        axis.tick_params(labelsize=8)
-    axes[0, 0].set_ylabel("mean Dice of a slice", fontsize=8)
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("position in the stack (0 lower end, 1 upper end)", fontsize=SMALL)
+        axis.tick_params(labelsize=SMALL)
+    axes[0, 0].set_ylabel("mean Dice of a slice", fontsize=SMALL)
     axes[0, 0].set_ylim(0, 1)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside lower center",
         ncols=4,
-        fontsize=8,
+        fontsize=SMALL,
         frameon=False,
     )
     return figure
@@ -94,16 +94,16 @@ def plot_reliability(tables: dict[str, dict[str, np.ndarray]]) -> "Figure":
         for colour, style, (network, by_class) in zip(cycle(COLOURS), cycle(STYLES), tables.items()):
             voxels, probability, truth = by_class[name][by_class[name][:, 0] > 0].T
             axis.plot(probability / voxels, truth / voxels, style, color=colour, marker=".", label=network)
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel("probability given by the network", fontsize=8)
-        axis.tick_params(labelsize=8)
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("probability given by the network", fontsize=SMALL)
+        axis.tick_params(labelsize=SMALL)
         axis.set_aspect("equal")
-    axes[0, 0].set_ylabel("part of these voxels in the reference", fontsize=8)
+    axes[0, 0].set_ylabel("part of these voxels in the reference", fontsize=SMALL)
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
         loc="outside lower center",
         ncols=4,
-        fontsize=8,
+        fontsize=SMALL,
         frameon=False,
     )
     return figure
