@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -136,15 +137,23 @@ def test_a_damaged_continuation_is_named(phantoms, tmp_path):
         load_run(tmp_path / "run")
 
 
-def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path):
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path, nodes):
+    """Two processes of one machine, and one process on each of two, as which the loopback address stands in."""
     train(config(phantoms, tmp_path / "one"), progress=False)
     script = tmp_path / "two.py"
     script.write_text("from csam_lite.training.config import Config\nfrom csam_lite.training.trainer import Trainer\n"
                       f"trainer = Trainer.prepare(Config({str(phantoms)!r}, {str(tmp_path / 'two')!r}, **{TINY!r}), progress=False)\n"
                       "assert trainer.accelerator.num_processes == 2\ntrainer.fit()\n")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-2000:]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meet = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(free.getsockname()[1])]
+    ways = {1: [["--standalone", "--nproc-per-node", "2"]], 2: [[*meet, "--node-rank", "0"], [*meet, "--node-rank", "1"]]}[nodes]
+    started = [subprocess.Popen([sys.executable, "-m", "torch.distributed.run", *way, str(script)], stderr=subprocess.PIPE, encoding="utf-8",
+                                env=os.environ | {"OMP_NUM_THREADS": "1"}) for way in ways]
+    for process in started:
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error[-2000:]
     assert apart(tmp_path / "one", tmp_path / "two") < 1e-5  # sums in another order: not bit by bit
 
 

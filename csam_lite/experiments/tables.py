@@ -1,4 +1,4 @@
-"""The result tables of experiments/README.md, written from the stored results: no figure is typed by hand.
+"""The result tables of experiments/README.md, written from the stored results.
 
 A table is an entry of results/tables.toml. It names a CSV file in results/scores/ and, where there is one,
 the CSV file of paired differences that `compare` left. A stored figure is printed with the digits it is
@@ -18,15 +18,18 @@ HEAD = """# Results
 
 What was measured, on which machine, and by which command. This page is written from the files in
 [results/](results/) by `python -m csam_lite tables --out csam_lite/experiments/README.md`. Dice is the mean
-over held-out subjects, never pooled over voxels. All networks of a table had the same data, steps and
-augmentation. Differences are paired by patient. In brackets stands a 95 % interval, and each table says over
-what. Over patients and trainings, the interval and p are those of Student's t, because the luck of a training
-is a part of the variance; over patients alone, the interval is a bootstrap, and p is from Wilcoxon's
-signed-rank test. Every p is after Holm's correction.
+over held-out subjects, never pooled over voxels. All networks of a comparison had the same data, steps and
+augmentation, unless its setting says otherwise. Differences are paired by patient. In brackets stands a 95 %
+interval, and each table says over what. Over patients and trainings, the interval and p are those of
+Student's t, because the luck of a training is a part of the variance; over patients alone, the interval is a
+bootstrap, and p is from Wilcoxon's signed-rank test. Every p is after Holm's correction for the comparisons
+of its column; intervals are not corrected. A code such as bd77ba8c is a hash of the package's source files, a
+data such as ac3a1bb1 one of the scans: `compare` prints both above its tables. Tables without a code are
+older, or need no training.
 
-The public heart and prostate scans are not part of this repository. The convolutions of all networks in a
-comparison start alike: otherwise the luck of the initial weights, see the SD (standard deviation) of seeds,
-would pass for an effect.
+The public heart and prostate scans are not part of this repository. Convolutions that two networks of
+a comparison share start alike: otherwise the luck of the initial weights, see the SD (standard deviation) of
+seeds, would pass for an effect. A 3D network shares none.
 """
 
 
@@ -52,7 +55,7 @@ def section(table: Row) -> str:
     over = {_over_what(name) for name in names if name}
     if over:
         about += f" Intervals: {' or '.join(sorted(over))}."
-    text = " ".join(table["text"].split())
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in table["text"].strip().split("\n\n"))
     shown = markdown(rows, list(rows[-1]))
     return f"\n## {table['title']}\n\n{about}\n\n{shown}\n" + (f"\n{text}\n" if text else "")
 
