@@ -82,6 +82,18 @@ def test_the_text_on_60_hearts_says_what_their_rows_say():
         assert with_interval(next(row for row in before if row["metric"] == "dice")) in text
 
 
+def test_the_text_on_new_folds_says_what_their_rows_say():
+    rows, text = hearts("acdc5_new_folds", "CSAM", "plain 2D"), text_of("acdc5_new_folds")
+    dice = next(row for row in read_csv(RESULTS / "acdc5_new_folds.csv") if row["metric"] == "dice")
+    assert f"{lead(rows, 'CSAM', 'patient')} of 60 patients" in text
+    cells = {(row["seed"], row["fold"]) for row in rows}
+    assert f"{lead(rows, 'CSAM', 'seed', 'fold')} of {len(cells)} trainings" in text and dice["trainings"] == len(cells)
+    assert with_interval(dice) in text
+    assert ("contains zero" in text) == (dice["low"] <= 0 <= dice["high"])
+    assert len({(row["patient"], row["seed"]) for row in rows}) == 60 * len({row["seed"] for row in rows})  # each once for each seed
+    assert len({row["fold"] for row in rows if row["patient"] == rows[0]["patient"]}) > 1  # in other folds
+
+
 def test_the_text_on_60_hearts_names_every_interval_without_zero():
     text, stored = text_of("acdc5"), read_csv(RESULTS / "acdc5.csv")
     found = {network: [row["metric"] for row in stored if row["network"] == network and row["low"] > 0]
