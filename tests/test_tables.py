@@ -88,8 +88,17 @@ def test_the_text_on_new_folds_says_what_their_rows_say():
     assert f"{lead(rows, 'CSAM', 'patient')} of 60 patients" in text
     cells = {(row["seed"], row["fold"]) for row in rows}
     assert f"{lead(rows, 'CSAM', 'seed', 'fold')} of {len(cells)} trainings" in text and dice["trainings"] == len(cells)
-    assert with_interval(dice) in text
-    assert ("contains zero" in text) == (dice["low"] <= 0 <= dice["high"])
+    stored = read_csv(RESULTS / "acdc5_new_folds.csv")
+    assert f"{with_interval(dice)} on average" in text and f"p is {dice['p']:.3f}" in text
+    assert dice["low"] > 0 and "begins just above zero" in text
+    closer = [row for row in stored if "_mm" in row["metric"] and row["high"] < 0]
+    higher = [row for row in stored if "_mm" not in row["metric"] and row["low"] > 0]
+    without_zero = [row for row in stored if not row["low"] <= 0 <= row["high"]]
+    assert len(without_zero) == len(closer) + len(higher) and len(closer) > len(higher)  # none against CSAM, most are distances
+    assert f"{len(stored)} differences that were looked at, {len(without_zero)} have an interval in favour of CSAM and none" in text
+    assert f"HD95 is {-next(row['difference'] for row in stored if row['metric'] == 'hd95_mm'):.1f} mm smaller" in text
+    three = differences_of_patients([row for row in rows if row["seed"] < 6], "plain 2D")
+    assert f"After three of its four seeds, the difference was {with_interval(three[0])}" in text
     assert len({(row["patient"], row["seed"]) for row in rows}) == 60 * len({row["seed"] for row in rows})  # each once for each seed
     assert len({row["fold"] for row in rows if row["patient"] == rows[0]["patient"]}) > 1  # in other folds
 
@@ -129,7 +138,7 @@ def test_an_aim_that_was_reached_is_told_from_one_that_was_not():
         aims = list(csv.DictReader(file))
     for row in aims:
         wanted, measured = (float(re.search(r"[+-]?\d+(\.\d+)?", row[name])[0]) for name in ("wanted", "measured"))
-        figure = row["measured"].split()[0].rstrip(",")
+        figure = row["measured"] if "[" in row["measured"] else row["measured"].split()[0].rstrip(",")
         assert re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", below), row
         met = measured <= wanted if re.match("at most|under", row["wanted"]) else measured >= wanted
         if "above zero" in row["wanted"]:

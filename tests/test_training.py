@@ -151,9 +151,13 @@ def test_two_processes_end_with_the_weights_of_one(phantoms, tmp_path, nodes):
     ways = {1: [["--standalone", "--nproc-per-node", "2"]], 2: [[*meet, "--node-rank", "0"], [*meet, "--node-rank", "1"]]}[nodes]
     started = [subprocess.Popen([sys.executable, "-m", "torch.distributed.run", *way, str(script)], stderr=subprocess.PIPE, encoding="utf-8",
                                 env=os.environ | {"OMP_NUM_THREADS": "1"}) for way in ways]
-    for process in started:
-        _, error = process.communicate(timeout=300)
-        assert process.returncode == 0, error[-2000:]
+    try:
+        for process in started:
+            _, error = process.communicate(timeout=300)
+            assert process.returncode == 0, error[-2000:]
+    finally:  # one that failed leaves the other waiting
+        for process in started:
+            process.kill()
     assert apart(tmp_path / "one", tmp_path / "two") < 1e-5  # sums in another order: not bit by bit
 
 

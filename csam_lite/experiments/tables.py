@@ -23,9 +23,9 @@ augmentation, unless its setting says otherwise. Differences are paired by patie
 interval, and each table says over what. Over patients and trainings, the interval and p are those of
 Student's t, because the luck of a training is a part of the variance; over patients alone, the interval is a
 bootstrap, and p is from Wilcoxon's signed-rank test. Every p is after Holm's correction for the comparisons
-of its column; intervals are not corrected. A code such as bd77ba8c is a hash of the package's source files, a
-data such as ac3a1bb1 one of the scans: `compare` prints both above its tables. Tables without a code are
-older, or need no training.
+of its column; intervals are not corrected. "Code bd77ba8c" is a hash of the package's source files, and "data
+ac3a1bb1" one of the scans; `compare` writes both above its tables. Tables without them are older, or need no
+training.
 
 The public heart and prostate scans are not part of this repository. Convolutions that two networks of
 a comparison share start alike: otherwise the luck of the initial weights, see the SD (standard deviation) of
